@@ -1,0 +1,64 @@
+"""Names for the things a user chooses from, and their options as plain data."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from typing import Any, Generic, TypeVar
+
+from metagen.errors import MetagenError, unknown
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """Named classes of one kind.
+
+    Every registered class keeps each constructor argument as an attribute of the same name, so an object
+    can be written down as `{"name": ..., option: value, ...}` and built again without importing anything
+    that a file names.
+    """
+
+    def __init__(self, kind: str, **classes: type[T]) -> None:
+        self.kind = kind
+        self._classes = classes
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._classes)
+
+    def __getitem__(self, name: str) -> type[T]:
+        if name not in self._classes:
+            raise unknown(self.kind, name, self._classes)
+        return self._classes[name]
+
+    def name_of(self, thing: T) -> str:
+        """The registered name of an object's class."""
+        for name, cls in self._classes.items():
+            if type(thing) is cls:
+                return name
+        raise MetagenError(f"{type(thing).__name__} is not a registered {self.kind}: add it to the registry")
+
+    def describe(self, thing: T) -> dict[str, Any]:
+        """The object as JSON-ready data: its name and every constructor option."""
+        options = {key: getattr(thing, key) for key in _options(type(thing))}
+        return {"name": self.name_of(thing), **options}
+
+    def build(self, description: Mapping[str, Any]) -> T:
+        """The object that `describe` wrote down.
+
+        Raises:
+            MetagenError: the name or an option is unknown, or an option's value is refused.
+        """
+        options = dict(description)
+        cls = self[str(options.pop("name", None))]
+        for key in options:
+            if key not in _options(cls):
+                raise unknown(f"option of {self.kind} {description['name']}", key, _options(cls))
+        try:
+            return cls(**{key: tuple(v) if isinstance(v, list) else v for key, v in options.items()})
+        except (TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise MetagenError(f"{self.kind} {description['name']}: bad options {options}: {error}") from error
+
+
+def _options(cls: type) -> list[str]:
+    return list(inspect.signature(cls).parameters)

@@ -1,0 +1,23 @@
+"""Seeds that depend on what a draw is for, never on batch, chunk or number of processes."""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+import torch
+
+
+def _sequence(key: tuple[int | str, ...]) -> np.random.SeedSequence:
+    return np.random.SeedSequence([zlib.crc32(k.encode()) if isinstance(k, str) else k for k in key])
+
+
+def torch_rng(*key: int | str) -> torch.Generator:
+    """A CPU generator for one purpose, named by a key such as (run, "train", episode, task, "support", step, player)."""
+    seed = int(_sequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    return torch.Generator().manual_seed(seed)
+
+
+def numpy_rng(*key: int | str) -> np.random.Generator:
+    """The same for numpy (PCG64)."""
+    return np.random.Generator(np.random.PCG64(_sequence(key)))

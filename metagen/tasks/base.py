@@ -1,0 +1,36 @@
+"""What a task set is: images by task, split by task."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+
+from metagen.errors import MetagenError
+from metagen.tasks.splits import Split
+
+SIZES = (28, 128)
+
+
+class TaskSet(ABC):
+    """Many tasks of one kind at one size.
+
+    Attributes:
+        size: height and width of every image in pixels, 28 to 128.
+        channels: 1 (grey) or 3 (RGB).
+        split: the names of the train, val and test tasks.
+    """
+
+    split: Split
+
+    def __init__(self, size: int, channels: int) -> None:
+        if not SIZES[0] <= size <= SIZES[1]:
+            raise MetagenError(f"size: expected {SIZES[0]} to {SIZES[1]} pixels, got {size}")
+        if channels not in (1, 3):
+            raise MetagenError(f"channels: expected 1 or 3, got {channels}")
+        self.size = size
+        self.channels = channels
+
+    @abstractmethod
+    def images(self, task: str) -> torch.Tensor:
+        """All images of one task, uint8 [n, C, H, W]."""
