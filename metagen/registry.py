@@ -43,8 +43,8 @@ class Registry(Generic[T]):
         options = {key: getattr(thing, key) for key in _options(type(thing))}
         return {"name": self.name_of(thing), **options}
 
-    def build(self, description: Mapping[str, Any]) -> T:
-        """The object that `describe` wrote down.
+    def build(self, description: Mapping[str, Any], *given: Any) -> T:  # noqa: ANN401
+        """The object that `describe` wrote down, from it and the leading arguments that are not options.
 
         Raises:
             MetagenError: the name or an option is unknown, or an option's value is refused.
@@ -55,10 +55,11 @@ class Registry(Generic[T]):
             if key not in _options(cls):
                 raise unknown(f"option of {self.kind} {description['name']}", key, _options(cls))
         try:
-            return cls(**{key: tuple(v) if isinstance(v, list) else v for key, v in options.items()})
+            return cls(*given, **{key: tuple(v) if isinstance(v, list) else v for key, v in options.items()})
         except (TypeError, ValueError, AttributeError, OverflowError) as error:
             raise MetagenError(f"{self.kind} {description['name']}: bad options {options}: {error}") from error
 
 
 def _options(cls: type) -> list[str]:
-    return list(inspect.signature(cls).parameters)
+    """Every constructor argument but the generator, which a learner is given."""
+    return [name for name in inspect.signature(cls).parameters if name != "generator"]

@@ -18,18 +18,20 @@ class TaskSet(ABC):
     Attributes:
         size: height and width of every image in pixels, 28 to 128.
         channels: 1 (grey) or 3 (RGB).
+        invert: whether black and white are exchanged.
         split: the names of the train, val and test tasks.
     """
 
     split: Split
 
-    def __init__(self, size: int, channels: int) -> None:
+    def __init__(self, size: int, channels: int, invert: bool = False) -> None:
         if not SIZES[0] <= size <= SIZES[1]:
             raise MetagenError(f"size: expected {SIZES[0]} to {SIZES[1]} pixels, got {size}")
         if channels not in (1, 3):
             raise MetagenError(f"channels: expected 1 or 3, got {channels}")
         self.size = size
         self.channels = channels
+        self.invert = invert
 
     @abstractmethod
     def images(self, task: str) -> torch.Tensor:

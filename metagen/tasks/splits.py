@@ -71,6 +71,8 @@ def split_by_hash(names: Iterable[str], fractions: Mapping[str, float], seed: in
     parts: dict[str, list[str]] = {split: [] for split in SPLITS}
     for name in sorted(names):
         draw = numpy_rng(seed, "split", name).random()
-        split = "test" if draw < fractions["test"] else "val" if draw < fractions["test"] + fractions["val"] else "train"
+        split = (
+            "test" if draw < fractions["test"] else "val" if draw < fractions["test"] + fractions["val"] else "train"
+        )
         parts[split].append(name)
     return Split(*(tuple(parts[split]) for split in SPLITS))

@@ -1,0 +1,76 @@
+"""What one meta-step needs of its tasks: images, and every random draw, made beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch.utils._pytree import tree_map
+
+from metagen.generators import Generator, Noise
+from metagen.seeding import torch_rng
+
+PlayerNoise = dict[str, Noise]
+
+
+class TaskBatch(NamedTuple):
+    """T tasks, or one where the leading axis is left out."""
+
+    support: torch.Tensor  # [T, k, C, H, W] in [0, 1]
+    query: torch.Tensor  # [T, q, C, H, W] in [0, 1]
+    support_noise: PlayerNoise  # by player, of each inner step: [T, N, k, ...]
+    query_noise: PlayerNoise  # by player: [T, q, ...]
+
+    def chunks(self, size: int | None) -> Iterator[TaskBatch]:
+        """The batch, `size` tasks at a time (all at once if None)."""
+        total = len(self.support)
+        for start in range(0, total, size or total):
+            yield tree_map(lambda x, a=start: x[a : a + (size or total)], self)
+
+
+def draw_noise(
+    generator: Generator, key: Sequence[int | str], tasks: Sequence[int], n: int, steps: int | None = None
+) -> PlayerNoise:
+    """The draws of each player's loss on n images: [T, n, ...], or [T, N, n, ...] for N inner steps.
+
+    A draw depends on (key, task, step, player) alone: not on the other tasks, nor on N, chunks or processes.
+
+    Args:
+        generator: whose draws.
+        key: what they are for: (run, split, episode, purpose).
+        tasks: each task's number in its episode.
+        n: number of images.
+        steps: N; None for a loss that is taken once.
+    """
+
+    def draws(player: str, task: int) -> Noise:
+        each = [
+            generator.noise(n, torch_rng(*key, task, step, player)) for step in range(1 if steps is None else steps)
+        ]
+        if steps is None:
+            return each[0]
+        blank = generator.noise(n, torch.Generator())
+        return {
+            name: torch.stack([e[name] for e in each]) if each else x.new_empty(0, *x.shape)
+            for name, x in blank.items()
+        }
+
+    def stack(rows: list[Noise]) -> Noise:
+        return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+
+    return {player: stack([draws(player, task) for task in tasks]) for player in generator.players}
+
+
+def task_batch(
+    generator: Generator,
+    support: torch.Tensor,
+    query: torch.Tensor,
+    key: Sequence[int | str],
+    tasks: Sequence[int],
+    steps: int,
+) -> TaskBatch:
+    """Support [T, k, C, H, W] and query [T, q, C, H, W] with the noise of N inner steps and of the query loss."""
+    inner = draw_noise(generator, (*key, "support"), tasks, support.shape[1], steps)
+    outer = draw_noise(generator, (*key, "query"), tasks, query.shape[1])
+    return TaskBatch(support, query, *tree_map(lambda x: x.to(support), (inner, outer)))

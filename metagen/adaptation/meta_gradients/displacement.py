@@ -1,0 +1,34 @@
+"""The displacement: where adaptation went (Reptile, Nichol 2018, arXiv:1803.02999, section 3)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from metagen.adaptation.batch import TaskBatch
+from metagen.adaptation.execution import over_tasks
+from metagen.adaptation.meta_gradients.base import Losses, MetaGradient
+from metagen.generators import Weights, call
+
+if TYPE_CHECKING:
+    from metagen.learners import Learner
+
+
+class Displacement(MetaGradient):
+    """theta - phi_N, for the weights that move."""
+
+    def __call__(
+        self, learner: Learner, meta: Weights, batch: TaskBatch, execution: str = "vmap"
+    ) -> tuple[Weights, Losses]:
+        """See `MetaGradient`."""
+
+        def one_task(meta: Weights, task: TaskBatch) -> tuple[Weights, Losses]:
+            adapted = call(learner, meta, "adapt", task.support, task.support_noise)
+            losses = {p: learner.query_loss(adapted, p, task) for p in learner.generator.players}
+            return {name: adapted[name] for name in learner.moving}, losses
+
+        adapted, losses = over_tasks(one_task, execution)(meta, batch)
+        return {f"generator.{name}": meta[f"generator.{name}"] - w.mean(0) for name, w in adapted.items()}, losses
+
+    def trains(self, learner: Learner, name: str) -> bool:
+        """The weights that move."""
+        return name.removeprefix("generator.") in learner.moving

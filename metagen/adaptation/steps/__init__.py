@@ -1,0 +1,22 @@
+"""Inner optimisers. To add one: a file here and a line below."""
+
+from metagen.adaptation.steps.adam import Adam
+from metagen.adaptation.steps.base import State, Step
+from metagen.adaptation.steps.sgd import SGD
+from metagen.errors import unknown
+
+FIXED_RATE: dict[str, type[SGD] | type[Adam]] = {"sgd": SGD, "adam": Adam}
+
+
+def fixed_rate_step(name: str, rate: float) -> Step:
+    """The inner optimiser of that name at one fixed rate.
+
+    Raises:
+        MetagenError: no such optimiser.
+    """
+    if name not in FIXED_RATE:
+        raise unknown("step", name, FIXED_RATE)
+    return FIXED_RATE[name](rate)
+
+
+__all__ = ["FIXED_RATE", "SGD", "Adam", "State", "Step", "fixed_rate_step"]

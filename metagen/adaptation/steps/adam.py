@@ -1,0 +1,34 @@
+"""Adam (Kingma & Ba 2015, arXiv:1412.6980), differentiable also where a gradient is zero."""
+
+from __future__ import annotations
+
+import torch
+
+from metagen.adaptation.steps.base import State, Step
+from metagen.generators import Weights
+
+
+class Adam(Step):
+    """Adam with its epsilon inside the square root, so that the meta-gradient of sqrt at 0 is finite."""
+
+    def __init__(self, rate: float, betas: tuple[float, float] = (0.9, 0.999), epsilon: float = 1e-8) -> None:
+        super().__init__()
+        self.rate, self.betas, self.epsilon = rate, betas, epsilon
+
+    def init(self, weights: Weights) -> State:
+        """First and second moments, zero."""
+        return {name: (torch.zeros_like(w), torch.zeros_like(w)) for name, w in weights.items()}
+
+    def update(self, weights: Weights, gradients: Weights, state: State, index: int) -> tuple[Weights, State]:
+        """One bias-corrected step."""
+        moved: Weights = {}
+        after: State = {}
+        corrections = [1 - beta ** (index + 1) for beta in self.betas]
+        for name, w in weights.items():
+            g = gradients[name]
+            first = torch.lerp(g, state[name][0], self.betas[0])
+            second = torch.lerp(g.square(), state[name][1], self.betas[1])
+            scale = (second / corrections[1] + self.epsilon**2).sqrt()
+            moved[name] = w - self.rate * (first / corrections[0]) / scale
+            after[name] = (first, second)
+        return moved, after

@@ -1,0 +1,22 @@
+"""Plain gradient descent."""
+
+from __future__ import annotations
+
+from metagen.adaptation.steps.base import State, Step
+from metagen.generators import Weights
+
+
+class SGD(Step):
+    """w <- w - rate * g."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def init(self, weights: Weights) -> State:
+        """No state."""
+        return {}
+
+    def update(self, weights: Weights, gradients: Weights, state: State, index: int) -> tuple[Weights, State]:
+        """One descent step."""
+        return {name: w - self.rate * gradients[name] for name, w in weights.items()}, state

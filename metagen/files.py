@@ -1,0 +1,102 @@
+"""Writing that leaves either the old thing or the new one, never half of one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from metagen.errors import MetagenError
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file beside its place and move it there once it is whole; missing parent folders are made.
+
+    Raises:
+        MetagenError: it cannot be written there; what stood there before is untouched.
+    """
+    temporary = _beside(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            with suppress(OSError):  # gone when all went well
+                temporary.unlink()
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+@contextmanager
+def fresh_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
+    """A temporary folder beside `path` that takes its place when the block ends well, and is removed otherwise.
+
+    overwrite: replace a folder that has something in it, instead of refusing it at the start.
+
+    Raises:
+        MetagenError: `path` is taken, holds the current or the home folder, or cannot be written.
+    """
+    place = Path(os.path.realpath(path))  # a link to a folder stays, and the folder behind it is replaced
+    _check_free(path, place, overwrite)
+    temporary = _beside(place)
+    try:
+        temporary.mkdir(parents=True)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    try:
+        yield temporary
+        try:
+            _move_into_place(temporary, place, overwrite)
+        except OSError as error:
+            raise _cannot_write(path, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _check_free(path: Path, place: Path, overwrite: bool) -> None:
+    if not place.exists():
+        return
+    if not place.is_dir():
+        raise MetagenError(f"{path}: expected a folder, got a file; choose another place")
+    for kept in (Path(os.path.realpath(os.curdir)), Path(os.path.realpath(Path.home()))):
+        if place == kept or place in kept.parents:
+            raise MetagenError(f"{path}: would replace {kept}; name a new folder, for example {path / 'out'}")
+    try:
+        taken = any(place.iterdir())
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    if taken and not overwrite:
+        raise MetagenError(f"{path}: exists and is not empty; choose another folder, or say to overwrite it")
+
+
+def _move_into_place(temporary: Path, place: Path, overwrite: bool) -> None:
+    if not place.exists():
+        temporary.rename(place)
+    elif not overwrite:
+        place.rmdir()  # fails when somebody has written into it meanwhile, as it should
+        temporary.rename(place)
+    else:
+        old = _beside(place)
+        place.rename(old)  # two renames: the only moment at which nothing stands there
+        try:
+            temporary.rename(place)
+        except BaseException:
+            old.rename(place)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _beside(path: Path) -> Path:
+    # Short and hidden: a name made from a long one could be too long, and no reader of images takes it up.
+    return path.parent / f".metagen-{uuid.uuid4().hex[:12]}.tmp"
+
+
+def _cannot_write(path: Path, error: OSError) -> MetagenError:
+    return MetagenError(f"{path}: cannot write there ({error.strerror or error})")

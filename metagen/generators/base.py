@@ -1,0 +1,77 @@
+"""What a base generator is: networks, one loss a player, and noise that is always an input."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+from torch.func import functional_call
+
+Weights = dict[str, torch.Tensor]
+Noise = dict[str, torch.Tensor]
+Context = Any  # what a generator makes of its support; None where it does not look at it
+
+
+class Generator(nn.Module, ABC):
+    """A network, or several, that make images; written for one task and lifted to many by `torch.func.vmap`.
+
+    No module inside may keep state that a forward changes (no BatchNorm): it breaks vmap and second order.
+
+    Attributes:
+        players: the groups of parameters with one loss each; a VAE has one, a GAN two, visited in this order.
+        size: height and width of the images in pixels.
+        channels: 1 or 3.
+    """
+
+    players: ClassVar[tuple[str, ...]]
+    size: int
+    channels: int
+
+    def player_of(self, name: str) -> str:
+        """The player that a parameter belongs to: the only one, or the first part of the parameter's name."""
+        return self.players[0] if len(self.players) == 1 else name.split(".")[0]
+
+    def context(self, support: torch.Tensor, mask: torch.Tensor) -> Context:
+        """What each target image may know of the support [k, C, H, W]; mask [n, k] is True where it may look."""
+        return None
+
+    @abstractmethod
+    def noise(self, n: int, rng: torch.Generator) -> Noise:
+        """Every random draw that `loss` or `sample` of n images needs, each with leading axis n."""
+
+    @abstractmethod
+    def loss(self, player: str, images: torch.Tensor, noise: Noise, context: Context) -> torch.Tensor:
+        """The scalar that one player minimises on images [n, C, H, W] in [0, 1]."""
+
+    @abstractmethod
+    def sample(self, noise: Noise, context: Context) -> torch.Tensor:
+        """New images [n, C, H, W] in [0, 1]."""
+
+    def support_loss(self, player: str, support: torch.Tensor, noise: Noise) -> torch.Tensor:
+        """The loss on the support itself: each image sees the others, never itself."""
+        others = ~torch.eye(len(support), dtype=torch.bool, device=support.device)
+        return self.loss(player, support, noise, self.context(support, others))
+
+    def query_loss(self, player: str, query: torch.Tensor, noise: Noise, support: torch.Tensor) -> torch.Tensor:
+        """The loss on images outside the support, each seeing all of it."""
+        return self.loss(player, query, noise, self.context(support, self._all_of(support, len(query))))
+
+    def generate(self, noise: Noise, support: torch.Tensor) -> torch.Tensor:
+        """New images [n, C, H, W] in [0, 1], each seeing all of the support."""
+        n = len(next(iter(noise.values())))
+        return self.sample(noise, self.context(support, self._all_of(support, n)))
+
+    @staticmethod
+    def _all_of(support: torch.Tensor, n: int) -> torch.Tensor:
+        return torch.ones(n, len(support), dtype=torch.bool, device=support.device)
+
+    def forward(self, method: str, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        """The method of that name: the one door through which `call` reaches all of them."""
+        return getattr(self, method)(*args, **kwargs)
+
+
+def call(module: nn.Module, weights: Weights, method: str, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    """Run `module.method(...)` with these weights in place of its own: a pure function of both."""
+    return functional_call(module, weights, (method, *args), kwargs)

@@ -1,0 +1,71 @@
+"""Convolutional encoder and decoder that survive vmap and second order: SiLU, GroupNorm or no norm."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from metagen.errors import MetagenError
+
+DEFAULT_WIDTHS = {28: (32, 64), 32: (32, 64), 64: (32, 64, 64), 128: (32, 64, 64, 64)}
+NORMS = ("none", "group")
+
+
+def check_widths(size: int, widths: tuple[int, ...]) -> None:
+    """Refuse a stack of halvings that does not fit the image.
+
+    Raises:
+        MetagenError: a width is not positive, or the size is no multiple of 2 ** len(widths).
+    """
+    if not widths or min(widths) < 1:
+        raise MetagenError(f"widths: expected one positive width for each halving of the image, got {list(widths)}")
+    if size % 2 ** len(widths):
+        raise MetagenError(
+            f"widths: {len(widths)} halvings need a size that is a multiple of {2 ** len(widths)}, got size {size}; "
+            "give fewer widths or another size"
+        )
+
+
+def normalisation(norm: str, channels: int) -> nn.Module:
+    """GroupNorm over groups of about 8 channels, or nothing.
+
+    Raises:
+        MetagenError: the name is neither "none" nor "group".
+    """
+    if norm not in NORMS:
+        raise MetagenError(f"norm: expected one of {', '.join(NORMS)}, got {norm!r}")
+    groups = next(g for g in range(max(channels // 8, 1), 0, -1) if channels % g == 0)
+    return nn.GroupNorm(groups, channels) if norm == "group" else nn.Identity()
+
+
+class Encoder(nn.Module):
+    """Images [n, C, S, S] -> features [n, outputs]: one halving a width, then a linear layer."""
+
+    def __init__(self, size: int, channels: int, widths: tuple[int, ...], outputs: int, norm: str) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for before, width in zip((channels, *widths), widths):
+            layers += [nn.Conv2d(before, width, 4, stride=2, padding=1), normalisation(norm, width), nn.SiLU()]
+        self.convs = nn.Sequential(*layers)
+        self.head = nn.Linear(widths[-1] * (size >> len(widths)) ** 2, outputs)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Images [n, C, S, S] -> [n, outputs]."""
+        return self.head(self.convs(images).flatten(1))
+
+
+class Decoder(nn.Module):
+    """Codes [n, inputs] -> images [n, C, S, S] before the likelihood: a linear layer, then one doubling a width."""
+
+    def __init__(self, size: int, channels: int, widths: tuple[int, ...], inputs: int, norm: str) -> None:
+        super().__init__()
+        self.shape = (widths[-1], size >> len(widths), size >> len(widths))
+        self.stem = nn.Linear(inputs, widths[-1] * self.shape[1] ** 2)
+        layers: list[nn.Module] = [normalisation(norm, widths[-1]), nn.SiLU()]
+        for width, after in zip(widths[:0:-1], widths[-2::-1]):
+            layers += [nn.ConvTranspose2d(width, after, 4, stride=2, padding=1), normalisation(norm, after), nn.SiLU()]
+        self.convs = nn.Sequential(*layers, nn.ConvTranspose2d(widths[0], channels, 4, stride=2, padding=1))
+
+    def forward(self, codes: torch.Tensor) -> torch.Tensor:
+        """Codes [n, inputs] -> [n, C, S, S]."""
+        return self.convs(self.stem(codes).unflatten(1, self.shape))

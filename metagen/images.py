@@ -1,0 +1,187 @@
+"""Images between files and tensors: uint8 [C, H, W] on disk and in memory, float in [0, 1] in the networks."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from metagen.errors import MetagenError
+from metagen.files import write_atomically
+
+IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+MAX_PIXELS = 64_000_000  # decoding more would take gigabytes; a small file can claim any number
+
+# Named, so that a file of a user's cannot reach the rarer decoders: one of them (EPS) starts another program.
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+
+
+def to_uint8(images: torch.Tensor) -> torch.Tensor:
+    """Round images to 8 bits; values outside [0, 1] are clamped.
+
+    images: float [..., C, H, W], shown as 0 (black) to 1 (white).
+
+    Raises:
+        MetagenError: the images are not floating-point, or hold not-a-number values.
+    """
+    if not images.is_floating_point():
+        raise MetagenError(f"images: expected floats in [0, 1], got {images.dtype}")
+    if images.isnan().any():
+        raise MetagenError("images: not-a-number values; the generator that made them has diverged")
+    return (images.float().clamp(0, 1) * 255).round().to(torch.uint8)  # bfloat16 would round twice
+
+
+def to_float(images: torch.Tensor) -> torch.Tensor:
+    """The inverse of `to_uint8`: uint8 [..., C, H, W] to float32 in [0, 1].
+
+    Raises:
+        MetagenError: the images are not uint8.
+    """
+    if images.dtype != torch.uint8:
+        raise MetagenError(f"images: expected uint8, got {images.dtype}")
+    return images.float() / 255
+
+
+def from_pil(image: Image.Image, size: int, channels: int) -> torch.Tensor:
+    """An image of any mode as uint8 [channels, size, size].
+
+    Turned as its EXIF data say, its central square cut out, transparency laid on white, resized with Lanczos.
+
+    Raises:
+        MetagenError: the size or the number of channels is refused, or the image has too many pixels or an
+            unusual number format.
+    """
+    if size < 1 or channels not in (1, 3):
+        raise MetagenError(f"images: expected size >= 1 and 1 or 3 channels, got size {size} and {channels} channels")
+    width, height = image.size
+    if not 0 < width * height <= MAX_PIXELS:
+        raise MetagenError(f"{width} x {height} pixels, expected 1 to {MAX_PIXELS} in all; make it smaller first")
+    image = ImageOps.exif_transpose(image)
+    mode = "L" if channels == 1 else "RGB"
+    image = _opaque(_central_square(image)).convert(mode)
+    if image.size != (size, size):
+        image = image.resize((size, size), Image.Resampling.LANCZOS)
+    return torch.from_numpy(np.array(image).reshape(size, size, channels)).permute(2, 0, 1).contiguous()
+
+
+def read_image(path: Path, size: int, channels: int) -> torch.Tensor:
+    """Read an image file (png, jpg, webp, bmp, gif, pgm, ppm, tiff) as uint8 [channels, size, size]; see `from_pil`.
+
+    Raises:
+        MetagenError: the file is missing, damaged, too large or no image, or the options are refused.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of damaged EXIF data; damaged pixels raise
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=_FORMATS) as image:
+                return from_pil(image, size, channels)
+    except MetagenError as error:
+        raise MetagenError(f"{path}: {error}") from error
+    except FileNotFoundError:
+        raise MetagenError(f"{path}: no such file") from None
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise MetagenError(f"{path}: more than {MAX_PIXELS} pixels in all; make it smaller first") from None
+    except UnidentifiedImageError:
+        raise MetagenError(f"{path}: not an image that can be read ({', '.join(IMAGE_SUFFIXES)})") from None
+    except Exception as error:  # on damaged files the decoders raise nearly anything: SyntaxError, struct.error ...
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise MetagenError(f"{path}: cannot read this image, it may be damaged ({reason})") from error
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file of this name counts as an image: by its suffix; hidden files (as macOS leaves) do not."""
+    return not name.startswith(".") and name.lower().endswith(IMAGE_SUFFIXES)
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The image files directly in a folder, sorted by name; other files are ignored.
+
+    Raises:
+        MetagenError: there is no such folder, or it cannot be read.
+    """
+    try:
+        return sorted(path for path in folder.iterdir() if is_image_name(path.name) and path.is_file())
+    except FileNotFoundError:
+        raise MetagenError(f"{folder}: no such folder") from None
+    except OSError as error:
+        raise MetagenError(f"{folder}: cannot read this folder ({error.strerror})") from error
+
+
+def read_folder(folder: Path, size: int, channels: int) -> torch.Tensor:
+    """Read the images of a folder in the order of their names, or one image file: uint8 [k, channels, size, size].
+
+    Raises:
+        MetagenError: there is no such folder, no image directly in it, or one that cannot be read.
+    """
+    files = [folder] if folder.is_file() else image_files(folder)
+    if not files:
+        raise MetagenError(f"{folder}: no images directly in it; expected some of {', '.join(IMAGE_SUFFIXES)}")
+    return torch.stack([read_image(path, size, channels) for path in files])
+
+
+def grid(images: torch.Tensor, pad: int = 2) -> torch.Tensor:
+    """Lay [rows, columns, C, H, W] out as one image [C, H', W'] with `pad` white pixels around and between."""
+    rows, columns, channels, height, width = images.shape
+    high, wide = height + pad, width + pad
+    white = 255 if images.dtype == torch.uint8 else 1
+    canvas = images.new_full((channels, pad + rows * high, pad + columns * wide), white)
+    cells = canvas[:, pad:, pad:].unflatten(1, (rows, high)).unflatten(3, (columns, wide))
+    cells[:, :, :height, :, :width] = images.permute(2, 0, 3, 1, 4)
+    return canvas
+
+
+def save_png(image: torch.Tensor, path: Path) -> None:
+    """Write one image [C, H, W], uint8 or float in [0, 1], C = 1 or 3, as a whole file or not at all.
+
+    Raises:
+        MetagenError: it is not such an image, or cannot be written there.
+    """
+    if image.dim() != 3 or image.shape[0] not in (1, 3):
+        raise MetagenError(f"{path}: expected an image [C, H, W] with C = 1 or 3, got {list(image.shape)}")
+    image = image.detach().cpu()
+    pixels = (image if image.dtype == torch.uint8 else to_uint8(image)).permute(1, 2, 0).numpy()
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)).save(buffer, "PNG")
+    write_atomically(path, buffer.getvalue())
+
+
+def save_pngs(images: torch.Tensor, folder: Path) -> None:
+    """Write images [n, C, H, W] as 0000.png, 0001.png ... into a folder, which is made when missing."""
+    digits = max(4, len(str(len(images) - 1)))
+    for i, image in enumerate(images):
+        save_png(image, folder / f"{i:0{digits}}.png")
+
+
+def _central_square(image: Image.Image) -> Image.Image:
+    width, height = image.size
+    side = min(width, height)
+    left, top = (width - side) // 2, (height - side) // 2
+    return image if width == height else image.crop((left, top, left + side, top + side))
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    """The image in a mode of 8 bits without transparency."""
+    if image.mode == "F":
+        raise MetagenError("floating-point pixels, expected 8 or 16 bits")
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        return _eight_bits(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    try:
+        return image if image.mode == "L" else image.convert("RGB")
+    except ValueError:
+        raise MetagenError(f"colour mode {image.mode}, expected grey, RGB, RGBA, palette or CMYK") from None
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    # PIL's own convert("L") clips at 255, so that nearly all of a 16-bit image would be white.
+    pixels = np.asarray(image).astype(np.int64)
+    if pixels.min() < 0 or pixels.max() > 65535:
+        raise MetagenError(f"pixel values {pixels.min()} to {pixels.max()}, expected 8 or 16 bits")
+    return Image.fromarray(((pixels + 128) // 257).astype(np.uint8))

@@ -1,0 +1,104 @@
+"""Adapting to many tasks at once, and what comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_leaves, tree_map
+
+from metagen.adaptation import PlayerNoise, draw_noise, over_tasks
+from metagen.generators import Generator, Noise, Weights, call
+from metagen.learners.base import Learner
+
+TASKS_AT_ONCE = 16
+
+
+class Adapted:
+    """T adapted generators: the base weights, and what each task's adaptation added to them.
+
+    The adapted weights are by definition base + difference, so that saving the difference loses nothing.
+
+    Attributes:
+        generator: the base generator, whose own weights are the base.
+        difference: of the weights that moved, each [T, ...].
+        support: what was adapted to, [T, k, C, H, W] in [0, 1].
+    """
+
+    def __init__(self, generator: Generator, difference: Weights, support: torch.Tensor) -> None:
+        self.generator, self.difference, self.support = generator, difference, support
+
+    def __len__(self) -> int:
+        return len(self.support)
+
+    def __getitem__(self, task: int) -> Adapted:
+        """One task alone, T = 1."""
+        own = slice(task, task + 1)
+        return Adapted(self.generator, {name: d[own] for name, d in self.difference.items()}, self.support[own])
+
+    def each(self, method: str, per_task: dict[str, Any], **common: Any) -> Any:  # noqa: ANN401
+        """`generator.method(**per_task, **common)` at every task's weights.
+
+        Args:
+            method: of the generator.
+            per_task: arguments whose every tensor has leading axis T.
+            common: arguments that all tasks share.
+        """
+        base = {name: w.detach() for name, w in self.generator.named_parameters()}
+
+        def one_task(base: Weights, difference: Weights, own: dict[str, Any]) -> Any:  # noqa: ANN401
+            moved = {name: base[name] + d for name, d in difference.items()}
+            return call(self.generator, {**base, **moved}, method, **own, **common)
+
+        with torch.no_grad():
+            return by_chunks(lambda *apart: over_tasks(one_task)(base, *apart), self.difference, per_task)
+
+    def query_loss(self, query: torch.Tensor, noise: PlayerNoise) -> dict[str, torch.Tensor]:
+        """Every player's loss on query [T, q, C, H, W], noise by player [T, q, ...]: by player, of each task [T]."""
+        tasks = {"query": query, "support": self.support}
+        return {p: self.each("query_loss", {**tasks, "noise": noise[p]}, player=p) for p in self.generator.players}
+
+    def generate(self, noise: Noise) -> torch.Tensor:
+        """New images [T, n, C, H, W] in [0, 1] from noise [T, n, ...]."""
+        images: torch.Tensor = self.each("generate", {"noise": noise, "support": self.support})
+        return images
+
+
+def adapt_tasks(
+    learner: Learner,
+    support: torch.Tensor,
+    key: Sequence[int | str],
+    tasks: Sequence[int] | None = None,
+    steps: int | None = None,
+) -> Adapted:
+    """Adapt to each of T supports, in any autograd mode, also Lightning's inference mode.
+
+    Args:
+        learner: the trained model.
+        support: [T, k, C, H, W] in [0, 1].
+        key: names the noise: (run, split, ...).
+        tasks: each task's number, which names its noise too; 0 to T - 1 if None.
+        steps: N; the learner's test_steps if None.
+    """
+    count = learner.test_steps if steps is None else steps
+
+    def one_task(support: torch.Tensor, noise: PlayerNoise) -> Weights:
+        start, weights = learner.start(), learner.adapt(support, noise, count)
+        return {name: weights[name] - start[name] for name in sorted(learner.moving)}
+
+    with torch.inference_mode(False), torch.no_grad():
+        support = support.clone()  # made under inference mode it could not take part in a gradient
+        numbers = range(len(support)) if tasks is None else tasks
+        noise = draw_noise(learner.generator, (*key, "support"), numbers, support.shape[1], count)
+        noise = tree_map(lambda x: x.to(support), noise)
+        difference = by_chunks(over_tasks(one_task, shared=0), support, noise)
+    return Adapted(learner.generator, difference, support)
+
+
+def by_chunks(function: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401
+    """The function of all tasks, TASKS_AT_ONCE at a time, so that memory is bounded."""
+    total = len(tree_leaves(args)[0])
+    parts = [slice(start, start + TASKS_AT_ONCE) for start in range(0, total, TASKS_AT_ONCE)]
+    results = [function(*tree_map(lambda x, p=part: x[p], args)) for part in parts]
+    return tree_map(lambda *each: torch.cat(each), *results)

@@ -1,0 +1,21 @@
+"""Joint pre-training and fine-tuning: the baseline that no meta-learner may lose to."""
+
+from metagen.adaptation import Exact
+from metagen.generators import Generator
+from metagen.learners.base import FixedRate
+
+
+class Joint(FixedRate):
+    """Train on all train tasks mixed, as if they were one (MAML with no inner step), then fine-tune on a support."""
+
+    meta_gradient = Exact()
+
+    def __init__(
+        self,
+        generator: Generator,
+        rate: float = 1e-3,
+        optimiser: str = "adam",
+        moves: tuple[str, ...] = ("*",),
+        test_steps: int = 50,
+    ) -> None:
+        super().__init__(generator, 0, rate, optimiser, moves, test_steps)

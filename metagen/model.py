@@ -1,0 +1,217 @@
+"""The Python face: load a model, adapt it to a few images, sample from what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from metagen import artifacts, resources
+from metagen.errors import MetagenError
+from metagen.generators import Noise
+from metagen.images import from_pil, read_folder, to_float
+from metagen.learners import Adapted, Learner, adapt_tasks
+from metagen.seeding import torch_rng
+
+LOG_PROB_CHUNK = 50  # importance samples in memory at once
+Images = torch.Tensor | Sequence[Image.Image] | str | Path
+
+
+def load(name: str | Path, device: str = "cpu") -> Model | AdaptedModel:
+    """A saved model or adapted model: a folder, or the name of a model that travels with metagen.
+
+    Raises:
+        MetagenError: there is none, or it is damaged.
+    """
+    path = Path(name)
+    if not path.is_dir() and "/" not in str(name):
+        path = resources.resource("assets", f"models/{name}")
+    if artifacts.read_config(path)["kind"] == "model":
+        return _load_model(path, device)
+    difference, base, info = artifacts.load_adapted(path)
+    model = _load_model(base, device)
+    weights = {n: w for n, w in model.learner.generator.named_parameters() if n in model.learner.moving}
+    artifacts.check_tensors(path / "difference.safetensors", difference, weights)
+    stacked = {n: d[None].to(device) for n, d in difference.items()}
+    generator = model.learner.generator
+    support = torch.zeros(1, 0, generator.channels, generator.size, generator.size, device=device)
+    return AdaptedModel(model, Adapted(generator, stacked, support), info)
+
+
+def _load_model(path: Path, device: str) -> Model:
+    learner, info, weights_hash = artifacts.load_model(path)
+    return Model(learner.to(device), info, path, weights_hash)
+
+
+class Model:
+    """A meta-trained model.
+
+    Attributes:
+        learner: generator and learner with their weights.
+        info: how it was made.
+        path: where it is saved, or None.
+        weights_hash: SHA-256 of its weights file, or None.
+    """
+
+    def __init__(
+        self, learner: Learner, info: dict[str, Any], path: Path | None = None, weights_hash: str | None = None
+    ) -> None:
+        self.learner = learner.requires_grad_(False).eval()
+        self.info, self.path, self.weights_hash = info, path, weights_hash
+
+    def adapt(self, images: Images, steps: int | None = None, seed: int = 0) -> AdaptedModel:
+        """Become a generator of what `images` show.
+
+        Args:
+            images: a tensor [k, C, H, W] in [0, 1], PIL images, or a folder of image files.
+            steps: N; the model's own number if None.
+            seed: of the noise in the inner loop.
+
+        Raises:
+            MetagenError: no image, one that cannot be read, or a tensor of the wrong shape or range.
+        """
+        return self.adapt_many(self.read(images)[None], steps, seed)[0]
+
+    def adapt_many(self, support: torch.Tensor, steps: int | None = None, seed: int = 0) -> AdaptedModels:
+        """Adapt to T supports at once: support [T, k, C, H, W] in [0, 1].
+
+        Raises:
+            MetagenError: a tensor of the wrong shape or range, or a negative number of steps.
+        """
+        if steps is not None and steps < 0:
+            raise MetagenError(f"steps: expected 0 or more, got {steps}")
+        self._check(support)
+        adapted = adapt_tasks(self.learner, support.to(self.device), (seed, "adapt"), steps=steps)
+        count = self.learner.test_steps if steps is None else steps
+        return AdaptedModels(self, adapted, {"shots": support.shape[1], "steps": count, "seed": seed})
+
+    def save(self, path: str | Path, overwrite: bool = False) -> None:
+        """Write the model to a folder.
+
+        Raises:
+            MetagenError: the folder is not empty and may not be overwritten, or cannot be written.
+        """
+        self.path = Path(path)
+        self.weights_hash = artifacts.save_model(self.path, self.learner, self.info, overwrite=overwrite)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.learner.parameters()).device
+
+    def read(self, images: Images) -> torch.Tensor:
+        """Images as the model takes them: [k, C, H, W] in [0, 1]; cut square and resized, unless they are a tensor."""
+        generator = self.learner.generator
+        if isinstance(images, torch.Tensor):
+            return images
+        if isinstance(images, (str, Path)):
+            return to_float(read_folder(Path(images), generator.size, generator.channels))
+        if not images:
+            raise MetagenError("adapt: got no image; give at least one")
+        return to_float(torch.stack([from_pil(image, generator.size, generator.channels) for image in images]))
+
+    def _check(self, support: torch.Tensor) -> None:
+        generator = self.learner.generator
+        shape = (generator.channels, generator.size, generator.size)
+        if support.ndim != 5 or support.shape[2:] != shape:
+            expected = f"[k, {', '.join(map(str, shape))}]"
+            raise MetagenError(f"adapt: expected images {expected} for each task, got {list(support.shape[1:])}")
+        if not support.shape[0] or not support.shape[1]:
+            raise MetagenError("adapt: got no image; give at least one")
+        if not support.is_floating_point() or not ((support >= 0) & (support <= 1)).all():
+            raise MetagenError("adapt: expected float images with values in [0, 1] and no NaN; divide bytes by 255")
+
+
+class AdaptedModels:
+    """T adapted models at once."""
+
+    def __init__(self, model: Model, adapted: Adapted, info: dict[str, Any]) -> None:
+        self.model, self.adapted, self.info = model, adapted, info
+
+    def __len__(self) -> int:
+        return len(self.adapted)
+
+    def __getitem__(self, task: int) -> AdaptedModel:
+        if not -len(self) <= task < len(self):
+            raise IndexError(task)
+        return AdaptedModel(self.model, self.adapted[task % len(self)], self.info)
+
+    def sample(self, n: int, seed: int = 0) -> torch.Tensor:
+        """New images [T, n, C, H, W] in [0, 1]; image i of a seed is the same at every n."""
+        if n < 1:
+            raise MetagenError(f"n: expected 1 or more images, got {n}")
+        each = [self._noise(1, seed, "sample", index) for index in range(n)]
+        noise = {name: torch.cat([e[name] for e in each]) for name in each[0]}
+        repeated = {name: x.expand(len(self), *x.shape) for name, x in noise.items()}
+        return self.adapted.generate(repeated)
+
+    def _noise(self, n: int, *key: int | str) -> Noise:
+        drawn = self.model.learner.generator.noise(n, torch_rng(*key))
+        return {name: x.to(self.adapted.support) for name, x in drawn.items()}
+
+
+class AdaptedModel:
+    """A generator of one new thing."""
+
+    def __init__(self, model: Model, adapted: Adapted, info: dict[str, Any]) -> None:
+        self.model, self.adapted, self.info = model, adapted, info
+
+    def sample(self, n: int, seed: int = 0) -> torch.Tensor:
+        """New images [n, C, H, W] in [0, 1]; image i of a seed is the same at every n."""
+        return AdaptedModels(self.model, self.adapted, self.info).sample(n, seed)[0]
+
+    def reconstruct(self, images: torch.Tensor) -> torch.Tensor:
+        """Images [n, C, H, W] through the latent and back, in [0, 1]."""
+        return self._run("reconstruct", images=images)
+
+    def interpolate(self, first: torch.Tensor, last: torch.Tensor, steps: int = 8) -> torch.Tensor:
+        """From each image of `first` [n, C, H, W] to that of `last`: [n, steps, C, H, W] in [0, 1]."""
+        return self._run("interpolate", first=first, last=last, steps=steps)
+
+    def log_prob(self, images: torch.Tensor, samples: int = 1000, seed: int = 0) -> torch.Tensor:
+        """Log p(image | support) in nats, [n], by importance sampling (a lower bound in expectation).
+
+        Args:
+            images: [n, C, H, W]; for a Bernoulli likelihood every pixel is 0 or 1.
+            samples: S, importance samples an image.
+            seed: of the samples.
+
+        Raises:
+            MetagenError: the generator has no likelihood, or the images are not binary where they must be.
+        """
+        self._require("log_weights")
+        generator = self.model.learner.generator
+        generator.check_outcomes(images)
+        parts = []
+        for start in range(0, samples, LOG_PROB_CHUNK):
+            count = min(LOG_PROB_CHUNK, samples - start)
+            drawn = generator.noise(count * len(images), torch_rng(seed, "log_prob", start))["latent"]
+            noise = drawn.unflatten(0, (count, len(images))).to(images)
+            parts.append(self.adapted.each("log_weights", {"images": images[None], "noise": noise[None]})[0])
+        weights = torch.cat(parts)
+        return weights.logsumexp(0) - torch.tensor(float(samples)).log()
+
+    def save(self, path: str | Path, standalone: bool = False, overwrite: bool = False) -> None:
+        """Write the difference from the base to a folder; with a copy of the base if standalone.
+
+        Raises:
+            MetagenError: the base was never saved, or the folder is taken or cannot be written.
+        """
+        if self.model.path is None:
+            raise MetagenError("save: save the base model first (model.save), so that the adapted one can name it")
+        difference = {name: d[0] for name, d in self.adapted.difference.items()}
+        artifacts.save_adapted(Path(path), difference, self.model.path, self.info, standalone, overwrite)
+
+    def _run(self, method: str, steps: int | None = None, **images: torch.Tensor) -> torch.Tensor:
+        self._require(method)
+        common = {} if steps is None else {"steps": steps}
+        result: torch.Tensor = self.adapted.each(method, {n: x[None] for n, x in images.items()}, **common)[0]
+        return result
+
+    def _require(self, method: str) -> None:
+        generator = self.model.learner.generator
+        if not hasattr(generator, method):
+            raise MetagenError(f"{type(generator).__name__} cannot {method.replace('_', ' ')}; a VAE can")

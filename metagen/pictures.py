@@ -1,0 +1,44 @@
+"""Pictures for people: grids with a heading over each block."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from metagen.images import to_uint8
+
+SHORTEST = 28 * 3  # small images are enlarged by a whole factor until a cell is about this high
+HEADING = 26  # pixels
+
+
+def labelled(blocks: Mapping[str, torch.Tensor], cell: int) -> torch.Tensor:
+    """Blocks [C, H, W] of equal height side by side under their names: [3, H', W'] in [0, 1].
+
+    cell: height of one image in a block, in pixels; decides the enlargement.
+    """
+    times = max(1, SHORTEST // cell)
+    font = ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), 15)
+    panels = [_panel(name, block, times, font) for name, block in blocks.items()]
+    gap = Image.new("RGB", (14, panels[0].height), "white")
+    strips = [strip for panel in panels for strip in (panel, gap)][:-1]
+    whole = Image.new("RGB", (sum(strip.width for strip in strips), panels[0].height), "white")
+    left = 0
+    for strip in strips:
+        whole.paste(strip, (left, 0))
+        left += strip.width
+    return torch.from_numpy(np.asarray(whole).copy()).permute(2, 0, 1).float() / 255
+
+
+def _panel(name: str, block: torch.Tensor, times: int, font: ImageFont.FreeTypeFont) -> Image.Image:
+    pixels = to_uint8(block).expand(3, *block.shape[1:]).permute(1, 2, 0).cpu().numpy()
+    image = Image.fromarray(pixels)
+    image = image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
+    panel = Image.new("RGB", (image.width, image.height + HEADING), "white")
+    ImageDraw.Draw(panel).text((4, 4), name, fill="black", font=font)
+    panel.paste(image, (0, HEADING))
+    return panel

@@ -1,0 +1,29 @@
+"""Where the configs and assets that travel with metagen lie: in an installed wheel and in a clone alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from metagen.errors import MetagenError, unknown
+
+KINDS = ("configs", "assets")
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def resource(kind: str, name: str) -> Path:
+    """The path of a file or folder that travels with metagen.
+
+    kind: "configs" or "assets"; name: its path below that, with forward slashes.
+
+    Raises:
+        MetagenError: there is none of that name; the nearest ones are named.
+    """
+    if kind not in KINDS:
+        raise unknown("kind of resource", kind, KINDS)
+    root = next((place for place in (_PACKAGE / kind, _PACKAGE.parent / kind) if place.is_dir()), None)
+    if root is None:
+        raise MetagenError(f"no {kind} beside metagen in {_PACKAGE}: the installation is incomplete, install it again")
+    known = {path.relative_to(root).as_posix() for path in root.rglob("*") if not path.name.startswith(".")}
+    if name not in known:  # an exact name below the root, so no "../" either
+        raise unknown(kind, name, known)
+    return root / name

@@ -1,0 +1,10 @@
+"""Task sets: many tasks of one kind, split by task. To add one: a file here and a line below."""
+
+from metagen.registry import Registry
+from metagen.tasks.base import TaskSet
+from metagen.tasks.folder import Folder
+from metagen.tasks.glyphs import Glyphs
+
+task_sets: Registry[TaskSet] = Registry("task set", folder=Folder, glyphs=Glyphs)
+
+__all__ = ["Folder", "Glyphs", "TaskSet", "task_sets"]

@@ -1,0 +1,131 @@
+"""Episodes for Lightning: the one set of `--data.*` options that every verb takes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytorch_lightning as pl
+from torch.utils.data import DataLoader, IterableDataset
+
+from metagen.errors import MetagenError
+from metagen.tasks import TaskSet, task_sets
+from metagen.tasks.episodes import Episode, Episodes
+
+
+class EpisodeData(pl.LightningDataModule):
+    """Tasks to learn from and held-out tasks to judge by.
+
+    Args:
+        task_set: "glyphs" (built in), "folder" (your own images: one leaf folder a task), or another registered one.
+        root: where the images lie (folder), or a folder of your own fonts (glyphs).
+        size: height and width in pixels, 28 to 128.
+        channels: 1 (grey) or 3 (RGB).
+        invert: exchange black and white.
+        split_file: a JSON split to use in place of the task set's own.
+        shots: k, the support images of a task.
+        queries: the images of a task that judge an adaptation.
+        tasks: train tasks an episode, over all processes.
+        val_tasks: how many val tasks are watched during training.
+        episodes: meta-steps of the run (of an epoch, to be exact).
+        seed: of the episodes.
+    """
+
+    def __init__(
+        self,
+        task_set: str = "glyphs",
+        root: str | None = None,
+        size: int = 28,
+        channels: int = 1,
+        invert: bool = False,
+        split_file: str | None = None,
+        shots: int = 5,
+        queries: int = 15,
+        tasks: int = 16,
+        val_tasks: int = 60,
+        episodes: int = 3000,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.options: dict[str, Any] = {"root": root, "size": size, "channels": channels, "invert": invert}
+        self.options["split_file"] = split_file
+        self.name, self.shots, self.queries, self.seed = task_set, shots, queries, seed
+        self.tasks, self.val_tasks, self.episodes_per_epoch = tasks, val_tasks, episodes
+        self._task_set: TaskSet | None = None
+
+    @property
+    def task_set(self) -> TaskSet:
+        """The task set, made when first asked for.
+
+        Raises:
+            MetagenError: it cannot be read, or does not know an option.
+        """
+        if self._task_set is None:
+            given = {name: value for name, value in self.options.items() if value is not None}
+            self._task_set = task_sets.build({"name": self.name, **given})
+        return self._task_set
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """The task set's options as JSON-ready data, without paths of this machine."""
+        return {"task_set": self.name, **{k: v for k, v in self.options.items() if k not in ("root", "split_file")}}
+
+    @property
+    def episodes(self) -> Episodes:
+        """The episodes of these tasks."""
+        return Episodes(self.task_set, self.shots, self.queries, self.seed)
+
+    def prepare_data(self) -> None:
+        """Make or read the images once before the processes part."""
+        self.task_set  # noqa: B018
+
+    def setup(self, stage: str) -> None:
+        """Refuse an episode that the processes cannot share."""
+        if self._trainer.world_size and self.tasks % self._trainer.world_size:
+            raise MetagenError(
+                f"data.tasks: {self.tasks} tasks an episode cannot be shared evenly by {self._trainer.world_size} "
+                "processes; give a multiple"
+            )
+
+    @property
+    def _trainer(self) -> pl.Trainer:
+        if self.trainer is None:
+            raise MetagenError("this data module has no trainer yet; give it to Trainer.fit")
+        return self.trainer
+
+    def train_dataloader(self) -> DataLoader[Episode]:
+        """Each epoch goes on from the loop's own batch counter, so that resuming is exact, mid-epoch too."""
+        trainer, episodes = self._trainer, self.episodes
+        rank, world = trainer.global_rank, trainer.world_size
+
+        def epoch() -> Iterator[Episode]:
+            progress = trainer.fit_loop.epoch_loop.batch_progress
+            first, left = progress.total.completed, self.episodes_per_epoch - progress.current.completed
+            for index in range(first, first + left):
+                yield episodes.train(index, self.tasks, rank, world)
+
+        return _loader(epoch, self.episodes_per_epoch)
+
+    def val_dataloader(self) -> DataLoader[Episode]:
+        """The fixed val episodes, each process its own tasks."""
+        trainer, episodes = self._trainer, self.episodes
+        rank, world = trainer.global_rank, trainer.world_size
+        known = min(self.val_tasks, len(self.task_set.split.val))
+        batches = math.ceil(len(range(rank, known, world)) / self.tasks)
+        return _loader(lambda: episodes.held_out("val", self.tasks, self.val_tasks, rank, world), batches)
+
+
+class _Stream(IterableDataset[Episode]):
+    def __init__(self, iterate: Callable[[], Iterator[Episode]], length: int) -> None:
+        self.iterate, self.length = iterate, length
+
+    def __iter__(self) -> Iterator[Episode]:
+        return self.iterate()
+
+    def __len__(self) -> int:
+        return self.length
+
+
+def _loader(iterate: Callable[[], Iterator[Episode]], length: int) -> DataLoader[Episode]:
+    return DataLoader(_Stream(iterate, length), batch_size=None)

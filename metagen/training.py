@@ -1,0 +1,111 @@
+"""Meta-training: one meta-gradient a step, handed to Lightning as a scalar whose ordinary gradient it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torchmetrics import MeanMetric
+
+from metagen.adaptation import draw_noise, in_chunks, task_batch
+from metagen.errors import MetagenError
+from metagen.generators import Generator
+from metagen.learners import Learner, adapt_tasks
+from metagen.tasks.episodes import Episode
+
+SCHEDULES = ("constant", "linear")
+
+
+class MetaTraining(pl.LightningModule):
+    """Meta-trains a learner.
+
+    Args:
+        generator: the base generator.
+        learner: how it adapts.
+        rate: the outer learning rate (Adam).
+        schedule: "constant", or "linear" to 0 over the second half of the run.
+        warmup: optimiser steps over which the outer rate rises from 0.
+        clip: the largest norm of each player's meta-gradient; 0 for none.
+        chunk: tasks whose graph is in memory at once; None for all of an episode's.
+        execution: "vmap" (all tasks of a chunk at once) or "loop" (one by one, with less memory).
+
+    Raises:
+        MetagenError: an option is out of range.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        learner: Callable[[Generator], Learner],
+        rate: float = 1e-3,
+        schedule: str = "linear",
+        warmup: int = 50,
+        clip: float = 100.0,
+        chunk: int | None = None,
+        execution: str = "vmap",
+    ) -> None:
+        super().__init__()
+        if schedule not in SCHEDULES:
+            raise MetagenError(f"schedule: expected one of {', '.join(SCHEDULES)}, got {schedule!r}")
+        if chunk is not None and chunk < 1:
+            raise MetagenError(f"chunk: expected 1 or more tasks, got {chunk}")
+        self.learner = learner(generator)
+        self.rate, self.schedule, self.warmup = rate, schedule, warmup
+        self.clip, self.chunk, self.execution = clip, chunk, execution
+        self.episode: Episode | None = None  # the one being trained on, and what came of it: for callbacks
+        self.losses: dict[str, torch.Tensor] = {}
+        self.val_loss, self.val_unadapted = MeanMetric(), MeanMetric()
+
+    def training_step(self, episode: Episode, batch_index: int) -> torch.Tensor:
+        """The scalar sum_p <theta_p, stop_grad(g_p)>: its gradient is g, its value means nothing."""
+        learner, key = self.learner, (self._seed, "train", episode.index)
+        batch = task_batch(learner.generator, episode.support, episode.query, key, episode.numbers, learner.steps)
+        theta = dict(learner.named_parameters())
+        meta = {name: w.detach() for name, w in theta.items()}
+        gradients, losses = in_chunks(learner.meta_gradient, learner, meta, batch, self.chunk, self.execution)
+        self.episode, self.losses = episode, losses
+        for player, loss in losses.items():
+            self.log(f"train/query_loss/{player}", loss.mean(), batch_size=len(loss))
+        self.log("train/query_loss", sum(losses.values()).mean(), prog_bar=True, batch_size=len(episode.support))
+        return torch.stack([(theta[name] * g.detach()).sum() for name, g in gradients.items()]).sum()
+
+    def validation_step(self, episode: Episode, batch_index: int) -> None:
+        """Adapt to val tasks and judge on their queries."""
+        key = (0, "val", 0)
+        noise = draw_noise(self.learner.generator, (*key, "query"), episode.numbers, episode.query.shape[1])
+        noise = {p: {name: x.to(episode.query) for name, x in draws.items()} for p, draws in noise.items()}
+        for metric, steps in ((self.val_loss, None), (self.val_unadapted, 0)):
+            adapted = adapt_tasks(self.learner, episode.support, key, episode.numbers, steps)
+            metric.update(sum(adapted.query_loss(episode.query, noise).values()))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the mean query loss, adapted and not, over the val tasks of every process."""
+        for name, metric in (("val/query_loss", self.val_loss), ("val/unadapted", self.val_unadapted)):
+            self.log(name, metric.compute(), prog_bar=True)
+            metric.reset()
+
+    def configure_optimizers(self) -> Any:  # noqa: ANN401
+        """One Adam over every player: global_step counts meta-steps."""
+        optimiser = torch.optim.Adam(self.learner.parameters(), lr=self.rate)
+        total = self.trainer.estimated_stepping_batches
+
+        def factor(step: int) -> float:
+            decay = 1.0 if self.schedule == "constant" else min(1.0, 2 * (1 - step / total))
+            return max(decay, 0.0) * min(1.0, (step + 1) / max(self.warmup, 1))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_gradient_clipping(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        """Clip each player's meta-gradient by its own norm."""
+        if not self.clip:
+            return
+        for player in self.learner.generator.players:
+            own = [w for name, w in self.learner.named_parameters() if self.learner.player_of(name) == player]
+            torch.nn.utils.clip_grad_norm_(own, self.clip)
+
+    @property
+    def _seed(self) -> int:
+        return int(self.trainer.datamodule.seed)

@@ -1,0 +1,82 @@
+"""Small generators with closed forms, and small task sets, shared by the tests."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from metagen.generators import VAE, Generator
+from metagen.tasks import TaskSet
+from metagen.tasks.splits import Split
+
+
+class Quadratic(Generator):
+    """L(w; images) = 1/2 (w - m)^T A (w - m) with m the mean image: everything about it is known in closed form."""
+
+    players: ClassVar[tuple[str, ...]] = ("quadratic",)
+    size, channels = 2, 1
+
+    def __init__(self, curvature: torch.Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(4, dtype=torch.float64))
+        self.curvature = curvature
+
+    def noise(self, n, rng):
+        return {"none": torch.zeros(n)}
+
+    def loss(self, player, images, noise, context):
+        gap = self.weight - images.mean(0).flatten()
+        return 0.5 * gap @ self.curvature @ gap
+
+    def sample(self, noise, context):
+        return self.weight.view(1, 1, 2, 2)
+
+
+class Bilinear(Generator):
+    """A zero-sum game: the second player minimises x^T B y + (x - y)^T m, the first one maximises it."""
+
+    players: ClassVar[tuple[str, ...]] = ("discriminator", "generator")
+    size, channels = 2, 1
+
+    def __init__(self, matrix: torch.Tensor) -> None:
+        super().__init__()
+        self.discriminator = nn.ParameterDict({"y": torch.linspace(-1, 1, 4, dtype=torch.float64)})
+        self.generator = nn.ParameterDict({"x": torch.linspace(2, 1, 4, dtype=torch.float64)})
+        self.matrix = matrix
+
+    def noise(self, n, rng):
+        return {"none": torch.zeros(n)}
+
+    def loss(self, player, images, noise, context):
+        x, y, m = self.generator["x"], self.discriminator["y"], images.mean(0).flatten()
+        value = x @ self.matrix @ y + (x - y) @ m
+        return value if player == "generator" else -value
+
+    def sample(self, noise, context):
+        return self.generator["x"].view(1, 1, 2, 2)
+
+
+class Blobs(TaskSet):
+    """Each task is one blob somewhere, its images jittered: learnable in seconds."""
+
+    def __init__(
+        self, size: int = 28, channels: int = 1, invert: bool = False, tasks: int = 24, images: int = 10
+    ) -> None:
+        super().__init__(size, channels, invert)
+        self.tasks, self.count = tasks, images
+        names = tuple(f"blob-{i}" for i in range(tasks))
+        self.split = Split(names[: tasks // 2], names[tasks // 2 : 3 * tasks // 4], names[3 * tasks // 4 :])
+
+    def images(self, task: str) -> torch.Tensor:
+        rng = torch.Generator().manual_seed(int(task.split("-")[1]))
+        centre = 0.2 + 0.6 * torch.rand(2, generator=rng) + 0.05 * torch.randn(self.count, 2, generator=rng)
+        axis = torch.linspace(0, 1, self.size)
+        square = (axis - centre[:, :1])[:, None, :] ** 2 + (axis - centre[:, 1:])[:, :, None] ** 2
+        return (255 * (-square / 0.01).exp()).to(torch.uint8)[:, None].expand(-1, self.channels, -1, -1)
+
+
+def tiny_vae(**options) -> VAE:
+    """A VAE of some 2,000 weights at 8 px."""
+    return VAE(**{"size": 8, "latent": 2, "widths": (4, 8), **options})

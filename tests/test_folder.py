@@ -1,0 +1,179 @@
+"""Task sets from trees of images, as users have them."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from metagen.errors import MetagenError
+from metagen.registry import Registry
+from metagen.tasks.base import TaskSet
+from metagen.tasks.folder import Folder
+from metagen.tasks.splits import SPLITS, Split
+
+SHARES = {"val": 0.3, "test": 0.3}
+
+
+def make(root: Path, names: list[str], count: int = 2) -> str:
+    """Tasks whose images are flat, with 10 * task + image as their value."""
+    for i, name in enumerate(names):
+        (root / name).mkdir(parents=True, exist_ok=True)
+        for j in range(count):
+            Image.new("L", (28, 28), 10 * i + j).save(root / name / f"{j}.png")
+    return str(root)
+
+
+def names_of(tasks: Folder) -> list[str]:
+    return sorted(name for part in SPLITS for name in tasks.split[part])
+
+
+TWELVE = [f"t{i:02}" for i in range(12)]
+
+
+def test_every_leaf_is_a_task_with_its_own_images(tmp_path):
+    tasks = Folder(make(tmp_path, TWELVE, count=3), size=28, channels=1, **SHARES)
+    assert names_of(tasks) == TWELVE
+    for i, name in enumerate(TWELVE):
+        images = tasks.images(name)
+        assert images.dtype == torch.uint8
+        assert images.shape == (3, 1, 28, 28)
+        assert images[:, 0, 3, 4].tolist() == [10 * i, 10 * i + 1, 10 * i + 2]
+
+
+def test_names_are_posix_paths_with_spaces_and_unicode_at_any_depth(tmp_path):
+    names = ["Ελληνικά/alpha beta", "日本/仮名/あ", "flat", "flat/below", "a'b\"c", "ü" * 60, *TWELVE]
+    tasks = Folder(make(tmp_path, names), **SHARES)
+    assert names_of(tasks) == sorted(names)
+    assert tasks.images("日本/仮名/あ").shape == (2, 3, 64, 64)
+
+
+def test_images_directly_in_the_root_are_a_task_too(tmp_path):
+    make(tmp_path, [*TWELVE, "."])
+    assert names_of(Folder(str(tmp_path), **SHARES)) == [".", *TWELVE]
+
+
+def test_other_files_and_hidden_folders_are_no_tasks(tmp_path):
+    make(tmp_path, [*TWELVE, ".thumbnails"])
+    (tmp_path / "papers").mkdir()
+    (tmp_path / "papers" / "notes.txt").touch()
+    (tmp_path / "__MACOSX").mkdir()
+    (tmp_path / "__MACOSX" / "._0.png").touch()
+    assert names_of(Folder(str(tmp_path), **SHARES)) == TWELVE
+
+
+def test_images_are_read_once_and_when_asked_for(tmp_path):
+    root = make(tmp_path, TWELVE)
+    (tmp_path / "t03" / "0.png").write_bytes(b"damaged")
+    tasks = Folder(root, **SHARES)
+    assert tasks.images("t00") is tasks.images("t00")
+    with pytest.raises(MetagenError, match=r"t03/0\.png: not an image"):
+        tasks.images("t03")
+
+
+def test_invert_exchanges_black_and_white(tmp_path):
+    root = make(tmp_path, TWELVE)
+    plain, inverted = Folder(root, **SHARES), Folder(root, invert=True, **SHARES)
+    assert torch.equal(inverted.images("t05"), 255 - plain.images("t05"))
+
+
+def test_the_split_depends_on_the_seed_and_not_on_other_tasks(tmp_path):
+    root = make(tmp_path, TWELVE)
+    first = Folder(root, **SHARES).split
+    assert Folder(root, **SHARES).split == first
+    assert any(Folder(root, seed=seed, **SHARES).split != first for seed in (1, 2, 3))
+    make(tmp_path, ["u", "v", "w"])
+    later = Folder(root, **SHARES).split
+    for part in SPLITS:
+        assert set(first[part]) <= set(later[part])
+
+
+def test_a_split_file_decides(tmp_path):
+    root = make(tmp_path / "images", TWELVE)
+    split = Split(train=("t05", "t01"), val=("t02",), test=("t00",))
+    path = tmp_path / "split.json"
+    path.write_text(split.to_json(), encoding="utf-8")
+    assert Folder(root, split_file=str(path)).split == split
+    path.write_text(Split(train=("t05", "gone", "lost"), val=("t02",), test=("t00",)).to_json())
+    with pytest.raises(MetagenError, match=r"split\.json: 2 tasks are not under .*'gone', 'lost'$"):
+        Folder(root, split_file=str(path))
+    path.write_text(Split(train=("t05",), val=(), test=("t00",)).to_json())
+    with pytest.raises(MetagenError, match="none of them in the split val: name at least one"):
+        Folder(root, split_file=str(path))
+
+
+def test_an_empty_split_says_how_to_mend_it(tmp_path):
+    with pytest.raises(
+        MetagenError, match=r"3 tasks under .* none of them in the split .*: add tasks,.* seed.*split_file"
+    ):
+        Folder(make(tmp_path, TWELVE[:3]))
+
+
+def test_links_are_followed_once_and_loops_end(tmp_path):
+    root = tmp_path / "root"
+    make(root, TWELVE)
+    make(tmp_path / "elsewhere", ["linked"])
+    (root / "there").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (root / "t00" / "up").symlink_to(root, target_is_directory=True)
+    (root / "t01" / "self").symlink_to(root / "t01" / "self")
+    (root / "zz_again").symlink_to(root / "t02", target_is_directory=True)  # the same images must not be two tasks
+    assert names_of(Folder(str(root), **SHARES)) == [*TWELVE, "there/linked"]
+
+
+def test_an_unreadable_folder_is_named(tmp_path, monkeypatch):
+    root, scandir = make(tmp_path, TWELVE), os.scandir
+
+    def refuse(path):
+        if os.fspath(path).endswith("t07"):
+            raise PermissionError(13, "Permission denied", os.fspath(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(MetagenError, match=r"t07: cannot read this folder \(Permission denied\)"):
+        Folder(root, **SHARES)
+
+
+def test_a_name_that_is_not_utf8_is_refused(tmp_path):
+    make(tmp_path, TWELVE)
+    try:
+        os.mkdir(os.fsencode(tmp_path) + b"/\xff\xfe")
+    except OSError:
+        pytest.skip("this file system has only UTF-8 names")
+    (tmp_path / "t00" / "0.png").rename(Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe")) / "0.png")
+    with pytest.raises(MetagenError, match="not valid UTF-8"):
+        Folder(str(tmp_path), **SHARES)
+
+
+def test_wrong_places(tmp_path):
+    (tmp_path / "archive.tar").touch()
+    (tmp_path / "empty").mkdir()
+    for name, problem in (("absent", "no such folder"), ("archive.tar", "unpack"), ("empty", "no images in it")):
+        with pytest.raises(MetagenError, match=problem) as info:
+            Folder(str(tmp_path / name))
+        assert name in str(info.value)
+        assert "\n" not in str(info.value)
+
+
+def test_an_unknown_task(tmp_path):
+    with pytest.raises(MetagenError, match=r"no task '\.\./t01'"):
+        Folder(make(tmp_path, TWELVE), **SHARES).images("../t01")
+
+
+@pytest.mark.parametrize(
+    "options", [{"size": 27}, {"size": 129}, {"channels": 2}, {"val": 0.0}, {"test": -0.1}, {"val": 0.5, "test": 0.5}]
+)
+def test_refused_options(tmp_path, options):
+    with pytest.raises(MetagenError, match="expected"):
+        Folder(make(tmp_path, TWELVE), **options)
+
+
+def test_a_folder_can_be_written_down_and_built_again(tmp_path):
+    registry: Registry[TaskSet] = Registry("task set", folder=Folder)
+    tasks = Folder(make(tmp_path, TWELVE), size=32, channels=1, seed=3, invert=True, **SHARES)
+    description = registry.describe(tasks)
+    assert set(description) == {"name", *inspect.signature(Folder).parameters}
+    assert registry.build(description).split == tasks.split

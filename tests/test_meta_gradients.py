@@ -1,0 +1,180 @@
+"""Meta-gradients against closed forms, finite differences, a plain loop and other chunks."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from metagen.adaptation import in_chunks, task_batch
+from metagen.errors import MetagenError
+from metagen.generators import generators
+from metagen.learners import FOMAML, MAML, Joint, Reptile, learners
+from tests.doubles import Bilinear, Quadratic, tiny_vae
+
+RATE, STEPS = 0.1, 4
+IMAGES = torch.rand(3, 5, 1, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+def matrix(seed: int) -> torch.Tensor:
+    return torch.randn(4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def meta_of(learner):
+    return {name: w.detach().clone() for name, w in learner.named_parameters()}
+
+
+def gradient(learner, batch, **how):
+    return in_chunks(learner.meta_gradient, learner, meta_of(learner), batch, **how)[0]
+
+
+def batch_for(learner, support, query, steps=None):
+    tasks = range(len(support))
+    return task_batch(learner.generator, support, query, (0, "test"), tasks, learner.steps if steps is None else steps)
+
+
+@pytest.mark.parametrize("steps", [0, 1, STEPS])
+@pytest.mark.parametrize("execution", ["vmap", "loop"])
+def test_each_learner_on_a_quadratic_has_its_closed_form(steps, execution):
+    root = matrix(1)
+    curvature = root @ root.T / 4
+    generator = Quadratic(curvature)
+    with torch.no_grad():
+        generator.weight.copy_(torch.tensor([1.0, -2.0, 0.5, 3.0]))
+    support, query = IMAGES[:, :2], IMAGES[:, 2:]
+    s, q = (images.mean(1).flatten(1) for images in (support, query))
+    contraction = torch.linalg.matrix_power(torch.eye(4, dtype=torch.float64) - RATE * curvature, steps)
+    adapted = s + (generator.weight.detach() - s) @ contraction
+    at_query = (adapted - q) @ curvature
+    expected = {
+        MAML: at_query @ contraction,
+        FOMAML: at_query,
+        Reptile: generator.weight.detach() - adapted,
+    }
+    for kind, each in expected.items():
+        learner = kind(generator, steps=steps, rate=RATE)
+        found = gradient(learner, batch_for(learner, support, query), execution=execution)
+        torch.testing.assert_close(found["generator.weight"], each.mean(0), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("kind", [MAML, FOMAML, Reptile])
+def test_each_learner_on_a_zero_sum_game_has_its_closed_form(kind):
+    """One inner step moves y first, then x at the moved y: an affine map, composed here by hand."""
+    coupling = matrix(2) / 3
+    learner = kind(Bilinear(coupling), steps=STEPS, rate=RATE)
+    support, query = IMAGES[:, :2], IMAGES[:, 2:]
+    found = gradient(learner, batch_for(learner, support, query))
+    expected = {"x": torch.zeros(4, dtype=torch.float64), "y": torch.zeros(4, dtype=torch.float64)}
+    eye, zero = torch.eye(4, dtype=torch.float64), torch.zeros(4, 4, dtype=torch.float64)
+    climb = torch.cat([torch.cat([eye, zero], 1), torch.cat([RATE * coupling.T, eye], 1)])
+    descend = torch.cat([torch.cat([eye, -RATE * coupling], 1), torch.cat([zero, eye], 1)])
+    power = torch.linalg.matrix_power(descend @ climb, STEPS)
+    theta = torch.cat([learner.generator.generator["x"], learner.generator.discriminator["y"]]).detach()
+    for s, q in zip(support.mean(1).flatten(1), query.mean(1).flatten(1)):
+        state = theta
+        for _ in range(STEPS):
+            x, y = state[:4], state[4:]
+            y = y + RATE * (coupling.T @ x - s)
+            state = torch.cat([x - RATE * (coupling @ y + s), y])
+        x, y = state[:4], state[4:]
+        for_x, for_y = coupling @ y + q, -(coupling.T @ x - q)  # each player's own loss at its own weights
+        if kind is MAML:  # both losses depend on both players' start, but each start hears its own loss alone
+            whole_x, whole_y = torch.cat([for_x, -for_y]), torch.cat([-for_x, for_y])
+            for_x, for_y = (power.T @ whole_x)[:4], (power.T @ whole_y)[4:]
+        elif kind is Reptile:
+            for_x, for_y = theta[:4] - x, theta[4:] - y
+        expected["x"] += for_x / len(support)
+        expected["y"] += for_y / len(support)
+    torch.testing.assert_close(found["generator.generator.x"], expected["x"], rtol=0, atol=1e-10)
+    torch.testing.assert_close(found["generator.discriminator.y"], expected["y"], rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", generators)
+def test_the_exact_gradient_of_every_generator_is_that_of_finite_differences(name):
+    torch.manual_seed(0)
+    learner = MAML(generators[name](size=28, channels=1).double(), steps=2, rate=1e-3)
+    images = torch.rand(1, 5, 1, 28, 28, dtype=torch.float64)
+    check_finite_differences(learner, batch_for(learner, images[:, :2], images[:, 2:]))
+
+
+def test_the_exact_gradient_through_adam_is_that_of_finite_differences():
+    """On a quadratic: where a gradient crosses 0, Adam's first step jumps, and no difference quotient is right."""
+    learner = MAML(Quadratic(torch.eye(4, dtype=torch.float64) + matrix(3).abs()), steps=3, rate=0.1, optimiser="adam")
+    check_finite_differences(learner, batch_for(learner, IMAGES[:, :2] + 1, IMAGES[:, 2:]))
+
+
+def check_finite_differences(learner, batch):
+    generator, meta = learner.generator, meta_of(learner)
+    found, _ = in_chunks(learner.meta_gradient, learner, meta, batch)
+    for player in generator.players:
+        own = [n for n in meta if learner.player_of(n) == player]
+        direction = {n: torch.randn_like(meta[n]) for n in own}
+        h = 1e-6
+
+        def loss_at(shift, player=player, direction=direction):
+            moved = {n: w + shift * direction[n] if n in direction else w for n, w in meta.items()}
+            return in_chunks(learner.meta_gradient, learner, moved, batch)[1][player].mean()
+
+        slope = (loss_at(h) - loss_at(-h)) / (2 * h)
+        along = sum((found[n] * direction[n]).sum() for n in own)
+        torch.testing.assert_close(along, slope, rtol=2e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", learners)
+def test_chunks_and_execution_change_nothing(name):
+    torch.manual_seed(0)
+    learner = learners[name](tiny_vae().double(), rate=1e-3)
+    images = torch.rand(5, 6, 1, 8, 8, dtype=torch.float64)
+    batch = batch_for(learner, images[:, :2], images[:, 2:])
+    whole = gradient(learner, batch)
+    for how in ({"chunk": 2}, {"chunk": 1, "execution": "loop"}, {"execution": "loop"}):
+        other = gradient(learner, batch, **how)
+        for parameter, g in whole.items():
+            torch.testing.assert_close(other[parameter], g, rtol=1e-9, atol=1e-12, msg=f"{parameter} under {how}")
+
+
+@pytest.mark.parametrize("name", learners)
+def test_every_meta_parameter_receives_gradient(name):
+    torch.manual_seed(0)
+    learner = learners[name](tiny_vae(), rate=1e-3)
+    images = torch.rand(2, 6, 1, 8, 8)
+    found = gradient(learner, batch_for(learner, images[:, :2], images[:, 2:]))
+    assert found.keys() == dict(learner.named_parameters()).keys()
+    assert [n for n, g in found.items() if not g.abs().sum() > 0] == []
+
+
+def test_a_task_does_not_hear_of_the_others():
+    torch.manual_seed(0)
+    learner = MAML(tiny_vae().double(), steps=2)
+    images = torch.rand(3, 6, 1, 8, 8, dtype=torch.float64)
+    batch = batch_for(learner, images[:, :2], images[:, 2:])
+    alone = [gradient(learner, part) for part in batch.chunks(1)]
+    whole = gradient(learner, batch)
+    for name, g in whole.items():
+        torch.testing.assert_close(sum(part[name] for part in alone) / 3, g, rtol=1e-9, atol=1e-12)
+
+
+def test_joint_is_the_plain_gradient():
+    torch.manual_seed(0)
+    learner = Joint(tiny_vae().double())
+    images = torch.rand(2, 6, 1, 8, 8, dtype=torch.float64)
+    batch = batch_for(learner, images[:, :2], images[:, 2:])
+    found = gradient(learner, batch)
+    noise = {"latent": batch.query_noise["vae"]["latent"].flatten(0, 1)}
+    learner.generator.loss("vae", batch.query.flatten(0, 1), noise, None).backward()
+    for name, w in learner.named_parameters():
+        torch.testing.assert_close(found[name], w.grad, rtol=1e-9, atol=1e-12)
+
+
+def test_a_combination_that_cannot_train_its_parts_is_refused():
+    with pytest.raises(MetagenError, match="never be trained"):
+        Reptile(tiny_vae(), moves=("decoder.*",))
+    with pytest.raises(MetagenError, match="matches no weight"):
+        MAML(tiny_vae(), moves=("dekoder.*",))
+    with pytest.raises(MetagenError, match="leaves no weight"):
+        MAML(tiny_vae(), moves=("*", "!*"))
+    with pytest.raises(MetagenError, match="steps: expected 0 or more"):
+        MAML(tiny_vae(), steps=-1)
+    with pytest.raises(MetagenError, match="did you mean adam"):
+        MAML(tiny_vae(), optimiser="adm")
+    with pytest.raises(MetagenError, match="rate: expected more than 0"):
+        MAML(tiny_vae(), rate=0.0)
