@@ -13,7 +13,7 @@ def _sequence(key: tuple[int | str, ...]) -> np.random.SeedSequence:
 
 
 def torch_rng(*key: int | str) -> torch.Generator:
-    """A CPU generator for one purpose, named by a key such as (run, "train", episode, task, "support", step, player)."""
+    """A CPU generator for one purpose, named by a key: (run, "train", episode, "support", task, step, player)."""
     seed = int(_sequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))
     return torch.Generator().manual_seed(seed)
 

@@ -69,7 +69,7 @@ def test_each_learner_on_a_zero_sum_game_has_its_closed_form(kind):
     descend = torch.cat([torch.cat([eye, -RATE * coupling], 1), torch.cat([zero, eye], 1)])
     power = torch.linalg.matrix_power(descend @ climb, STEPS)
     theta = torch.cat([learner.generator.generator["x"], learner.generator.discriminator["y"]]).detach()
-    for s, q in zip(support.mean(1).flatten(1), query.mean(1).flatten(1)):
+    for s, q in zip(support.mean(1).flatten(1), query.mean(1).flatten(1), strict=True):
         state = theta
         for _ in range(STEPS):
             x, y = state[:4], state[4:]

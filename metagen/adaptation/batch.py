@@ -45,16 +45,11 @@ def draw_noise(
     """
 
     def draws(player: str, task: int) -> Noise:
-        each = [
-            generator.noise(n, torch_rng(*key, task, step, player)) for step in range(1 if steps is None else steps)
-        ]
         if steps is None:
-            return each[0]
-        blank = generator.noise(n, torch.Generator())
-        return {
-            name: torch.stack([e[name] for e in each]) if each else x.new_empty(0, *x.shape)
-            for name, x in blank.items()
-        }
+            return generator.noise(n, torch_rng(*key, task, 0, player))
+        each = [generator.noise(n, torch_rng(*key, task, step, player)) for step in range(steps)]
+        blank = generator.noise(n, torch.Generator())  # its shapes serve where N = 0
+        return {name: torch.stack([blank[name], *(e[name] for e in each)])[1:] for name in blank}
 
     def stack(rows: list[Noise]) -> Noise:
         return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}

@@ -34,17 +34,21 @@ def inner_loop(
     Returns:
         phi_N: every weight, moved or not.
     """
-    movers = {p: [name for name in weights if name in moves and generator.player_of(name) == p] for p in noise}
-    state = step.init({name: weights[name] for name in weights if name in moves})
+    state = step.init({name: w for name, w in weights.items() if name in moves})
     for index in range(steps):
         for player in generator.players:
-
-            def loss(moving: Weights, player: str = player, index: int = index) -> torch.Tensor:
-                drawn = {key: draw[index] for key, draw in noise[player].items()}
-                return call(generator, {**weights, **moving}, "support_loss", player, support, drawn)
-
-            moving = {name: weights[name] for name in movers[player]}
-            own_state = {name: state[name] for name in movers[player] if name in state}
-            moved, own_state = step.update(moving, grad(loss)(moving), own_state, index)
-            weights, state = {**weights, **moved}, {**state, **own_state}
+            own = {name: w for name, w in weights.items() if name in moves and generator.player_of(name) == player}
+            drawn = {name: draws[index] for name, draws in noise[player].items()}
+            gradients = grad(_support_loss)(own, weights, generator, player, support, drawn)
+            own_state = {name: state[name] for name in own if name in state}
+            own, own_state = step.update(own, gradients, own_state, index)
+            weights, state = {**weights, **own}, {**state, **own_state}
     return weights
+
+
+def _support_loss(
+    own: Weights, weights: Weights, generator: Generator, player: str, support: torch.Tensor, noise: Noise
+) -> torch.Tensor:
+    """A function of the weights that one player moves; the others stay as they are."""
+    loss: torch.Tensor = call(generator, {**weights, **own}, "support_loss", player, support, noise)
+    return loss

@@ -44,7 +44,7 @@ class Encoder(nn.Module):
     def __init__(self, size: int, channels: int, widths: tuple[int, ...], outputs: int, norm: str) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        for before, width in zip((channels, *widths), widths):
+        for before, width in zip((channels, *widths), widths, strict=False):
             layers += [nn.Conv2d(before, width, 4, stride=2, padding=1), normalisation(norm, width), nn.SiLU()]
         self.convs = nn.Sequential(*layers)
         self.head = nn.Linear(widths[-1] * (size >> len(widths)) ** 2, outputs)
@@ -62,7 +62,7 @@ class Decoder(nn.Module):
         self.shape = (widths[-1], size >> len(widths), size >> len(widths))
         self.stem = nn.Linear(inputs, widths[-1] * self.shape[1] ** 2)
         layers: list[nn.Module] = [normalisation(norm, widths[-1]), nn.SiLU()]
-        for width, after in zip(widths[:0:-1], widths[-2::-1]):
+        for width, after in zip(widths[:0:-1], widths[-2::-1], strict=True):
             layers += [nn.ConvTranspose2d(width, after, 4, stride=2, padding=1), normalisation(norm, after), nn.SiLU()]
         self.convs = nn.Sequential(*layers, nn.ConvTranspose2d(widths[0], channels, 4, stride=2, padding=1))
 

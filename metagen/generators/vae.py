@@ -55,7 +55,7 @@ class VAE(Generator):
             raise MetagenError(f"widths: size {size} has no default (only {list(DEFAULT_WIDTHS)}); give widths")
         self.size, self.channels, self.latent, self.norm = size, channels, latent, norm
         self.likelihood, self.free_bits = likelihood, free_bits
-        self.widths = tuple(widths or DEFAULT_WIDTHS[size])
+        self.widths = tuple(DEFAULT_WIDTHS[size] if widths is None else widths)
         check_widths(size, self.widths)
         self.encoder = Encoder(size, channels, self.widths, 2 * latent, norm)
         self.decoder = Decoder(size, channels, self.widths, latent, norm)

@@ -46,7 +46,7 @@ class Learner(nn.Module):
         stuck = [n for n, _ in self.named_parameters() if not self.meta_gradient.trains(self, n)]
         if stuck:
             raise MetagenError(
-                f"{type(self).__name__}: {len(stuck)} meta-parameters would never be trained ({stuck[0]} is the first); "
+                f"{type(self).__name__}: {len(stuck)} meta-parameters would never be trained, {stuck[0]} first; "
                 "let all weights move, or choose another meta-gradient"
             )
 

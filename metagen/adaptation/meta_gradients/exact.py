@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.func import vjp
@@ -31,7 +31,8 @@ class Exact(MetaGradient):
             losses = over_tasks(one_task, execution)(meta, batch)
             return {player: loss.mean() for player, loss in losses.items()}, losses
 
-        means, pull_back, losses = vjp(mean_losses, meta, has_aux=True)
+        pulled_back: Any = vjp(mean_losses, meta, has_aux=True)
+        means, pull_back, losses = pulled_back
         gradients: Weights = {}
         for player in means:
             chosen = {p: torch.ones_like(mean) if p == player else torch.zeros_like(mean) for p, mean in means.items()}

@@ -1,0 +1,83 @@
+"""One test for every registered generator; a new one is picked up by itself."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from metagen.generators import call, generators
+
+
+@pytest.fixture(params=list(generators))
+def generator(request):
+    torch.manual_seed(0)
+    return generators[request.param](size=28, channels=1)
+
+
+def support_and_query():
+    rng = torch.Generator().manual_seed(1)
+    return torch.rand(3, 1, 28, 28, generator=rng), torch.rand(4, 1, 28, 28, generator=rng)
+
+
+def test_noise_is_seeded_and_leads_with_n(generator):
+    first, again, other = (generator.noise(4, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
+    for name, draw in first.items():
+        assert len(draw) == 4
+        assert torch.equal(draw, again[name])
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_losses_are_finite_scalars_and_samples_are_images(generator):
+    support, query = support_and_query()
+    noise = generator.noise(4, torch.Generator().manual_seed(0))
+    for player in generator.players:
+        loss = generator.query_loss(player, query, noise, support)
+        assert loss.ndim == 0
+        assert loss.isfinite()
+    images = generator.generate(noise, support)
+    assert images.shape == query.shape
+    assert ((images >= 0) & (images <= 1)).all()
+
+
+def test_every_parameter_has_a_player_and_every_player_a_parameter(generator):
+    found = {generator.player_of(name) for name, _ in generator.named_parameters()}
+    assert found == set(generator.players)
+    assert list(generator.buffers()) == []
+
+
+def test_a_description_builds_the_same_generator(generator):
+    twin = generators.build(generators.describe(generator))
+    assert [(n, w.shape) for n, w in twin.named_parameters()] == [(n, w.shape) for n, w in generator.named_parameters()]
+    twin.load_state_dict(generator.state_dict())
+    support, _ = support_and_query()
+    noise = generator.noise(2, torch.Generator().manual_seed(0))
+    assert torch.equal(twin.generate(noise, support), generator.generate(noise, support))
+
+
+def test_losses_are_pure_functions_of_weights_and_noise(generator):
+    support, query = support_and_query()
+    noise = generator.noise(4, torch.Generator().manual_seed(0))
+    weights = {name: w.detach() for name, w in generator.named_parameters()}
+    state = torch.random.get_rng_state()
+    for player in generator.players:
+        first, second = (call(generator, weights, "query_loss", player, query, noise, support) for _ in range(2))
+        assert torch.equal(first, second)
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_second_derivatives_exist_under_vmap(generator):
+    support, _ = support_and_query()
+    noise = generator.noise(3, torch.Generator().manual_seed(0))
+    weights = {name: w.detach() for name, w in generator.named_parameters()}
+
+    def steepness(scale, player):
+        def loss(w):
+            return call(generator, w, "support_loss", player, support, noise)
+
+        g = torch.func.grad(loss)({name: w * scale for name, w in weights.items()})
+        return sum(x.square().sum() for x in g.values())
+
+    for player in generator.players:
+        curvature = torch.func.vmap(torch.func.grad(lambda s, p=player: steepness(s, p)))(torch.tensor([0.9, 1.1]))
+        assert curvature.isfinite().all()
+        assert (curvature != 0).all()
