@@ -174,7 +174,7 @@ def test_ink_channels_and_sizes(few: dict[str, str]) -> None:
     assert white.dtype == torch.uint8
     assert white[:, :, 0, 0].max() == 0
     assert white.max() == 255
-    black = Glyphs(drawings=3, ink="black", channels=3, **few).images("LATIN/U+0042")
+    black = Glyphs(drawings=3, invert=True, channels=3, **few).images("LATIN/U+0042")
     assert black.shape == (3, 3, 28, 28)
     assert (black == 255 - white).all()
     assert Glyphs(drawings=2, size=64, **few).images("LATIN/U+0042").shape == (2, 1, 64, 64)
@@ -189,7 +189,7 @@ def test_changing_what_images_gave_changes_nothing(few: dict[str, str]) -> None:
 
 
 def test_arguments_are_attributes() -> None:
-    tasks = Glyphs(size=32, channels=3, ink="black", drawings=2, seed=7, cache_dir="somewhere")
+    tasks = Glyphs(size=32, channels=3, invert=True, drawings=2, seed=7, cache_dir="somewhere")
     kept = (tasks.size, tasks.channels, tasks.ink, tasks.drawings, tasks.seed, tasks.cache_dir)
     assert kept == (32, 3, "black", 2, 7, "somewhere")
     assert tasks.fonts is None
@@ -208,7 +208,7 @@ def test_cache_is_used_and_keyed(few: dict[str, str], monkeypatch: pytest.Monkey
     files = list(Path(few["cache_dir"]).iterdir())
     assert [file.suffix for file in files] == [".safetensors"]
     monkeypatch.setattr(glyphs, "draw_letter", no_drawing)
-    assert (Glyphs(drawings=2, ink="black", **few).images("HEBREW/U+05D0") == 255 - first).all()
+    assert (Glyphs(drawings=2, invert=True, **few).images("HEBREW/U+05D0") == 255 - first).all()
     for changed in ({"drawings": 3}, {"drawings": 2, "seed": 1}, {"drawings": 2, "size": 29}):
         with pytest.raises(AssertionError, match="drawn again"):
             Glyphs(**changed, **few).images("HEBREW/U+05D0")  # type: ignore[arg-type]
@@ -252,12 +252,12 @@ def test_cache_folder_from_the_environment(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_own_fonts(font_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tasks = Glyphs(fonts=str(font_folder), cache_dir=str(tmp_path / "cache"), drawings=2)
+    tasks = Glyphs(root=str(font_folder), cache_dir=str(tmp_path / "cache"), drawings=2)
     assert {name.split("/")[0] for name in names(tasks.split)} == {"LATIN"}
     assert 20 <= len(names(tasks.split)) < 52
     assert tasks.images(tasks.split.test[0]).shape == (2, 1, 28, 28)
     monkeypatch.setattr(glyphs, "split_own", no_drawing)
-    assert Glyphs(fonts=str(font_folder), cache_dir=str(tmp_path / "cache")).split == tasks.split
+    assert Glyphs(root=str(font_folder), cache_dir=str(tmp_path / "cache")).split == tasks.split
 
 
 def test_own_fonts_with_a_split_file(font_folder: Path, tmp_path: Path) -> None:
@@ -278,18 +278,17 @@ def refused(match: str, **options: object) -> None:
 
 
 def test_font_errors(font_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    refused("nowhere: no such folder", fonts=str(tmp_path / "nowhere"))
+    refused("nowhere: no such folder", root=str(tmp_path / "nowhere"))
     (tmp_path / "empty").mkdir()
-    refused("empty: no .ttf, .otf, .ttc file", fonts=str(tmp_path / "empty"))
+    refused("empty: no .ttf, .otf, .ttc file", root=str(tmp_path / "empty"))
     (font_folder / "false.otf").write_text("no font")
-    refused("false.otf: not a font", fonts=str(font_folder))
+    refused("false.otf: not a font", root=str(font_folder))
     (font_folder / "false.otf").unlink()
     monkeypatch.setattr(glyphs, "FEWEST", 60)
-    refused("expected 60 or more", fonts=str(font_folder), cache_dir=str(tmp_path / "cache"))
+    refused("expected 60 or more", root=str(font_folder), cache_dir=str(tmp_path / "cache"))
 
 
 def test_option_errors(few: dict[str, str], tmp_path: Path) -> None:
-    refused("ink 'red'", ink="red")
     refused("drawings: expected 1 or more", drawings=0)
     refused("seed: expected 0 or more", seed=-1)
     refused("size: expected 28 to 128", size=20)

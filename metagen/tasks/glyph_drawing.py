@@ -186,7 +186,7 @@ def _to_end(length: int, free: tuple[bool, bool], width: float) -> Floats:
 def trace(mask: Bools, thinned: Bools) -> Skeleton:
     """The lines of one letter: its mask and its thinned mask, both bool [H, W] and not empty."""
     depth = np.asarray(distance_transform_edt(np.pad(mask, 1)))[1:-1, 1:-1]
-    pixels = np.argwhere(thinned)
+    pixels: Ints = np.argwhere(thinned)
     pixels = _without_spurs(pixels, depth[thinned])
     depths = depth[pixels[:, 0], pixels[:, 1]]
     links = _links(pixels)

@@ -23,7 +23,7 @@ from rich.progress import track
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from metagen.errors import MetagenError, unknown
+from metagen.errors import MetagenError
 from metagen.seeding import numpy_rng
 from metagen.tasks.base import TaskSet
 from metagen.tasks.glyph_drawing import (
@@ -45,7 +45,6 @@ log = logging.getLogger(__name__)
 VERSION = 1  # of the drawing code: raise it when the same letters come out differently, so that no old cache is read
 FIXED_SPLIT = Path(__file__).with_name("glyphs.json")
 SUFFIXES = (".ttf", ".otf", ".ttc")
-INKS = ("white", "black")
 LETTERS = ("Lu", "Ll", "Lo", "Lt")  # Unicode categories; modifiers, marks and ideographic numbers are not letters here
 NO_SCRIPTS = ("MATHEMATICAL", "TURNED", "ROMAN", "MODIFIER", "IDEOGRAPHIC", "")
 # Fonts of matplotlib whose letters are no letters: placeholders, mathematical symbols, private pieces.
@@ -112,7 +111,7 @@ def own_fonts(folder: str) -> list[Path]:
     found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
     if not found:
         raise MetagenError(
-            f"fonts: {folder}: no {', '.join(SUFFIXES)} file in it; put fonts there or leave out `fonts`"
+            f"fonts: {folder}: no {', '.join(SUFFIXES)} file in it; put fonts there or leave out `root`"
         )
     return found
 
@@ -342,10 +341,10 @@ class Glyphs(TaskSet):
     Args:
         size: height and width in pixels, 28 to 128.
         channels: 1, or 3 for the same grey thrice.
-        ink: "white" for ink 255 on paper 0, "black" for the reverse.
+        invert: draw ink 0 on paper 255 instead of the reverse.
         drawings: images of each letter, 1 or more.
         seed: of the drawings, 0 or more. The split does not depend on it.
-        fonts: a folder of the user's own fonts instead of those of matplotlib.
+        root: a folder of the user's own fonts instead of those of matplotlib.
         split_file: a split as `Split.to_json` writes it, instead of the fixed one or, for own fonts, one by hash.
         cache_dir: where drawings are kept, instead of $METAGEN_CACHE or ~/.cache/metagen.
 
@@ -357,23 +356,21 @@ class Glyphs(TaskSet):
         self,
         size: int = 28,
         channels: int = 1,
-        ink: str = "white",
+        invert: bool = False,
         drawings: int = 20,
         seed: int = 0,
-        fonts: str | None = None,
+        root: str | None = None,
         split_file: str | None = None,
         cache_dir: str | None = None,
     ) -> None:
-        super().__init__(size, channels)
-        if ink not in INKS:
-            raise unknown("ink", ink, INKS)
+        super().__init__(size, channels, invert)
         if drawings < 1:
             raise MetagenError(f"drawings: expected 1 or more for each letter, got {drawings}")
         if seed < 0:
             raise MetagenError(f"seed: expected 0 or more, got {seed}")
-        self.ink, self.drawings, self.seed = ink, drawings, seed
-        self.fonts, self.split_file, self.cache_dir = fonts, split_file, cache_dir
-        self._faces = Faces(matplotlib_fonts() if fonts is None else own_fonts(fonts))
+        self.drawings, self.seed = drawings, seed
+        self.root, self.split_file, self.cache_dir = root, split_file, cache_dir
+        self._faces = Faces(matplotlib_fonts() if root is None else own_fonts(root))
         self.split = self._split()
         self._place = {name: i for i, name in enumerate(name for part in SPLITS for name in self.split[part])}
         self._drawn: Image | None = None
@@ -392,11 +389,11 @@ class Glyphs(TaskSet):
         if self._drawn is None:
             self._drawn = self._kept_or_drawn()
         ink = torch.from_numpy(self._drawn[self._place[task]].copy())
-        grey = ink if self.ink == "white" else 255 - ink
+        grey = 255 - ink if self.invert else ink
         return grey[:, None].repeat(1, self.channels, 1, 1)
 
     def _split(self) -> Split:
-        if self.split_file is None and self.fonts is not None:
+        if self.split_file is None and self.root is not None:
             return self._kept_or_made_split()
         path = FIXED_SPLIT if self.split_file is None else Path(self.split_file).expanduser()
         split = read_split(path)
