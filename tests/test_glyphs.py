@@ -190,9 +190,9 @@ def test_changing_what_images_gave_changes_nothing(few: dict[str, str]) -> None:
 
 def test_arguments_are_attributes() -> None:
     tasks = Glyphs(size=32, channels=3, invert=True, drawings=2, seed=7, cache_dir="somewhere")
-    kept = (tasks.size, tasks.channels, tasks.ink, tasks.drawings, tasks.seed, tasks.cache_dir)
-    assert kept == (32, 3, "black", 2, 7, "somewhere")
-    assert tasks.fonts is None
+    kept = (tasks.size, tasks.channels, tasks.invert, tasks.drawings, tasks.seed, tasks.cache_dir)
+    assert kept == (32, 3, True, 2, 7, "somewhere")
+    assert tasks.root is None
     assert tasks.split_file is None
 
 
@@ -264,7 +264,7 @@ def test_own_fonts_with_a_split_file(font_folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "split.json"
     own = Split(("LATIN/U+0041",), ("LATIN/U+0042",), ("LATIN/U+0043",))
     path.write_text(own.to_json(), encoding="utf-8")
-    options = {"fonts": str(font_folder), "split_file": str(path), "cache_dir": str(tmp_path)}
+    options = {"root": str(font_folder), "split_file": str(path), "cache_dir": str(tmp_path)}
     assert Glyphs(**options).split == own  # type: ignore[arg-type]
     path.write_text(FEW.to_json(), encoding="utf-8")
     with pytest.raises(MetagenError, match="in none of the fonts, the first 'GREEK/U"):
