@@ -17,10 +17,12 @@ def ink(n=3, size=8):
 
 
 @pytest.mark.parametrize("size", [28, 32, 64, 128])
-@pytest.mark.parametrize(("channels", "likelihood", "norm"), [(1, "bernoulli", "none"), (3, "gaussian", "group")])
-def test_sizes_channels_and_likelihoods(size, channels, likelihood, norm):
+@pytest.mark.parametrize(
+    ("channels", "likelihood", "norm", "depth"), [(1, "bernoulli", "none", 0), (3, "gaussian", "group", 1)]
+)
+def test_sizes_channels_and_likelihoods(size, channels, likelihood, norm, depth):
     torch.manual_seed(0)
-    vae = VAE(size=size, channels=channels, likelihood=likelihood, norm=norm, latent=4, widths=(4, 8))
+    vae = VAE(size=size, channels=channels, likelihood=likelihood, norm=norm, depth=depth, latent=4, widths=(4, 8))
     noise = vae.noise(2, torch.Generator().manual_seed(0))
     images = torch.rand(2, channels, size, size)
     assert vae.loss("vae", images, noise, None).isfinite()

@@ -38,14 +38,25 @@ def normalisation(norm: str, channels: int) -> nn.Module:
     return nn.GroupNorm(groups, channels) if norm == "group" else nn.Identity()
 
 
+def _refine(width: int, norm: str, depth: int) -> list[nn.Module]:
+    """`depth` more 3x3 convolutions at one scale."""
+    layers: list[nn.Module] = []
+    for _ in range(depth):
+        layers += [nn.Conv2d(width, width, 3, padding=1), normalisation(norm, width), nn.SiLU()]
+    return layers
+
+
 class Encoder(nn.Module):
     """Images [n, C, S, S] -> features [n, outputs]: one halving a width, then a linear layer."""
 
-    def __init__(self, size: int, channels: int, widths: tuple[int, ...], outputs: int, norm: str) -> None:
+    def __init__(
+        self, size: int, channels: int, widths: tuple[int, ...], outputs: int, norm: str, depth: int = 0
+    ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for before, width in zip((channels, *widths), widths, strict=False):
             layers += [nn.Conv2d(before, width, 4, stride=2, padding=1), normalisation(norm, width), nn.SiLU()]
+            layers += _refine(width, norm, depth)
         self.convs = nn.Sequential(*layers)
         self.head = nn.Linear(widths[-1] * (size >> len(widths)) ** 2, outputs)
 
@@ -57,13 +68,16 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Codes [n, inputs] -> images [n, C, S, S] before the likelihood: a linear layer, then one doubling a width."""
 
-    def __init__(self, size: int, channels: int, widths: tuple[int, ...], inputs: int, norm: str) -> None:
+    def __init__(
+        self, size: int, channels: int, widths: tuple[int, ...], inputs: int, norm: str, depth: int = 0
+    ) -> None:
         super().__init__()
         self.shape = (widths[-1], size >> len(widths), size >> len(widths))
         self.stem = nn.Linear(inputs, widths[-1] * self.shape[1] ** 2)
-        layers: list[nn.Module] = [normalisation(norm, widths[-1]), nn.SiLU()]
+        layers: list[nn.Module] = [normalisation(norm, widths[-1]), nn.SiLU(), *_refine(widths[-1], norm, depth)]
         for width, after in zip(widths[:0:-1], widths[-2::-1], strict=True):
             layers += [nn.ConvTranspose2d(width, after, 4, stride=2, padding=1), normalisation(norm, after), nn.SiLU()]
+            layers += _refine(after, norm, depth)
         self.convs = nn.Sequential(*layers, nn.ConvTranspose2d(widths[0], channels, 4, stride=2, padding=1))
 
     def forward(self, codes: torch.Tensor) -> torch.Tensor:

@@ -29,6 +29,7 @@ class VAE(Generator):
         latent: number of latent dimensions.
         widths: channels after each halving; by default two to four of them, by size.
         likelihood: "bernoulli" or "gaussian".
+        depth: 3x3 convolutions that follow each change of scale.
         norm: "none" or "group".
         free_bits: nats of KL that each latent dimension may spend unpunished (Kingma 2016, arXiv:1606.04934).
 
@@ -45,6 +46,7 @@ class VAE(Generator):
         latent: int = 16,
         widths: tuple[int, ...] | None = None,
         likelihood: str = "bernoulli",
+        depth: int = 0,
         norm: str = "none",
         free_bits: float = 0.0,
     ) -> None:
@@ -53,12 +55,12 @@ class VAE(Generator):
             raise MetagenError(f"likelihood: expected one of {', '.join(LIKELIHOODS)}, got {likelihood!r}")
         if widths is None and size not in DEFAULT_WIDTHS:
             raise MetagenError(f"widths: size {size} has no default (only {list(DEFAULT_WIDTHS)}); give widths")
-        self.size, self.channels, self.latent, self.norm = size, channels, latent, norm
+        self.size, self.channels, self.latent, self.depth, self.norm = size, channels, latent, depth, norm
         self.likelihood, self.free_bits = likelihood, free_bits
         self.widths = tuple(DEFAULT_WIDTHS[size] if widths is None else widths)
         check_widths(size, self.widths)
-        self.encoder = Encoder(size, channels, self.widths, 2 * latent, norm)
-        self.decoder = Decoder(size, channels, self.widths, latent, norm)
+        self.encoder = Encoder(size, channels, self.widths, 2 * latent, norm, depth)
+        self.decoder = Decoder(size, channels, self.widths, latent, norm, depth)
         if likelihood == "gaussian":
             self.log_sigma = nn.Parameter(torch.tensor(-1.0))
 

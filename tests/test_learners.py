@@ -1,0 +1,67 @@
+"""One test for every registered learner; a new one is picked up by itself."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from metagen.adaptation import draw_noise, in_chunks, task_batch
+from metagen.artifacts import build, describe
+from metagen.learners import adapt_tasks, learners
+from tests.doubles import tiny_vae
+
+
+def blobs(tasks: int, images: int, seed: int) -> torch.Tensor:
+    """Each task is a bright spot at a place of its own, [tasks, images, 1, 8, 8]."""
+    rng = torch.Generator().manual_seed(seed)
+    centre = 0.1 + 0.8 * torch.rand(tasks, 1, 2, generator=rng) + 0.03 * torch.randn(tasks, images, 2, generator=rng)
+    axis = torch.linspace(0, 1, 8)
+    across, down = ((axis - centre[..., i : i + 1]) ** 2 for i in (0, 1))
+    return (-(across[..., None, :] + down[..., :, None]) / 0.02).exp()[:, :, None]
+
+
+@pytest.fixture(scope="module", params=list(learners))
+def trained(request):
+    """A learner after 150 meta-steps on blobs."""
+    torch.manual_seed(0)
+    learner = learners[request.param](tiny_vae(), rate=0.02, optimiser="adam", test_steps=5)
+    parameters = dict(learner.named_parameters())
+    optimiser = torch.optim.Adam(learner.parameters(), lr=0.02)
+    for step in range(150):
+        images = blobs(8, 8, seed=step)
+        batch = task_batch(learner.generator, images[:, :4], images[:, 4:], (0, "train", step), range(8), learner.steps)
+        meta = {name: w.detach() for name, w in parameters.items()}
+        for name, g in in_chunks(learner.meta_gradient, learner, meta, batch)[0].items():
+            parameters[name].grad = g
+        optimiser.step()
+    return learner
+
+
+def held_out_loss(learner, support, query, steps=None):
+    noise = draw_noise(learner.generator, (0, "test", "query"), range(len(query)), query.shape[1])
+    adapted = adapt_tasks(learner, support, (0, "test"), steps=steps)
+    return sum(adapted.query_loss(query, noise).values()).mean()
+
+
+def test_adapting_helps_on_tasks_it_never_saw(trained):
+    images = blobs(16, 8, seed=10_000)
+    support, query = images[:, :4], images[:, 4:]
+    adapted = held_out_loss(trained, support, query)
+    assert adapted < held_out_loss(trained, support, query, steps=0)
+    assert adapted < held_out_loss(trained, support.roll(1, 0), query)  # another task's support is worse
+
+
+def test_the_number_of_steps_may_differ_at_test_time(trained):
+    images = blobs(4, 8, seed=10_001)
+    few, many = (adapt_tasks(trained, images, (0, "test"), steps=n).difference for n in (1, 12))
+    assert any(not torch.equal(few[name], many[name]) for name in few)
+    none = adapt_tasks(trained, images, (0, "test"), steps=0).difference
+    assert all(not d.any() for d in none.values())
+
+
+def test_a_description_builds_the_same_learner(trained):
+    twin = build(describe(trained))
+    twin.load_state_dict(trained.state_dict())
+    support = blobs(2, 4, seed=10_002)
+    first, second = (adapt_tasks(learner, support, (0, "test")).difference for learner in (trained, twin))
+    assert all(torch.equal(first[name], second[name]) for name in first)
