@@ -102,12 +102,15 @@ def save_adapted(
         MetagenError: the base is not a saved model, or the place is taken or cannot be written.
     """
     base_hash = read_config(base, "model")["weights_sha256"]
+    place, home = path.resolve(), base.resolve()
+    if place == home or place in home.parents or home in place.parents:
+        raise MetagenError(f"{path}: would lie in its own base model {base}, or replace it; choose another folder")
     with fresh_folder(path, overwrite) as folder:
         if standalone:
             shutil.copytree(base, folder / "base")
-        place = "base" if standalone else os.path.relpath(base.resolve(), path.resolve())
+        where = "base" if standalone else os.path.relpath(home, place)
         weights = _write_tensors(folder / "difference.safetensors", difference)
-        reference = {"path": Path(place).as_posix(), "weights_sha256": base_hash}
+        reference = {"path": Path(where).as_posix(), "weights_sha256": base_hash}
         _write_config(folder, "adapted", weights, {"base": reference, "info": dict(info)})
         text = f"# An adapted model\n\nMade by metagen from {info.get('shots')} images. Load it with `metagen.load`.\n"
         write_atomically(folder / "README.md", text.encode())
@@ -123,7 +126,7 @@ def load_adapted(path: Path) -> tuple[dict[str, torch.Tensor], Path, dict[str, A
     where, reference, info = path / "config.json", config.get("base"), config.get("info")
     if not isinstance(reference, dict) or not isinstance(reference.get("path"), str) or not isinstance(info, dict):
         raise MetagenError(f"{where}: expected the objects base (path, weights_sha256) and info; save it again")
-    base = (path / reference["path"]).resolve()
+    base = Path(os.path.normpath(path.resolve() / reference["path"].replace("\0", "")))
     if not base.is_dir():
         raise MetagenError(
             f"{where}: its base model is not at {base}; put it there, or save it again with --standalone"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -13,24 +12,28 @@ from pytorch_lightning.callbacks import RichProgressBar, WeightAveraging
 from metagen.errors import MetagenError
 from metagen.evaluation import picture
 from metagen.images import save_png
-
-if TYPE_CHECKING:
-    from metagen.training import MetaTraining
+from metagen.training import MetaTraining
 
 
 class EMA(WeightAveraging):
     """Averages all meta-parameters of every player, once an optimiser step; validation and export use the average.
 
     Args:
-        decay: of the exponential average; a shorter one while fewer steps than 10 / (1 - decay) have been taken.
+        decay: of the exponential average; a shorter one while fewer steps than some 9 / (1 - decay) have been taken.
+
+    Raises:
+        MetagenError: the decay is not in [0, 1).
     """
 
     def __init__(self, decay: float = 0.999) -> None:
+        if not 0 <= decay < 1:
+            raise MetagenError(f"ema.decay: expected 0 or more and less than 1, got {decay}")
+
         def average(old: torch.Tensor, new: torch.Tensor, count: torch.Tensor | int) -> torch.Tensor:
             ramp = (1 + count) / (10 + count)
             return torch.lerp(new, old, min(decay, float(ramp)))
 
-        super().__init__(avg_fn=average)
+        super().__init__(use_buffers=False, avg_fn=average)  # buffers are constants
 
 
 class Progress(RichProgressBar):
@@ -55,31 +58,50 @@ class NonFiniteGuard(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
         """Look once a meta-step, after the processes have averaged their gradients."""
-        gradients = {name: w.grad for name, w in pl_module.named_parameters() if w.grad is not None}
-        losses = pl_module.losses
-        total = torch.stack([g.sum() for g in gradients.values()] + [loss.sum() for loss in losses.values()])
-        if total.isfinite().all():
-            return
-        bad = next((name for name, g in gradients.items() if not g.isfinite().all()), None)
-        if bad is None and all(loss.isfinite().all() for loss in losses.values()):
-            return  # only the sums overflowed
+        module = _ours(pl_module)
+        gradients = {name: w.grad for name, w in module.named_parameters() if w.grad is not None}
+        found = None
+        total = torch.stack([t.sum() for t in (*gradients.values(), *module.losses.values())])
+        if not total.isfinite().all():  # looked at in one go; now one by one: sums can overflow
+            found = _first_bad(gradients, module)
+        if trainer.strategy.reduce_boolean_decision(found is not None, all=False):
+            self._stop(trainer, found)
+
+    def _stop(self, trainer: pl.Trainer, found: tuple[str, str | None] | None) -> None:
         path = Path(trainer.default_root_dir) / "last-good.ckpt"
         trainer.save_checkpoint(path)
-        where = f"gradient of {bad}" if bad else "query loss"
+        of_all = [each for each in _gathered(trainer, found) if each]
+        tensor, task = min(of_all, key=lambda each: each[1] is None)
+        if not trainer.is_global_zero:
+            raise SystemExit(2)  # rank 0 says it for all
+        where = f", task {task!r}" if task else ""
         raise MetagenError(
-            f"{where} is not finite at step {trainer.global_step}, task {_first_bad_task(pl_module)}; the last good weights "
-            f"are in {path}: lower the inner or outer rate, or clip harder"
+            f"{tensor} is not finite at step {trainer.global_step}{where}; the last good weights are in {path}: "
+            "look at that task's images, lower the inner or outer rate, or clip harder"
         )
 
 
-def _first_bad_task(module: MetaTraining) -> str:
-    bad = [
-        name
-        for losses in module.losses.values()
-        for name, loss in zip(module.episode.tasks, losses)
-        if not loss.isfinite()
-    ]
-    return repr(bad[0]) if bad else "unknown (every query loss of this process is finite)"
+def _first_bad(gradients: dict[str, torch.Tensor], module: MetaTraining) -> tuple[str, str | None] | None:
+    """The first tensor and, if a query loss tells it, the first task that is not finite."""
+    tasks = module.episode.tasks if module.episode else ()
+    pairs = [pair for losses in module.losses.values() for pair in zip(tasks, losses, strict=True)]
+    task = next((name for name, loss in pairs if not loss.isfinite()), None)
+    bad = next((f"gradient of {name}" for name, g in gradients.items() if not g.isfinite().all()), None)
+    return (bad or "query loss", task) if bad or task else None
+
+
+def _gathered(trainer: pl.Trainer, thing: Any) -> list[Any]:  # noqa: ANN401
+    """The thing of every process."""
+    things = [thing] * trainer.world_size
+    if trainer.world_size > 1:
+        torch.distributed.all_gather_object(things, thing)
+    return things
+
+
+def _ours(module: pl.LightningModule) -> MetaTraining:
+    if not isinstance(module, MetaTraining):
+        raise MetagenError(f"this callback goes with MetaTraining, got {type(module).__name__}")
+    return module
 
 
 class Samples(pl.Callback):
@@ -95,15 +117,14 @@ class Samples(pl.Callback):
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write `samples/step-000000.png`, and hand it to a logger that takes images."""
-        if not trainer.is_global_zero or trainer.sanity_checking:
+        rehearsal = trainer.sanity_checking or getattr(trainer, "fast_dev_run", False)
+        if rehearsal or not trainer.is_global_zero:
             return
-        data = trainer.datamodule
-        episode = next(iter(data.episodes.held_out("val", self.tasks, self.tasks)))
-        image = picture(pl_module.learner, episode, self.generated, device=pl_module.device)
+        module = _ours(pl_module)
+        episode = next(iter(module.data.episodes.held_out("val", self.tasks, self.tasks)))
+        image = picture(module.learner, episode, self.generated, device=module.device)
         save_png(image, Path(trainer.default_root_dir) / "samples" / f"step-{trainer.global_step:06d}.png")
-        for experiment in _image_loggers(trainer):
-            experiment.add_image("val/samples", image, trainer.global_step)
-
-
-def _image_loggers(trainer: pl.Trainer) -> Iterator[torch.nn.Module]:
-    return (logger.experiment for logger in trainer.loggers if hasattr(logger.experiment, "add_image"))
+        for logger in trainer.loggers:
+            add_image = getattr(getattr(logger, "experiment", None), "add_image", None)
+            if add_image:
+                add_image("val/samples", image, trainer.global_step)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import inspect
 import json
 import sys
 import time
@@ -16,6 +18,7 @@ from metagen.errors import MetagenError, unknown
 from metagen.files import fresh_folder, write_atomically
 from metagen.images import grid, save_png, save_pngs
 from metagen.model import AdaptedModel, Model, load
+from metagen.options import explained, spelled_out
 
 T = TypeVar("T")
 
@@ -91,7 +94,7 @@ def evaluate(
     seed: int = 0,
     overwrite: bool = False,
 ) -> None:
-    """Measure a model on held-out tasks: result.json, samples.png and a table.
+    """Measure a model on held-out tasks: result.json, samples.png, curve.png and a table.
 
     Args:
         model: an exported model: a folder, or the name of one that travels with metagen.
@@ -104,6 +107,7 @@ def evaluate(
         overwrite: replace what stands at `out`.
     """
     from metagen.evaluation import measure, picture, table  # slow to import, and for this verb alone
+    from metagen.pictures import curve_png
     from metagen.tasks.data import EpisodeData
 
     base = _expect(load(model), Model, model, "name its base")
@@ -111,17 +115,24 @@ def evaluate(
     trained_on = base.info.get("split_sha256")
     if data["task_set"] == base.info.get("data", {}).get("task_set") and tasks.task_set.split.hash != trained_on:
         raise MetagenError(
-            f"{model}: was trained on another split of {data['task_set']} (hash {str(trained_on)[:12]}), so some of these "
-            "tasks may have been trained on; give the split.json of its folder as --data.split_file"
+            f"{model}: was trained on another split of {data['task_set']} (hash {str(trained_on)[:12]}), so some "
+            "of these tasks may have been trained on; give the split.json of its folder as --data.split_file"
         )
-    result = {"model": {"weights_sha256": base.weights_hash, **base.info}}
+    generator = base.learner.generator
+    if (tasks.task_set.size, tasks.task_set.channels) != (generator.size, generator.channels):
+        raise MetagenError(
+            f"{model}: makes images of {generator.size} px and {generator.channels} channels; "
+            "leave out --data.size and --data.channels"
+        )
+    result: dict[str, Any] = {"model": {"weights_sha256": base.weights_hash, **base.info}}
     result |= measure(base.learner, tasks.episodes, split, limit, curve, seed)
     rows = next(tasks.episodes.held_out(split, 12, 12))
     with fresh_folder(Path(out), overwrite) as folder:
         write_atomically(folder / "result.json", (json.dumps(result, indent=1) + "\n").encode())
         save_png(picture(base.learner, rows, 10), folder / "samples.png")
+        write_atomically(folder / "curve.png", curve_png(result))
     print(table(result))
-    print(f"wrote result.json and samples.png to {out}")
+    print(f"wrote result.json, samples.png and curve.png to {out}")
 
 
 def _expect(thing: Model | AdaptedModel, kind: type[T], name: str, hint: str) -> T:
@@ -138,7 +149,10 @@ def _run(function: Callable[..., None], argv: Sequence[str]) -> None:
     parser.add_function_arguments(function, as_positional=False, skip={"data"})
     if verb == "evaluate":
         _add_data_arguments(parser, argv)
-    options = parser.parse_args(_with_values(argv)).as_dict()
+    try:
+        options = parser.parse_args(list(argv)).as_dict()
+    except ArgumentError as error:
+        raise explained(error, verb, parser._option_string_actions) from error
     function(**{key: value for key, value in options.items() if key != "config"})
 
 
@@ -147,29 +161,22 @@ def _add_data_arguments(parser: ArgumentParser, argv: Sequence[str]) -> None:
     from metagen.tasks.data import EpisodeData
 
     parser.add_class_arguments(EpisodeData, "data")
-    first = ArgumentParser(exit_on_error=False, add_help=False)
-    first.add_argument("--model", type=str)
+    first = argparse.ArgumentParser(exit_on_error=False, add_help=False, allow_abbrev=False)
+    first.add_argument("--model", nargs="?")
     name = first.parse_known_args(list(argv))[0].model
-    if name:
-        parser.set_defaults({f"data.{key}": value for key, value in load(name).info.get("data", {}).items()})
-
-
-def _with_values(argv: Sequence[str]) -> list[str]:
-    """Bare switches spelled out, as the parser wants them: `--overwrite` is `--overwrite true`."""
-    words: list[str] = []
-    for word, after in zip(argv, [*argv[1:], ""]):
-        words += [word, "true"] if word in SWITCHES and after not in ("true", "false") else [word]
-    return words
+    data = load(name).info.get("data") if name else None
+    if isinstance(data, dict):
+        known = inspect.signature(EpisodeData).parameters
+        parser.set_defaults({f"data.{key}": value for key, value in data.items() if key in known})
 
 
 def fit(argv: Sequence[str]) -> None:
     """Meta-train a model."""
     from metagen.fitting import fit as run  # Lightning takes seconds to import, and other verbs do without
 
-    run(_with_values(argv))
+    run(argv)
 
 
-SWITCHES = ("--overwrite", "--standalone", "--invert", "--data.invert")
 VERBS: dict[str, Callable[[Sequence[str]], None]] = {
     "fit": fit,
     "adapt": lambda argv: _run(adapt, argv),
@@ -179,10 +186,10 @@ VERBS: dict[str, Callable[[Sequence[str]], None]] = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a verb; 0 if it went well, 2 for a mistake of the user's, told in one line."""
+    """Run a verb; 0 if it went well, 2 for a mistake of the user's, told in one line, 130 if interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
-    words = ["--print_config" if word == "--dry-run" else word for word in words if word != "--debug"]
+    words = spelled_out([word for word in words if word != "--debug"])
     if not words or words[0] in ("-h", "--help"):
         print(OVERVIEW)
         return 0
@@ -190,8 +197,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if words[0] not in VERBS:
             raise unknown("verb", words[0], VERBS)
         VERBS[words[0]](words[1:])
-    except KeyboardInterrupt:
-        print("metagen: stopped", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"metagen: stopped {stop}".rstrip(), file=sys.stderr)
         return 130
     except (MetagenError, ArgumentError) as error:
         if debug:

@@ -13,6 +13,7 @@ class MetagenError(Exception):
 def unknown(kind: str, name: object, known: Iterable[str]) -> MetagenError:
     """The error for a name that is not registered, with the nearest ones that are."""
     names = sorted(known)
-    near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
+    by_lower = {each.lower(): each for each in names}
+    near = [by_lower[each] for each in difflib.get_close_matches(str(name).lower(), by_lower, n=3, cutoff=0.5)]
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return MetagenError(f"unknown {kind} {name!r}: {hint}choose from {', '.join(names)}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -23,6 +22,7 @@ from metagen.seeding import numpy_rng, torch_rng
 from metagen.tasks.episodes import Episode, Episodes
 
 RESAMPLES = 10_000
+HELD_OUT = ("val", "test")
 SCRATCH_GRID = tuple((rate, steps) for rate in (1e-3, 3e-3) for steps in (50, 150))
 
 
@@ -86,7 +86,16 @@ def measure(
     Returns:
         JSON-ready data: `rows`, `differences` (a negative one favours the adapted model) and `curve`, each figure a
         mean over tasks with its interval.
+
+    Raises:
+        MetagenError: an option is out of range.
     """
+    if split not in HELD_OUT:
+        raise MetagenError(f"split: expected one of {', '.join(HELD_OUT)}, got {split!r}")
+    if (limit is not None and limit < 1) or min(curve, default=0) < 0:
+        raise MetagenError(
+            f"expected a limit of 1 or more and a curve of 0 or more steps, got {limit} and {list(curve)}"
+        )
     key = (seed, split)
     held_out = list(episodes.held_out(split, 16, limit))
     scratch = tuned_scratch(learner, list(episodes.held_out("val", 16, 16)), seed)
@@ -128,9 +137,10 @@ def table(result: dict[str, Any]) -> str:
     for row in result["rows"] + result["differences"]:
         interval = Interval(*(row[key] for key in ("mean", "low", "high", "tasks")))
         lines.add_row(row["row"], str(row.get("steps", "")), str(interval), str(interval.tasks))
-    console = Console(width=100, file=io.StringIO())
-    console.print(lines)
-    return console.file.getvalue()
+    console = Console(width=100)
+    with console.capture() as captured:
+        console.print(lines)
+    return captured.get()
 
 
 def picture(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import logging
 import shutil
-import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,34 +12,44 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint
+from jsonargparse import ArgumentError
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from lightning_fabric.utilities.rank_zero import rank_zero_only
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from pytorch_lightning.strategies import DeepSpeedStrategy, FSDPStrategy
 
 from metagen import artifacts
 from metagen.callbacks import EMA, NonFiniteGuard, Progress, Samples
+from metagen.checkpoints import Checkpoints, WholeFiles, stops_on_interrupt
 from metagen.errors import MetagenError
 from metagen.files import write_atomically
+from metagen.generators import generators
+from metagen.learners import learners
+from metagen.options import explained
 from metagen.tasks.data import EpisodeData
 from metagen.training import MetaTraining
 
+SPLIT = "split.json"  # the first file of a run, so that a folder without one was not left by a run
 LEFT_BY_A_RUN = (
     "checkpoints",
     "samples",
+    "tensorboard",
     "export",
     "evaluation",
-    "metrics.csv",
+    "metrics*.csv",
     "config.yaml",
-    "split.json",
+    "last-good.ckpt",
     "result.json",
+    SPLIT,
 )
 QUIET = (
     "LightningCLI's args parameter",  # the verb takes its arguments from `main`, on purpose
     "The '.*dataloader' does not have many workers",  # episodes are gathered from memory: workers would cost time
     "Your `IterableDataset` has `__len__`",
-    "Checkpoint directory .* exists",
     "Experiment logs directory .* exists",
+    "The number of training batches .* is smaller than the logging interval",
+    "You're resuming from a checkpoint that ended before the epoch ended",  # exactly, see tasks/data.py
     "`isinstance\\(treespec, LeafSpec\\)` is deprecated",  # Lightning's, under torch 2.14
 )
 
@@ -62,75 +71,139 @@ class FitCLI(LightningCLI):
         """Fit alone: held-out tasks are judged by `metagen evaluate`."""
         return {"fit": {"model", "train_dataloaders", "val_dataloaders", "datamodule", "weights_only"}}
 
-    def before_instantiate_classes(self) -> None:
-        """Refuse to write over an earlier run unasked."""
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:  # noqa: ANN401
+        """Parse, and take out where to continue: a rerun of the saved config begins anew."""
+        try:
+            super().parse_arguments(parser, args)
+        except ArgumentError as error:
+            choices: dict[str, list[type[Any]]] = {
+                "model.generator": generators.classes,
+                "model.learner": learners.classes,
+            }
+            raise explained(error, "fit", self._parser("fit")._option_string_actions, choices) from error
         options = self.config["fit"]
-        folder = self.run_dir = Path(options["run_dir"])
-        left = [folder / name for name in LEFT_BY_A_RUN if (folder / name).exists()]
-        if not left or options["ckpt_path"]:
+        self.run_dir, self.overwrite = Path(options["run_dir"]), options["overwrite"]
+        self.resumed = _checkpoint(options["ckpt_path"], self.run_dir)
+        options["ckpt_path"] = None
+
+    def before_instantiate_classes(self) -> None:
+        """Refuse to write over an earlier run unasked, or over what is no run."""
+        folder, left = self.run_dir, self._left
+        if not left or (self.overwrite and (folder / SPLIT).is_file()):
             return
-        if not options["overwrite"]:
-            raise MetagenError(
-                f"{folder}: holds an earlier run ({left[0].name}); give another --run_dir, continue it with "
-                "--ckpt_path last, or replace it with --overwrite true"
-            )
-        for place in left:
-            shutil.rmtree(place) if place.is_dir() else place.unlink()
+        hint = "replace it with --overwrite" if (folder / SPLIT).is_file() else "nothing was touched"
+        raise MetagenError(
+            f"{folder}: holds an earlier run ({left[0].name}); give another --run_dir, continue it with "
+            f"--ckpt_path last, or {hint}"
+        )
+
+    @property
+    def _left(self) -> list[Path]:
+        """What an earlier run left in the folder, which this one does not continue."""
+        folder = self.run_dir
+        if getattr(rank_zero_only, "rank", 0) != 0:  # rank 0 has looked, and has begun to write
+            return []
+        if self.resumed and folder.resolve() in self.resumed.resolve().parents:
+            return []
+        return sorted(path for pattern in LEFT_BY_A_RUN for path in folder.glob(pattern))
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:  # noqa: ANN401
         """The trainer with its loggers, its checkpoints and the guard."""
         folder, given = self.run_dir, self._get(self.config_init, "trainer")
-        if given["precision"] == "16-mixed":
-            raise MetagenError("trainer.precision: 16-mixed does not scale inner gradients; use bf16-mixed or 32")
-        self.best = ModelCheckpoint(
-            folder / "checkpoints", "best", monitor="val/query_loss", save_last=True, enable_version_counter=False
-        )
+        _check_trainer_options(given)
+        self.rehearsal = bool(given["fast_dev_run"])
+        self.checkpoints = Checkpoints(folder / "checkpoints")
         kwargs["default_root_dir"] = str(folder)
+        kwargs["plugins"] = [*_as_list(given["plugins"]), WholeFiles()]
         if given["logger"] is None:
             kwargs["logger"] = _loggers(folder)
-        kwargs["callbacks"] = [*(given["callbacks"] or []), self.best, NonFiniteGuard()]
+        kwargs["callbacks"] = [*_as_list(given["callbacks"]), self.checkpoints, NonFiniteGuard()]
         if given["enable_progress_bar"] is not False:
             kwargs["callbacks"].append(Progress())
-        trainer = super().instantiate_trainer(**kwargs)
+        try:
+            trainer = super().instantiate_trainer(**kwargs)
+        except (MisconfigurationException, ValueError, TypeError) as error:
+            raise MetagenError(f"trainer: {error}") from error
         if isinstance(trainer.strategy, (FSDPStrategy, DeepSpeedStrategy)):
             raise MetagenError("trainer.strategy: sharded weights cannot be adapted; use auto or ddp")
         return trainer
 
     def before_fit(self) -> None:
-        """Write down which tasks are held out, before anything is learned."""
-        self.started = time.perf_counter()
-        split = self.datamodule.task_set.split
-        if self.trainer.is_global_zero:
-            write_atomically(self.run_dir / "split.json", split.to_json().encode())
+        """Find mistakes while nothing is lost yet; then clear the place and write down which tasks are held out."""
+        artifacts.describe(self.model.learner)  # refuses what could not be exported
+        self.datamodule.check(self.trainer.world_size)
+        if not self.trainer.is_global_zero or self.rehearsal:
+            return
+        for place in self._left:
+            shutil.rmtree(place) if place.is_dir() else place.unlink()
+        _set_aside(self.run_dir / "metrics.csv")
+        write_atomically(self.run_dir / SPLIT, self.datamodule.task_set.split.to_json().encode())
+
+    def fit(self, **kwargs: Any) -> None:  # noqa: ANN401
+        """`Trainer.fit`, which Ctrl-C stops after a step."""
+        try:
+            with stops_on_interrupt(self.checkpoints):
+                self.trainer.fit(**{**kwargs, "ckpt_path": self.resumed})
+        except KeyboardInterrupt:
+            last = self.checkpoints.path("last")
+            hint = f"; continue with --run_dir {self.run_dir} --ckpt_path last" if last.is_file() else ""
+            raise KeyboardInterrupt(f"at step {self.trainer.global_step}{hint}") from None
 
     def after_fit(self) -> None:
         """Export the model that was best on val tasks, with its averaged weights."""
-        if not self.trainer.is_global_zero or self.trainer.fast_dev_run:
+        if not self.trainer.is_global_zero or self.rehearsal:
             return
-        best = Path(self.best.best_model_path)
+        best, step = self.checkpoints.path("best"), self.trainer.global_step
         if not best.is_file():
-            raise MetagenError(
-                f"{self.run_dir}: the run never validated, so there is no best model; train for longer, or lower "
-                "--trainer.val_check_interval"
-            )
+            print(f"stopped at step {step}, before the first validation, so there is no model to export yet")
+            return
         state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
         learner = self.model.learner.cpu()
         learner.load_state_dict({n.removeprefix("learner."): w for n, w in state.items() if n.startswith("learner.")})
-        data, score = self.datamodule, float(self.best.best_model_score)
-        info = {
+        split = self.datamodule.task_set.split
+        artifacts.save_model(self.run_dir / "export", learner, self._info(), split, overwrite=True)
+        print(f"best val query loss {self.checkpoints.best:.2f}; exported the model to {self.run_dir / 'export'}")
+
+    def _info(self) -> dict[str, Any]:
+        data, checkpoints = self.datamodule, self.checkpoints
+        return {
             "data": {**data.description, "shots": data.shots, "queries": data.queries},
             "split_sha256": data.task_set.split.hash,
             "training": {
                 "meta_steps": self.trainer.global_step,
                 "tasks_per_step": data.tasks,
                 "seed": data.seed,
-                "best_val_query_loss": score,
-                "seconds": round(time.perf_counter() - self.started, 1),
+                "best_val_query_loss": checkpoints.best,
+                "best_step": checkpoints.best_step,
+                "seconds": round(checkpoints.state_dict()["seconds"], 1),
                 "torch": torch.__version__,
             },
         }
-        artifacts.save_model(self.run_dir / "export", learner, info, data.task_set.split, overwrite=True)
-        print(f"best val query loss {score:.2f}; exported the model to {self.run_dir / 'export'}")
+
+
+def _checkpoint(name: str | None, run_dir: Path) -> Path | None:
+    """The file that `--ckpt_path` means: "last", "best" or a path."""
+    if name is None:
+        return None
+    path = run_dir / "checkpoints" / f"{name}.ckpt" if name in ("last", "best") else Path(name)
+    if not path.is_file():
+        raise MetagenError(f"ckpt_path: no checkpoint at {path}; leave --ckpt_path out to begin anew")
+    return path
+
+
+def _check_trainer_options(given: Any) -> None:  # noqa: ANN401
+    if str(given["precision"]) in ("16", "16-mixed", "16-true"):
+        raise MetagenError(
+            f"trainer.precision: {given['precision']} does not scale inner gradients; use bf16-mixed or 32"
+        )
+    if given["gradient_clip_val"] is not None:
+        raise MetagenError("trainer.gradient_clip_val: has no effect here; use --model.clip, which clips each player")
+    if given["limit_val_batches"] == 0:
+        raise MetagenError("trainer.limit_val_batches: the best model is chosen on val tasks; expected more than 0")
+
+
+def _as_list(given: Any) -> list[Any]:  # noqa: ANN401
+    return given if isinstance(given, list) else [] if given is None else [given]
 
 
 def _loggers(folder: Path) -> list[Logger]:
@@ -141,23 +214,35 @@ def _loggers(folder: Path) -> list[Logger]:
     return loggers
 
 
+def _set_aside(metrics: Path) -> None:
+    """Keep the figures of the part before: the CSV logger begins its file anew."""
+    if metrics.is_file():
+        part = 1 + len(list(metrics.parent.glob("metrics-*.csv")))
+        metrics.rename(metrics.with_name(f"metrics-{part}.csv"))
+
+
 def fit(argv: Sequence[str]) -> None:
     """Meta-train a model as the options say."""
     for message in QUIET:
         warnings.filterwarnings("ignore", message)
-    logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
-    FitCLI(
-        MetaTraining,
-        EpisodeData,
-        args=["fit", *argv],
-        seed_everything_default=0,
-        trainer_defaults={
-            "max_epochs": 1,  # data.episodes says how long; one epoch is one progress bar
-            "val_check_interval": 500,
-            "check_val_every_n_epoch": None,
-            "enable_model_summary": False,
-        },
-        save_config_kwargs={"overwrite": True},
-        auto_configure_optimizers=False,
-        parser_kwargs={"exit_on_error": False, "fit": {"exit_on_error": False}},
-    )
+    for library in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+        logging.getLogger(f"{library}.utilities.rank_zero").setLevel(logging.WARNING)
+    try:
+        FitCLI(
+            MetaTraining,
+            EpisodeData,
+            args=["fit", *argv],
+            seed_everything_default=0,
+            trainer_defaults={
+                "max_epochs": 1,  # data.episodes says how long; one epoch is one progress bar
+                "val_check_interval": 500,
+                "check_val_every_n_epoch": None,
+                "enable_model_summary": False,
+            },
+            save_config_kwargs={"overwrite": True},
+            auto_configure_optimizers=False,
+            parser_kwargs={"exit_on_error": False, "fit": {"exit_on_error": False}},
+        )
+    except MisconfigurationException as error:
+        raise MetagenError(str(error)) from error

@@ -17,7 +17,7 @@ from metagen.learners import Adapted, Learner, adapt_tasks
 from metagen.seeding import torch_rng
 
 LOG_PROB_CHUNK = 50  # importance samples in memory at once
-Images = torch.Tensor | Sequence[Image.Image] | str | Path
+Images = torch.Tensor | Image.Image | Sequence[Image.Image] | str | Path
 
 
 def load(name: str | Path, device: str = "cpu") -> Model | AdaptedModel:
@@ -26,9 +26,7 @@ def load(name: str | Path, device: str = "cpu") -> Model | AdaptedModel:
     Raises:
         MetagenError: there is none, or it is damaged.
     """
-    path = Path(name)
-    if not path.is_dir() and "/" not in str(name):
-        path = resources.resource("assets", f"models/{name}")
+    path = _find(name)
     if artifacts.read_config(path)["kind"] == "model":
         return _load_model(path, device)
     difference, base, info = artifacts.load_adapted(path)
@@ -39,6 +37,16 @@ def load(name: str | Path, device: str = "cpu") -> Model | AdaptedModel:
     generator = model.learner.generator
     support = torch.zeros(1, 0, generator.channels, generator.size, generator.size, device=device)
     return AdaptedModel(model, Adapted(generator, stacked, support), info)
+
+
+def _find(name: str | Path) -> Path:
+    path = Path(name)
+    if path.is_dir() or isinstance(name, Path) or len(path.parts) != 1:
+        return path
+    try:
+        return resources.resource("assets", f"models/{name}")
+    except MetagenError:
+        raise MetagenError(f"{name}: neither a folder nor a model that travels with metagen") from None
 
 
 def _load_model(path: Path, device: str) -> Model:
@@ -73,7 +81,9 @@ class Model:
         Raises:
             MetagenError: no image, one that cannot be read, or a tensor of the wrong shape or range.
         """
-        return self.adapt_many(self.read(images)[None], steps, seed)[0]
+        support = self.read(images)
+        self.check(support, "adapt")
+        return self.adapt_many(support[None], steps, seed)[0]
 
     def adapt_many(self, support: torch.Tensor, steps: int | None = None, seed: int = 0) -> AdaptedModels:
         """Adapt to T supports at once: support [T, k, C, H, W] in [0, 1].
@@ -83,7 +93,9 @@ class Model:
         """
         if steps is not None and steps < 0:
             raise MetagenError(f"steps: expected 0 or more, got {steps}")
-        self._check(support)
+        if support.ndim != 5:
+            raise MetagenError(f"adapt: expected supports [T, k, C, H, W], got {list(support.shape)}")
+        self.check(support.flatten(0, 1), "adapt")
         adapted = adapt_tasks(self.learner, support.to(self.device), (seed, "adapt"), steps=steps)
         count = self.learner.test_steps if steps is None else steps
         return AdaptedModels(self, adapted, {"shots": support.shape[1], "steps": count, "seed": seed})
@@ -94,8 +106,9 @@ class Model:
         Raises:
             MetagenError: the folder is not empty and may not be overwritten, or cannot be written.
         """
-        self.path = Path(path)
-        self.weights_hash = artifacts.save_model(self.path, self.learner, self.info, overwrite=overwrite)
+        place = Path(path).resolve()  # adapted models name it also when the current folder is another one
+        self.weights_hash = artifacts.save_model(place, self.learner, self.info, overwrite=overwrite)
+        self.path = place
 
     @property
     def device(self) -> torch.device:
@@ -109,20 +122,28 @@ class Model:
             return images
         if isinstance(images, (str, Path)):
             return to_float(read_folder(Path(images), generator.size, generator.channels))
-        if not images:
+        pictures = [images] if isinstance(images, Image.Image) else list(images)
+        if not all(isinstance(picture, Image.Image) for picture in pictures):
+            raise MetagenError(f"adapt: expected a tensor, PIL images or a folder, got {type(images).__name__}")
+        if not pictures:
             raise MetagenError("adapt: got no image; give at least one")
-        return to_float(torch.stack([from_pil(image, generator.size, generator.channels) for image in images]))
+        return to_float(torch.stack([from_pil(picture, generator.size, generator.channels) for picture in pictures]))
 
-    def _check(self, support: torch.Tensor) -> None:
+    def check(self, images: torch.Tensor, what: str) -> None:
+        """Refuse images that are not [n, C, H, W] in [0, 1] as the model takes them, or none at all.
+
+        Raises:
+            MetagenError: naming `what` was to be done with them.
+        """
         generator = self.learner.generator
-        shape = (generator.channels, generator.size, generator.size)
-        if support.ndim != 5 or support.shape[2:] != shape:
-            expected = f"[k, {', '.join(map(str, shape))}]"
-            raise MetagenError(f"adapt: expected images {expected} for each task, got {list(support.shape[1:])}")
-        if not support.shape[0] or not support.shape[1]:
-            raise MetagenError("adapt: got no image; give at least one")
-        if not support.is_floating_point() or not ((support >= 0) & (support <= 1)).all():
-            raise MetagenError("adapt: expected float images with values in [0, 1] and no NaN; divide bytes by 255")
+        shape = [generator.channels, generator.size, generator.size]
+        if images.ndim != 4 or list(images.shape[1:]) != shape:
+            expected = ", ".join(map(str, shape))
+            raise MetagenError(f"{what}: expected images [k, {expected}], got {list(images.shape)}")
+        if not len(images):
+            raise MetagenError(f"{what}: got no image; give at least one")
+        if not images.is_floating_point() or not ((images >= 0) & (images <= 1)).all():
+            raise MetagenError(f"{what}: expected float images with values in [0, 1] and no NaN; divide bytes by 255")
 
 
 class AdaptedModels:
@@ -169,6 +190,11 @@ class AdaptedModel:
 
     def interpolate(self, first: torch.Tensor, last: torch.Tensor, steps: int = 8) -> torch.Tensor:
         """From each image of `first` [n, C, H, W] to that of `last`: [n, steps, C, H, W] in [0, 1]."""
+        if steps < 2 or len(first) != len(last):
+            raise MetagenError(
+                f"interpolate: expected 2 or more steps between as many images, got {steps} steps, {len(first)} and "
+                f"{len(last)} images"
+            )
         return self._run("interpolate", first=first, last=last, steps=steps)
 
     def log_prob(self, images: torch.Tensor, samples: int = 1000, seed: int = 0) -> torch.Tensor:
@@ -182,9 +208,12 @@ class AdaptedModel:
         Raises:
             MetagenError: the generator has no likelihood, or the images are not binary where they must be.
         """
-        self._require("log_weights")
-        generator = self.model.learner.generator
+        generator = self._capable("log_weights")
+        self.model.check(images, "log_prob")
         generator.check_outcomes(images)
+        if samples < 1:
+            raise MetagenError(f"samples: expected 1 or more, got {samples}")
+        images = images.to(self.model.device)
         parts = []
         for start in range(0, samples, LOG_PROB_CHUNK):
             count = min(LOG_PROB_CHUNK, samples - start)
@@ -206,12 +235,16 @@ class AdaptedModel:
         artifacts.save_adapted(Path(path), difference, self.model.path, self.info, standalone, overwrite)
 
     def _run(self, method: str, steps: int | None = None, **images: torch.Tensor) -> torch.Tensor:
-        self._require(method)
+        self._capable(method)
+        for each in images.values():
+            self.model.check(each, method)
         common = {} if steps is None else {"steps": steps}
-        result: torch.Tensor = self.adapted.each(method, {n: x[None] for n, x in images.items()}, **common)[0]
+        per_task = {name: each.to(self.model.device)[None] for name, each in images.items()}
+        result: torch.Tensor = self.adapted.each(method, per_task, **common)[0]
         return result
 
-    def _require(self, method: str) -> None:
+    def _capable(self, method: str) -> Any:  # noqa: ANN401
         generator = self.model.learner.generator
         if not hasattr(generator, method):
             raise MetagenError(f"{type(generator).__name__} cannot {method.replace('_', ' ')}; a VAE can")
+        return generator

@@ -1,13 +1,16 @@
-"""Pictures for people: grids with a heading over each block."""
+"""Pictures for people: grids with a heading over each block, and curves."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
 from metagen.images import to_uint8
@@ -32,6 +35,23 @@ def labelled(blocks: Mapping[str, torch.Tensor], cell: int) -> torch.Tensor:
         whole.paste(strip, (left, 0))
         left += strip.width
     return torch.from_numpy(np.asarray(whole).copy()).permute(2, 0, 1).float() / 255
+
+
+def curve_png(result: Mapping[str, Any]) -> bytes:
+    """The query loss of a result of `metagen evaluate` against inner steps, with its interval, as a PNG file."""
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.add_subplot(xlabel="inner steps N", ylabel=f"query loss, {result['unit']}")
+    steps, mean, low, high = ([point[key] for point in result["curve"]] for key in ("steps", "mean", "low", "high"))
+    axes.plot(steps, mean, marker="o", label="adapted")
+    axes.fill_between(steps, low, high, alpha=0.2, label=f"95 % interval over {result['rows'][0]['tasks']} tasks")
+    for row, style in zip(result["rows"][:2], ("--", ":"), strict=True):
+        axes.axhline(row["mean"], color="black", linestyle=style, label=row["row"])
+    axes.set_xscale("symlog", linthresh=1)
+    axes.set_xticks(steps, [str(n) for n in steps])
+    axes.legend()
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    return buffer.getvalue()
 
 
 def _panel(name: str, block: torch.Tensor, times: int, font: ImageFont.FreeTypeFont) -> Image.Image:

@@ -31,6 +31,11 @@ class Registry(Generic[T]):
             raise unknown(self.kind, name, self._classes)
         return self._classes[name]
 
+    @property
+    def classes(self) -> list[type[T]]:
+        """All registered classes."""
+        return list(self._classes.values())
+
     def name_of(self, thing: T) -> str:
         """The registered name of an object's class."""
         for name, cls in self._classes.items():
@@ -56,7 +61,9 @@ class Registry(Generic[T]):
                 raise unknown(f"option of {self.kind} {description['name']}", key, _options(cls))
         try:
             return cls(*given, **{key: tuple(v) if isinstance(v, list) else v for key, v in options.items()})
-        except (TypeError, ValueError, AttributeError, OverflowError) as error:
+        except MetagenError:
+            raise
+        except Exception as error:  # a damaged file can hold anything, and so can what the class makes of it
             raise MetagenError(f"{self.kind} {description['name']}: bad options {options}: {error}") from error
 
 

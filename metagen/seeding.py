@@ -7,8 +7,13 @@ import zlib
 import numpy as np
 import torch
 
+from metagen.errors import MetagenError
+
 
 def _sequence(key: tuple[int | str, ...]) -> np.random.SeedSequence:
+    negative = [k for k in key if isinstance(k, int) and k < 0]
+    if negative:
+        raise MetagenError(f"seed: expected 0 or more, got {negative[0]}")
     return np.random.SeedSequence([zlib.crc32(k.encode()) if isinstance(k, str) else k for k in key])
 
 

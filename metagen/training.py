@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torchmetrics import MeanMetric
 
-from metagen.adaptation import draw_noise, in_chunks, task_batch
-from metagen.errors import MetagenError
+from metagen.adaptation import EXECUTIONS, draw_noise, in_chunks, task_batch
+from metagen.artifacts import check_tensors
+from metagen.errors import MetagenError, unknown
 from metagen.generators import Generator
 from metagen.learners import Learner, adapt_tasks
+from metagen.tasks.data import EpisodeData
 from metagen.tasks.episodes import Episode
 
 SCHEDULES = ("constant", "linear")
@@ -49,8 +53,12 @@ class MetaTraining(pl.LightningModule):
         super().__init__()
         if schedule not in SCHEDULES:
             raise MetagenError(f"schedule: expected one of {', '.join(SCHEDULES)}, got {schedule!r}")
+        if execution not in EXECUTIONS:
+            raise unknown("execution", execution, EXECUTIONS)
         if chunk is not None and chunk < 1:
             raise MetagenError(f"chunk: expected 1 or more tasks, got {chunk}")
+        if not rate > 0 or warmup < 0 or clip < 0:
+            raise MetagenError(f"expected rate > 0, warmup >= 0 and clip >= 0, got {rate}, {warmup}, {clip}")
         self.learner = learner(generator)
         self.rate, self.schedule, self.warmup = rate, schedule, warmup
         self.clip, self.chunk, self.execution = clip, chunk, execution
@@ -60,7 +68,7 @@ class MetaTraining(pl.LightningModule):
 
     def training_step(self, episode: Episode, batch_index: int) -> torch.Tensor:
         """The scalar sum_p <theta_p, stop_grad(g_p)>: its gradient is g, its value means nothing."""
-        learner, key = self.learner, (self._seed, "train", episode.index)
+        learner, key = self.learner, (self.data.seed, "train", episode.index)
         batch = task_batch(learner.generator, episode.support, episode.query, key, episode.numbers, learner.steps)
         theta = dict(learner.named_parameters())
         meta = {name: w.detach() for name, w in theta.items()}
@@ -68,7 +76,12 @@ class MetaTraining(pl.LightningModule):
         self.episode, self.losses = episode, losses
         for player, loss in losses.items():
             self.log(f"train/query_loss/{player}", loss.mean(), batch_size=len(loss))
-        self.log("train/query_loss", sum(losses.values()).mean(), prog_bar=True, batch_size=len(episode.support))
+        self.log(
+            "train/query_loss",
+            torch.stack(list(losses.values())).sum(0).mean(),
+            prog_bar=True,
+            batch_size=len(episode.support),
+        )
         return torch.stack([(theta[name] * g.detach()).sum() for name, g in gradients.items()]).sum()
 
     def validation_step(self, episode: Episode, batch_index: int) -> None:
@@ -89,7 +102,7 @@ class MetaTraining(pl.LightningModule):
     def configure_optimizers(self) -> Any:  # noqa: ANN401
         """One Adam over every player: global_step counts meta-steps."""
         optimiser = torch.optim.Adam(self.learner.parameters(), lr=self.rate)
-        total = self.trainer.estimated_stepping_batches
+        total = self._planned_steps
 
         def factor(step: int) -> float:
             decay = 1.0 if self.schedule == "constant" else min(1.0, 2 * (1 - step / total))
@@ -106,6 +119,26 @@ class MetaTraining(pl.LightningModule):
             own = [w for name, w in self.learner.named_parameters() if self.learner.player_of(name) == player]
             torch.nn.utils.clip_grad_norm_(own, self.clip)
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse the checkpoint of another model.
+
+        Raises:
+            MetagenError: naming the first tensors that differ.
+        """
+        check_tensors(Path("checkpoint"), checkpoint["state_dict"], self.state_dict())
+
     @property
-    def _seed(self) -> int:
-        return int(self.trainer.datamodule.seed)
+    def data(self) -> EpisodeData:
+        """The data module that the trainer was given."""
+        data = getattr(self.trainer, "datamodule", None)
+        if not isinstance(data, EpisodeData):
+            raise MetagenError("Trainer.fit: expected an EpisodeData as datamodule")
+        return data
+
+    @property
+    def _planned_steps(self) -> float:
+        """Optimiser steps of the whole run: where this call of `fit` stops (max_steps) bends no schedule."""
+        epochs = self.trainer.max_epochs
+        if epochs is None or epochs < 0:
+            return self.trainer.estimated_stepping_batches
+        return epochs * math.ceil(self.data.episodes_per_epoch / self.trainer.accumulate_grad_batches)

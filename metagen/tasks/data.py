@@ -30,6 +30,9 @@ class EpisodeData(pl.LightningDataModule):
         val_tasks: how many val tasks are watched during training.
         episodes: meta-steps of the run (of an epoch, to be exact).
         seed: of the episodes.
+
+    Raises:
+        MetagenError: a number is out of range.
     """
 
     def __init__(
@@ -48,6 +51,12 @@ class EpisodeData(pl.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        numbers = {"shots": shots, "queries": queries, "tasks": tasks, "val_tasks": val_tasks, "episodes": episodes}
+        for name, value in numbers.items():
+            if value < 1:
+                raise MetagenError(f"data.{name}: expected 1 or more, got {value}")
+        if seed < 0:
+            raise MetagenError(f"data.seed: expected 0 or more, got {seed}")
         self.options: dict[str, Any] = {"root": root, "size": size, "channels": channels, "invert": invert}
         self.options["split_file"] = split_file
         self.name, self.shots, self.queries, self.seed = task_set, shots, queries, seed
@@ -77,15 +86,31 @@ class EpisodeData(pl.LightningDataModule):
         return Episodes(self.task_set, self.shots, self.queries, self.seed)
 
     def prepare_data(self) -> None:
-        """Make or read the images once before the processes part."""
-        self.task_set  # noqa: B018
+        """Make or read the images once, before the other processes look for them."""
+        self.task_set.images(self.task_set.split.train[0])
 
     def setup(self, stage: str) -> None:
-        """Refuse an episode that the processes cannot share."""
-        if self._trainer.world_size and self.tasks % self._trainer.world_size:
+        """See `check`."""
+        self.check(self._trainer.world_size)
+
+    def check(self, processes: int) -> None:
+        """Refuse what so many processes cannot share.
+
+        Raises:
+            MetagenError: an episode cannot be cut into equal shares, or there are too few tasks.
+        """
+        train, val = self.task_set.split.train, self.task_set.split.val
+        if self.tasks % processes:
             raise MetagenError(
-                f"data.tasks: {self.tasks} tasks an episode cannot be shared evenly by {self._trainer.world_size} "
-                "processes; give a multiple"
+                f"data.tasks: {self.tasks} tasks an episode cannot be shared evenly by {processes} processes; "
+                "give a multiple"
+            )
+        if self.tasks > len(train):
+            raise MetagenError(f"data.tasks: expected at most the {len(train)} train tasks, got {self.tasks}")
+        if min(self.val_tasks, len(val)) < processes:
+            raise MetagenError(
+                f"data.val_tasks: expected at least one for each of {processes} processes, "
+                f"got {min(self.val_tasks, len(val))}"
             )
 
     @property

@@ -15,7 +15,7 @@ from metagen.tasks.base import TaskSet
 class Episode(NamedTuple):
     """T tasks of one split."""
 
-    index: int  # counted from 0 since the run began; 0 for held-out tasks
+    index: int  # type: ignore[assignment]  # hides tuple.index; counted from 0 since the run began; 0 for held-out tasks
     tasks: tuple[str, ...]  # names
     numbers: tuple[int, ...]  # each task's number in the whole episode, which several processes may share
     support: torch.Tensor  # [T, k, C, H, W] in [0, 1]
@@ -69,7 +69,7 @@ class Episodes:
 
     def _gather(self, index: int, names: list[str], numbers: Sequence[int], key: tuple[int | str, ...]) -> Episode:
         chosen = []
-        for name, number in zip(names, numbers):
+        for name, number in zip(names, numbers, strict=True):
             images = self.task_set.images(name)
             if len(images) < self.shots + self.queries:
                 raise MetagenError(

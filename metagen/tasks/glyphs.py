@@ -110,9 +110,7 @@ def own_fonts(folder: str) -> list[Path]:
         raise MetagenError(f"fonts: {folder}: no such folder; give a folder of {', '.join(SUFFIXES)} files")
     found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
     if not found:
-        raise MetagenError(
-            f"fonts: {folder}: no {', '.join(SUFFIXES)} file in it; put fonts there or leave out `root`"
-        )
+        raise MetagenError(f"fonts: {folder}: no {', '.join(SUFFIXES)} file in it; put fonts there or leave out `root`")
     return found
 
 

@@ -1,0 +1,134 @@
+"""Checkpoints that a run can be continued from exactly, written whole or not at all."""
+
+from __future__ import annotations
+
+import io
+import math
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.plugins import TorchCheckpointIO
+from pytorch_lightning.callbacks import Checkpoint
+
+from metagen.errors import MetagenError
+from metagen.files import write_atomically
+
+MONITORED = "val/query_loss"
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Writes beside, then moves: a run that is killed while it writes leaves the checkpoint before."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:  # noqa: ANN401
+        """See Lightning."""
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        write_atomically(Path(path), buffer.getvalue())
+
+    def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:  # noqa: ANN401
+        """Read plain tensors and numbers alone, never code.
+
+        Raises:
+            MetagenError: the file is missing or damaged.
+        """
+        try:
+            return super().load_checkpoint(path, weights_only=True)
+        except Exception as error:  # on damaged files torch raises nearly anything
+            raise MetagenError(f"{path}: cannot read this checkpoint ({type(error).__name__}); name another") from error
+
+
+class Checkpoints(Checkpoint):
+    """`last.ckpt` after every validation and where a run is stopped, `best.ckpt` by the loss on val tasks.
+
+    Between two steps alone is a state whole, so a request to stop is heard there.
+
+    Attributes:
+        asked_to_stop: set it, and the run ends after the current step (and its validation, where one is due).
+        best: the lowest val loss so far, reached after `best_step` steps.
+        seconds: how long the run has trained, interruptions not counted.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.asked_to_stop = self._stopping = False
+        self.best, self.best_step, self.seconds = math.inf, 0, 0.0
+        self._since, self._seen = 0.0, -1
+
+    def path(self, name: str) -> Path:
+        """Where "last" or "best" lies."""
+        return self.folder / f"{name}.ckpt"
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self._since, self._seen = time.perf_counter(), trainer.global_step
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *args: Any) -> None:  # noqa: ANN401
+        """End here if the run was asked to: the state was saved after the step before."""
+        if self._stopping:
+            raise KeyboardInterrupt
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:  # noqa: ANN401
+        """Save where the run is about to stop, and have its very end validated."""
+        if trainer.global_step == self._seen:  # gradients are being accumulated
+            return
+        self._seen = trainer.global_step
+        self._stopping = trainer.strategy.reduce_boolean_decision(self.asked_to_stop, all=False)
+        if self._stopping or trainer.global_step == trainer.max_steps:
+            self._save(trainer, "last")
+        if trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs:
+            trainer.should_stop = True  # Lightning then validates, also between two check intervals
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save, and end here if the run was asked to."""
+        if trainer.sanity_checking:
+            return
+        score = float(trainer.callback_metrics[MONITORED])
+        if score < self.best:
+            self.best, self.best_step = score, trainer.global_step
+            self._save(trainer, "best")
+        self._save(trainer, "last")
+        if self._stopping:
+            raise KeyboardInterrupt
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best so far and the time spent."""
+        seconds = self.seconds + time.perf_counter() - self._since
+        return {"best": self.best, "best_step": self.best_step, "seconds": seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """See `state_dict`."""
+        self.best, self.best_step, self.seconds = (state_dict[key] for key in ("best", "best_step", "seconds"))
+
+    def _save(self, trainer: pl.Trainer, name: str) -> None:
+        if not getattr(trainer, "fast_dev_run", False):
+            trainer.save_checkpoint(self.path(name))
+
+
+@contextmanager
+def stops_on_interrupt(checkpoints: Checkpoints) -> Iterator[None]:
+    """Ctrl-C asks the run to stop after its step; a second one ends it at once.
+
+    Raises:
+        KeyboardInterrupt: the run was stopped.
+    """
+
+    def ask(*_: Any) -> None:  # noqa: ANN401
+        if checkpoints.asked_to_stop:
+            raise KeyboardInterrupt
+        checkpoints.asked_to_stop = True
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield
+    except SystemExit as stop:  # what Lightning makes of an interrupt
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,65 @@
+"""What a user types: bare switches spelled out, and the parser's complaints in words that help."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from metagen.errors import MetagenError, unknown
+
+SWITCHES = ("--overwrite", "--standalone", "--invert", "--data.invert")
+
+# Where the parser names the class that was meant: in what it got, or in what it could not import.
+_CLASS = re.compile(r"(?:class_path ?=?|has no attribute )'(?:[\w.]*\.)?(\w+)'|import path string: (?:[\w.]*\.)?(\w+)")
+
+
+def spelled_out(argv: Sequence[str]) -> list[str]:
+    """Bare switches as the parser wants them: `--overwrite` is `--overwrite true`; `--dry-run` is `--print_config`."""
+    words: list[str] = []
+    for word, after in zip(argv, [*argv[1:], ""], strict=True):
+        bare = word in SWITCHES and after.lower() not in ("true", "false")
+        words += [word, "true"] if bare else ["--print_config" if word == "--dry-run" else word]
+    return words
+
+
+def explained(
+    error: Exception, verb: str, options: Collection[str], choices: Mapping[str, Iterable[type[Any]]] | None = None
+) -> MetagenError:
+    """The parser's error as one line with the nearest right names.
+
+    Args:
+        error: what the parser raised.
+        verb: being run.
+        options: of that verb, as typed.
+        choices: the classes that may be named after an option, by option.
+    """
+    text = " ".join(str(error).split())
+    if found := re.search(r"unrecognized arguments: ([^\s=]+)|does not accept option '([^']+)'", text):
+        return _unknown_option(found[1] or f"--{found[2]}", verb, options)
+    keys = re.findall(r'Parser key "([^"]+)"', text)
+    complaint = re.sub(r"Expected a <class '(\w+)'>. Got value: ", r"expected \1, got ", text.rpartition('": ')[2])
+    for option, classes in (choices or {}).items():
+        if keys and keys[0] == option and len(keys) == 1:
+            return _unknown_choice(option.rpartition(".")[2], complaint, classes)
+    return MetagenError(f"--{'.'.join(keys)}: {complaint.partition('. Got value: Namespace')[0]}" if keys else text)
+
+
+def _unknown_option(name: str, verb: str, options: Collection[str]) -> MetagenError:
+    near = difflib.get_close_matches(name, sorted(options), n=3, cutoff=0.6)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    return MetagenError(f"unknown option {name}: {hint}metagen {verb} --help lists all")
+
+
+def _unknown_choice(kind: str, complaint: str, classes: Iterable[type[Any]]) -> MetagenError:
+    known = {cls.__name__: cls for cls in classes}
+    found, option = _CLASS.search(complaint), re.search(r"Option '(\w+)' is not accepted", complaint)
+    name = next(filter(None, found.groups())) if found else ""
+    if name and name not in known:
+        return unknown(kind, name, known)
+    if name and option:
+        options = [key for key in inspect.signature(known[name]).parameters if key != "generator"]
+        return unknown(f"option of {kind} {name}", option[1], options)
+    return MetagenError(f"{kind}: {complaint.rpartition(' - ')[2]}")
