@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -123,11 +125,24 @@ def measure(
         "shots": episodes.shots,
         "queries": episodes.queries,
         "seed": seed,
+        "environment": environment(),
         "scratch": {"rate": scratch.rate, "steps": scratch.test_steps, "chosen_on": "val"},
         "rows": rows,
         "differences": differences,
         "curve": points,
     }
+
+
+def environment() -> dict[str, str]:
+    """What a figure was measured on."""
+    cpu = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        cpu = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), cpu)
+    except OSError:
+        pass  # not Linux
+    hardware = f"{cpu}, {torch.get_num_threads()} threads"
+    return {"hardware": hardware, "python": platform.python_version(), "torch": torch.__version__}
 
 
 def table(result: dict[str, Any]) -> str:
