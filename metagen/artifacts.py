@@ -107,7 +107,10 @@ def save_adapted(
         raise MetagenError(f"{path}: would lie in its own base model {base}, or replace it; choose another folder")
     with fresh_folder(path, overwrite) as folder:
         if standalone:
-            shutil.copytree(base, folder / "base")
+            try:
+                shutil.copytree(base, folder / "base")
+            except OSError as error:
+                raise MetagenError(f"{path}: cannot put a copy of {base} there ({error})") from error
         where = "base" if standalone else os.path.relpath(home, place)
         weights = _write_tensors(folder / "difference.safetensors", difference)
         reference = {"path": Path(where).as_posix(), "weights_sha256": base_hash}

@@ -18,16 +18,16 @@ from metagen.errors import MetagenError, unknown
 from metagen.files import fresh_folder, write_atomically
 from metagen.images import grid, save_png, save_pngs
 from metagen.model import AdaptedModel, Model, load
-from metagen.options import explained, spelled_out
+from metagen.options import EXAMPLES, explained, spelled_out
 
 T = TypeVar("T")
 
-OVERVIEW = """usage: metagen VERB [options]     (metagen VERB --help for each)
+OVERVIEW = f"""usage: metagen VERB [options]     (metagen VERB --help for each)
 
-  fit        meta-train a model:        metagen fit --config configs/glyphs-vae-reptile.yaml
-  adapt      become one new thing:      metagen adapt --model runs/x/export --support five_images/ --out my_glyph/
-  sample     make new images of it:     metagen sample --model my_glyph/ --n 64 --out samples/
-  evaluate   measure on held-out tasks: metagen evaluate --model runs/x/export --out runs/x/evaluation
+  fit        meta-train a model:        {EXAMPLES["fit"]}
+  adapt      become one new thing:      {EXAMPLES["adapt"]}
+  sample     make new images of it:     {EXAMPLES["sample"]}
+  evaluate   measure on held-out tasks: {EXAMPLES["evaluate"]}
 
 with every verb: --dry-run prints the resolved options and stops; --debug shows the traceback of an error"""
 
@@ -143,8 +143,7 @@ def _expect(thing: Model | AdaptedModel, kind: type[T], name: str, hint: str) ->
 
 def _run(function: Callable[..., None], argv: Sequence[str]) -> None:
     verb = function.__name__
-    example = next(line.split(":", 1)[1].strip() for line in OVERVIEW.splitlines() if line.split()[:1] == [verb])
-    parser = ArgumentParser(prog=f"metagen {verb}", exit_on_error=False, epilog=f"example: {example}")
+    parser = ArgumentParser(prog=f"metagen {verb}", exit_on_error=False, epilog=f"example: {EXAMPLES[verb]}")
     parser.add_argument("--config", action="config", help="read options from a YAML file")
     parser.add_function_arguments(function, as_positional=False, skip={"data"})
     if verb == "evaluate":

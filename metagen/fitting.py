@@ -26,7 +26,7 @@ from metagen.errors import MetagenError
 from metagen.files import write_atomically
 from metagen.generators import generators
 from metagen.learners import learners
-from metagen.options import explained
+from metagen.options import EXAMPLES, explained
 from metagen.tasks.data import EpisodeData
 from metagen.training import MetaTraining
 
@@ -43,6 +43,10 @@ LEFT_BY_A_RUN = (
     "result.json",
     SPLIT,
 )
+ABOUT = {
+    "description": "Meta-train a model.",
+    "epilog": f"example: {EXAMPLES['fit']}",
+}
 QUIET = (
     "LightningCLI's args parameter",  # the verb takes its arguments from `main`, on purpose
     "The '.*dataloader' does not have many workers",  # episodes are gathered from memory: workers would cost time
@@ -50,6 +54,7 @@ QUIET = (
     "Experiment logs directory .* exists",
     "The number of training batches .* is smaller than the logging interval",
     "You're resuming from a checkpoint that ended before the epoch ended",  # exactly, see tasks/data.py
+    "It is recommended to use .*sync_dist=True",  # torchmetrics has summed over the processes
     "`isinstance\\(treespec, LeafSpec\\)` is deprecated",  # Lightning's, under torch 2.14
 )
 
@@ -145,6 +150,8 @@ class FitCLI(LightningCLI):
             with stops_on_interrupt(self.checkpoints):
                 self.trainer.fit(**{**kwargs, "ckpt_path": self.resumed})
         except KeyboardInterrupt:
+            if not self.trainer.is_global_zero:
+                raise SystemExit(130) from None  # rank 0 says it for all
             last = self.checkpoints.path("last")
             hint = f"; continue with --run_dir {self.run_dir} --ckpt_path last" if last.is_file() else ""
             raise KeyboardInterrupt(f"at step {self.trainer.global_step}{hint}") from None
@@ -242,7 +249,7 @@ def fit(argv: Sequence[str]) -> None:
             },
             save_config_kwargs={"overwrite": True},
             auto_configure_optimizers=False,
-            parser_kwargs={"exit_on_error": False, "fit": {"exit_on_error": False}},
+            parser_kwargs={"prog": "metagen", "exit_on_error": False, "fit": {"exit_on_error": False, **ABOUT}},
         )
     except MisconfigurationException as error:
         raise MetagenError(str(error)) from error

@@ -15,6 +15,7 @@ from metagen.generators import Noise
 from metagen.images import from_pil, read_folder, to_float
 from metagen.learners import Adapted, Learner, adapt_tasks
 from metagen.seeding import torch_rng
+from metagen.tasks.splits import Split, read_split
 
 LOG_PROB_CHUNK = 50  # importance samples in memory at once
 Images = torch.Tensor | Image.Image | Sequence[Image.Image] | str | Path
@@ -51,7 +52,8 @@ def _find(name: str | Path) -> Path:
 
 def _load_model(path: Path, device: str) -> Model:
     learner, info, weights_hash = artifacts.load_model(path)
-    return Model(learner.to(device), info, path, weights_hash)
+    split = path / "split.json"
+    return Model(learner.to(device), info, path.resolve(), weights_hash, read_split(split) if split.is_file() else None)
 
 
 class Model:
@@ -62,13 +64,19 @@ class Model:
         info: how it was made.
         path: where it is saved, or None.
         weights_hash: SHA-256 of its weights file, or None.
+        split: the tasks it was trained on and those held out, or None.
     """
 
     def __init__(
-        self, learner: Learner, info: dict[str, Any], path: Path | None = None, weights_hash: str | None = None
+        self,
+        learner: Learner,
+        info: dict[str, Any],
+        path: Path | None = None,
+        weights_hash: str | None = None,
+        split: Split | None = None,
     ) -> None:
         self.learner = learner.requires_grad_(False).eval()
-        self.info, self.path, self.weights_hash = info, path, weights_hash
+        self.info, self.path, self.weights_hash, self.split = info, path, weights_hash, split
 
     def adapt(self, images: Images, steps: int | None = None, seed: int = 0) -> AdaptedModel:
         """Become a generator of what `images` show.
@@ -107,7 +115,7 @@ class Model:
             MetagenError: the folder is not empty and may not be overwritten, or cannot be written.
         """
         place = Path(path).resolve()  # adapted models name it also when the current folder is another one
-        self.weights_hash = artifacts.save_model(place, self.learner, self.info, overwrite=overwrite)
+        self.weights_hash = artifacts.save_model(place, self.learner, self.info, self.split, overwrite)
         self.path = place
 
     @property

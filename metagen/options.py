@@ -6,10 +6,18 @@ import difflib
 import inspect
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from metagen.errors import MetagenError, unknown
+from metagen.resources import resource
 
+EXAMPLES = {
+    "fit": "metagen fit --config configs/glyphs-vae-reptile.yaml",
+    "adapt": "metagen adapt --model runs/x/export --support five_images/ --out my_glyph/",
+    "sample": "metagen sample --model my_glyph/ --n 64 --out samples/",
+    "evaluate": "metagen evaluate --model runs/x/export --out runs/x/evaluation",
+}
 SWITCHES = ("--overwrite", "--standalone", "--invert", "--data.invert")
 
 # Where the parser names the class that was meant: in what it got, or in what it could not import.
@@ -17,12 +25,26 @@ _CLASS = re.compile(r"(?:class_path ?=?|has no attribute )'(?:[\w.]*\.)?(\w+)'|i
 
 
 def spelled_out(argv: Sequence[str]) -> list[str]:
-    """Bare switches as the parser wants them: `--overwrite` is `--overwrite true`; `--dry-run` is `--print_config`."""
+    """What a user types as the parser wants it.
+
+    `--overwrite` is `--overwrite true`, `--dry-run` is `--print_config`, and a config that is no file here is the one
+    of that name that travels with metagen.
+    """
     words: list[str] = []
-    for word, after in zip(argv, [*argv[1:], ""], strict=True):
+    for before, word, after in zip(["", *argv], argv, [*argv[1:], ""], strict=False):  # no word, no triple
         bare = word in SWITCHES and after.lower() not in ("true", "false")
-        words += [word, "true"] if bare else ["--print_config" if word == "--dry-run" else word]
+        if before in ("--config", "-c"):
+            words.append(_config(word))
+        else:
+            words += [word, "true"] if bare else ["--print_config" if word == "--dry-run" else word]
     return words
+
+
+def _config(name: str) -> str:
+    try:
+        return name if Path(name).is_file() else str(resource("configs", name.removeprefix("configs/")))
+    except MetagenError:
+        return name  # the parser says that there is no such file
 
 
 def explained(

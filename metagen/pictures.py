@@ -47,6 +47,7 @@ def curve_png(result: Mapping[str, Any]) -> bytes:
     for row, style in zip(result["rows"][:2], ("--", ":"), strict=True):
         axes.axhline(row["mean"], color="black", linestyle=style, label=row["row"])
     axes.set_xscale("symlog", linthresh=1)
+    axes.set_xlim(left=-0.15)
     axes.set_xticks(steps, [str(n) for n in steps])
     axes.legend()
     buffer = io.BytesIO()

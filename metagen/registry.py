@@ -59,6 +59,10 @@ class Registry(Generic[T]):
         for key in options:
             if key not in _options(cls):
                 raise unknown(f"option of {self.kind} {description['name']}", key, _options(cls))
+        required = [k for k, p in inspect.signature(cls).parameters.items() if p.default is p.empty]
+        for key in required:
+            if key in _options(cls) and key not in options:
+                raise MetagenError(f"{self.kind} {description['name']}: needs the option {key!r}")
         try:
             return cls(*given, **{key: tuple(v) if isinstance(v, list) else v for key, v in options.items()})
         except MetagenError:

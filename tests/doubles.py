@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import ClassVar
 
+import pytorch_lightning as pl
 import torch
 from torch import nn
 
@@ -75,6 +78,46 @@ class Blobs(TaskSet):
         axis = torch.linspace(0, 1, self.size)
         square = (axis - centre[:, :1])[:, None, :] ** 2 + (axis - centre[:, 1:])[:, :, None] ** 2
         return (255 * (-square / 0.01).exp()).to(torch.uint8)[:, None].expand(-1, self.channels, -1, -1)
+
+
+class BrokenBlobs(Blobs):
+    """Blobs of which one train task holds an image that is no number (float images, as no real task set has)."""
+
+    broken = "blob-3"
+
+    def images(self, task: str) -> torch.Tensor:
+        images = super().images(task).float()
+        return images.fill_(torch.nan) if task == self.broken else images
+
+
+class UntouchableBlobs(Blobs):
+    """Blobs whose test tasks nobody may look at."""
+
+    def images(self, task: str) -> torch.Tensor:
+        if task in self.split.test:
+            raise AssertionError(f"{task} is a test task")
+        return super().images(task)
+
+
+class InterruptAt(pl.Callback):
+    """Presses Ctrl-C in the middle of a step."""
+
+    def __init__(self, step: int, times: int = 1) -> None:
+        self.step, self.times = step, times
+
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+        for _ in range(self.times if trainer.global_step + 1 == self.step else 0):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+class Recorder(pl.Callback):
+    """Keeps the weights after every step."""
+
+    def __init__(self) -> None:
+        self.weights: list[dict[str, torch.Tensor]] = []
+
+    def on_train_batch_end(self, trainer, pl_module, *args):
+        self.weights.append({n: w.detach().clone() for n, w in pl_module.learner.named_parameters()})
 
 
 def tiny_vae(**options) -> VAE:

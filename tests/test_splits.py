@@ -130,7 +130,7 @@ def test_what_is_registered_can_be_written_down_as_json_and_built_again():
         ({"name": "round", "radios": 1}, "unknown option of shape round 'radios': did you mean radius"),
         ({"name": "round", "radius": -1}, "shape round: bad options .*radius below 0"),
         ({"name": "round", "radius": "wide"}, "shape round: bad options"),
-        ({"name": "square"}, "shape square: bad options"),
+        ({"name": "square"}, "shape square: needs the option .side"),
     ],
 )
 def test_bad_descriptions_are_user_errors(description, problem):

@@ -1,0 +1,355 @@
+"""The verbs, run in process: what they write, what they print, and how they refuse."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml  # type: ignore[import-untyped]
+from PIL import Image
+
+import metagen
+from metagen import artifacts, evaluation
+from metagen.cli import OVERVIEW, VERBS, main
+from metagen.errors import MetagenError
+from metagen.images import grid as grid_of
+from metagen.images import save_pngs
+from metagen.learners import Reptile
+from metagen.tasks.splits import Split
+from tests.doubles import Blobs, tiny_vae
+
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a small task set, its split, an untrained model "export" of it, and "mine", adapted from that."""
+    root = tmp_path_factory.mktemp("cli")
+    blobs = Blobs(tasks=8, images=4)
+    for task in [name for part in ("train", "val", "test") for name in blobs.split[part]]:
+        save_pngs(blobs.images(task), root / "tasks" / task)
+    (root / "split.json").write_text(blobs.split.to_json())
+    torch.manual_seed(0)
+    learner = Reptile(tiny_vae(size=28), steps=1, rate=0.01, test_steps=2)
+    data = {"task_set": "folder", "size": 28, "channels": 1, "invert": False, "shots": 2, "queries": 2}
+    info = {"data": data, "split_sha256": blobs.split.hash, "training": {"seed": 0}}
+    artifacts.save_model(root / "export", learner, info, blobs.split)
+    metagen.load(root / "export").adapt(root / "tasks/blob-7").save(root / "mine")
+    return root
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Whatever writes to the current folder does it here."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(evaluation, "SCRATCH_GRID", ((1e-2, 1), (3e-2, 2)))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def refused(capsys, words, *said):
+    """The verb ends with 2 and one line on stderr, and writes nothing."""
+    before = contents(Path.cwd())
+    assert main([str(word) for word in words]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("metagen: error: ")
+    assert err.count("\n") == 1
+    for each in said:
+        assert str(each) in err
+    assert contents(Path.cwd()) == before
+
+
+def evaluation_words(place, out="result", split=True):
+    words = ["evaluate", "--model", str(place / "export"), "--out", str(out), "--data.root", str(place / "tasks")]
+    return words + (["--data.split_file", str(place / "split.json")] if split else []) + ["--curve", "[0, 2]"]
+
+
+# help
+
+
+@pytest.mark.parametrize("words", [[], ["-h"], ["--help"], ["--debug"]])
+def test_the_overview_names_every_verb(capsys, words):
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert out == OVERVIEW + "\n"
+    assert [line.split()[0] for line in out.splitlines() if line.startswith("  ")] == list(VERBS)
+
+
+def test_it_runs_as_a_module():
+    command = [sys.executable, "-m", "metagen.cli", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    assert done.stdout == OVERVIEW + "\n"
+    assert done.stderr == ""
+
+
+def test_an_unknown_verb_names_the_nearest(capsys):
+    refused(capsys, ["sampel", "--n", "3"], "unknown verb 'sampel': did you mean sample?")
+
+
+@pytest.mark.parametrize("verb", list(VERBS))
+def test_every_verb_explains_itself(capsys, verb):
+    with pytest.raises(SystemExit) as stop:
+        main([verb, "--help"])
+    assert stop.value.code == 0
+    out = capsys.readouterr().out
+    if verb != "fit":  # whose help is LightningCLI's
+        assert f"example: metagen {verb} --" in " ".join(out.split())
+    expected = {"fit": "--data.shots", "adapt": "--support", "sample": "--n", "evaluate": "--data.shots"}
+    assert expected[verb] in out
+
+
+# adapt and sample
+
+
+def test_adapt_and_sample_write_what_the_python_face_makes(place, capsys):
+    support = place / "tasks/blob-7"
+    words = ["adapt", "--model", str(place / "export"), "--support", str(support), "--out", "mine", "--steps", "3"]
+    assert main(words) == 0
+    assert "adapted to 4 images in 3 steps" in capsys.readouterr().out
+    assert sorted(contents(Path("mine"))) == ["README.md", "config.json", "difference.safetensors"]
+    expected = metagen.load(place / "export").adapt(support, steps=3).sample(5, seed=4)
+    assert torch.equal(metagen.load("./mine").sample(5, seed=4), expected)
+
+    assert main(["sample", "--model", "mine", "--n", "5", "--out", "drawn", "--seed", "4"]) == 0
+    assert "wrote 5 images and grid.png to drawn" in capsys.readouterr().out
+    files = sorted(Path("drawn").iterdir())
+    assert len(files) == 6
+    grid, pictures = files[-1], files[:-1]
+    assert grid.name == "grid.png"
+    for file, image in zip(pictures, expected, strict=True):
+        with Image.open(file) as picture:
+            assert (picture.format, picture.size, picture.mode) == ("PNG", (28, 28), "L")
+            assert abs(picture.getpixel((14, 14)) - 255 * float(image[0, 14, 14])) <= 0.51
+    with Image.open(grid) as picture:
+        assert (picture.height, picture.width) == tuple(
+            grid_of(torch.zeros(3, 2, 1, 28, 28)).shape[1:]  # three rows of two columns
+        )
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7])
+def test_any_number_of_samples_makes_a_grid(place, n):
+    assert main(["sample", "--model", str(place / "mine"), "--n", str(n), "--out", "drawn"]) == 0
+    assert len(list(Path("drawn").glob("*.png"))) == n + 1
+
+
+@pytest.mark.parametrize(
+    ("switches", "standalone"),
+    [
+        ([], False),
+        (["--standalone"], True),
+        (["--standalone", "true"], True),
+        (["--standalone=true"], True),
+        (["--standalone", "false"], False),
+        (["--standalone", "--overwrite"], True),
+    ],
+)
+def test_switches_may_be_bare_or_valued(place, switches, standalone):
+    words = ["adapt", "--model", str(place / "export"), *switches, "--support", str(place / "tasks/blob-7")]
+    assert main([*words, "--out", "mine"]) == 0
+    assert Path("mine/base/model.safetensors").is_file() == standalone
+
+
+def test_inverted_images_are_adapted_to(place):
+    support = place / "tasks/blob-7"
+    words = ["adapt", "--model", str(place / "export"), "--support", str(support), "--out", "mine", "--invert"]
+    assert main(words) == 0
+    base = metagen.load(place / "export")
+    assert torch.equal(metagen.load("./mine").sample(2), base.adapt(1 - base.read(support)).sample(2))
+    assert not torch.equal(metagen.load("./mine").sample(2), base.adapt(support).sample(2))
+
+
+def test_options_may_come_from_a_file(place):
+    options = {"model": str(place / "mine"), "n": 3, "out": "drawn", "seed": 1}
+    Path("options.yaml").write_text(yaml.safe_dump(options))
+    assert main(["sample", "--config", "options.yaml", "--n", "2"]) == 0
+    assert len(list(Path("drawn").iterdir())) == 3
+
+
+def test_nothing_is_replaced_unasked(place, capsys):
+    adapt = ["adapt", "--model", place / "export", "--support", place / "tasks/blob-7", "--out", "taken"]
+    sample = ["sample", "--model", place / "mine", "--n", "1", "--out", "taken"]
+    Path("taken").mkdir()
+    Path("taken/precious").touch()
+    for words in (adapt, sample, evaluation_words(place, "taken")):
+        refused(capsys, words, "taken: exists and is not empty")
+        refused(capsys, [*words, "--overwrite", "false"], "taken: exists and is not empty")
+    assert main([*map(str, sample), "--overwrite"]) == 0
+    assert not Path("taken/precious").exists()
+
+
+def test_debug_shows_where_an_error_came_from(place):
+    words = ["sample", "--model", "absent", "--n", "1", "--out", "drawn"]
+    for place_of_debug in (0, 3, len(words)):
+        with pytest.raises(MetagenError, match="absent: neither a folder nor a model"):
+            main([*words[:place_of_debug], "--debug", *words[place_of_debug:]])
+
+
+def test_an_interruption_has_a_code_of_its_own(monkeypatch, capsys):
+    def stopped(argv):
+        raise KeyboardInterrupt("at step 3")
+
+    monkeypatch.setitem(VERBS, "fit", stopped)
+    assert main(["fit"]) == 130
+    assert capsys.readouterr().err == "metagen: stopped at step 3\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["sample", "--model", "absent", "--n", "1", "--out", "o"], "absent: neither a folder nor a model"),
+        (["sample", "--model", "a/absent", "--n", "1", "--out", "o"], "not a saved model"),
+        (["sample", "--model", "{place}/export", "--n", "1", "--out", "o"], "adapt it first"),
+        (["sample", "--model", "{place}/mine", "--n", "0", "--out", "o"], "n: expected 1 or more images, got 0"),
+        (["sample", "--model", "{place}/mine", "--n", "many", "--out", "o"], "--n: expected int, got many"),
+        (["sample", "--model", "{place}/mine", "--n", "1", "--out", "o", "--seed", "-1"], "seed: expected 0 or more"),
+        (["sample", "--model", "{place}/mine", "--n", "1"], "out"),
+        (["sample", "--model", "{place}/mine", "--n", "1", "--ot", "o"], "unknown option --ot: did you mean --out"),
+        (["sample", "--config", "absent.yaml"], "absent.yaml"),
+        (["adapt", "--model", "{place}/export", "--support", "absent", "--out", "o"], "absent"),
+        (["adapt", "--model", "{place}/export", "--support", ".", "--out", "o"], "no image"),
+        (["adapt", "--model", "{place}/mine", "--support", "{place}/tasks/blob-7", "--out", "o"], "name its base"),
+        (
+            ["adapt", "--model", "{place}/export", "--support", "{place}/tasks/blob-7", "--out", "o", "--steps", "-1"],
+            "steps: expected 0 or more, got -1",
+        ),
+        (["adapt", "--model", "{place}/export", "--suport", "x", "--out", "o"], "did you mean --support"),
+        (["evaluate", "--model", "absent", "--out", "o"], "absent: neither a folder nor a model"),
+        (["evaluate", "--out", "o"], "model"),
+        (["evaluate", "--model", "{place}/mine", "--out", "o"], "name its base"),
+        (["fit", "--config", "absent.yaml"], "absent.yaml"),
+        (["fit", "--model.generator", "VAE", "--model.learner", "MAMLL"], "unknown learner 'MAMLL': did you mean MAML"),
+        (["fit", "--model.generator", "VEA", "--model.learner", "MAML"], "unknown generator 'VEA': did you mean VAE"),
+        (["fit", "--data.shotts", "3"], "unknown option --data.shotts: did you mean --data.shots"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value[0],
+)
+def test_mistakes_are_told_in_one_line(place, capsys, words, said):
+    refused(capsys, [word.format(place=place) for word in words], said)
+
+
+# evaluate
+
+
+def test_evaluate_measures_and_draws(place, capsys):
+    before = contents(place)
+    assert main(evaluation_words(place)) == 0
+    out = capsys.readouterr().out
+    assert "wrote result.json, samples.png and curve.png to result" in out
+    assert sorted(contents(Path("result"))) == ["curve.png", "result.json", "samples.png"]
+    result = json.loads(Path("result/result.json").read_text())
+    assert [row["row"] for row in result["rows"]] == ["unadapted", "scratch", "adapted"]
+    for row in result["rows"] + result["differences"]:
+        assert row["low"] <= row["mean"] <= row["high"]
+        assert row["tasks"] == 2
+        assert f"{row['mean']:.2f}" in out
+    assert [point["steps"] for point in result["curve"]] == [0, 2]
+    assert (result["split"], result["shots"], result["queries"]) == ("test", 2, 2)  # as the model was trained
+    assert result["model"]["weights_sha256"] == metagen.load(place / "export").weights_hash
+    assert str(place) not in Path("result/result.json").read_text()  # no path of this machine
+    for name in ("samples.png", "curve.png"):
+        with Image.open(Path("result") / name) as picture:
+            assert picture.format == "PNG"
+            picture.load()
+    assert contents(place) == before
+
+
+def test_the_same_seed_gives_the_same_result(place):
+    def figures(out, *more):
+        assert main([*evaluation_words(place, out), *more]) == 0
+        result = json.loads(Path(out, "result.json").read_text())
+        for row in result["rows"]:
+            del row["seconds"]
+        return result
+
+    first = figures("a")
+    assert first == figures("b")
+    assert Path("a/samples.png").read_bytes() == Path("b/samples.png").read_bytes()
+    assert first["rows"] != figures("c", "--seed", "1")["rows"]
+    val = figures("d", "--split", "val", "--limit", "1", "--data.shots", "1")
+    assert (val["split"], val["shots"], val["rows"][0]["tasks"]) == ("val", 1, 1)
+
+
+def test_another_split_of_the_same_tasks_is_refused(place, tmp_path, capsys):
+    split = Blobs(tasks=8).split
+    other = Split(split.train, split.test, split.val)
+    (tmp_path / "other.json").write_text(other.to_json())
+    words = [*evaluation_words(place, split=False), "--data.split_file", "other.json"]
+    refused(capsys, words, "another split of folder", split.hash[:12], "--data.split_file")
+
+
+def test_a_model_of_unknown_training_is_not_measured_on_tasks_it_may_have_seen(place, tmp_path, capsys):
+    shutil.copytree(place / "export", tmp_path / "copy")
+    config = json.loads((tmp_path / "copy/config.json").read_text())
+    del config["info"]["split_sha256"]
+    (tmp_path / "copy/config.json").write_text(json.dumps(config))
+    words = [*evaluation_words(place), "--model", "copy"]
+    refused(capsys, words, "another split of folder")
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--data.size", "32"], "makes images of 28 px and 1 channels"),
+        (["--data.channels", "3"], "makes images of 28 px and 1 channels"),
+        (["--split", "train"], "split: expected one of val, test"),
+        (["--limit", "0"], "limit"),
+        (["--curve", "[-1]"], "curve"),
+        (["--data.shots", "4"], "has 4 images; 4 shots and 2 queries need 6"),
+        (["--data.shots", "0"], "data.shots: expected 1 or more"),
+        (["--data.shot_count", "3"], "unknown option --data.shot_count: did you mean --data.shots"),
+        (["--data.root", "absent"], "absent"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_options_of_evaluate_are_refused(place, capsys, more, said):
+    refused(capsys, [*evaluation_words(place), *more], said)
+
+
+# dry runs
+
+
+def dry(capsys, words):
+    """What a dry run prints, as data; it ends well and writes nothing."""
+    before = contents(Path.cwd())
+    with pytest.raises(SystemExit) as stop:
+        main([str(word) for word in words])
+    assert stop.value.code in (None, 0)
+    assert contents(Path.cwd()) == before
+    return yaml.safe_load(capsys.readouterr().out)
+
+
+def test_a_dry_run_prints_the_options_and_stops(place, capsys):
+    adapt = ["adapt", "--model", place / "export", "--support", "absent", "--out", "o", "--invert", "--dry-run"]
+    options = dry(capsys, adapt)
+    assert (options["out"], options["invert"], options["standalone"]) == ("o", True, False)
+    options = dry(capsys, ["sample", "--dry-run", "--model", "absent", "--n", "3", "--out", "o"])
+    assert options == {"model": "absent", "n": 3, "out": "o", "seed": 0, "overwrite": False}
+    options = dry(capsys, [*evaluation_words(place), "--dry-run"])
+    assert (options["split"], options["limit"]) == ("test", 100)
+    assert (options["data"]["task_set"], options["data"]["shots"], options["data"]["queries"]) == ("folder", 2, 2)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_every_config_is_resolved(capsys, config):
+    written = yaml.safe_load(config.read_text())
+    options = dry(capsys, ["fit", "--config", config, "--data.shots", "3", "--dry-run"])
+    assert options["run_dir"] == written["run_dir"] == f"runs/{config.stem}"
+    assert options["data"]["shots"] == 3
+    assert options["data"]["episodes"] == written["data"]["episodes"]
+    for part in ("generator", "learner"):
+        resolved, given = options["model"][part], written["model"][part]
+        assert resolved["class_path"].split(".")[-1] == given["class_path"]
+        assert given.get("init_args", {}).items() <= resolved["init_args"].items()
+    assert "\n#   metagen fit --config configs/" + config.name in config.read_text() or "scripts/" in config.read_text()
+
+
+def test_there_are_configs():
+    assert len(CONFIGS) >= 5

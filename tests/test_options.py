@@ -1,0 +1,66 @@
+"""What a user types: bare switches, and complaints with the nearest right name."""
+
+from __future__ import annotations
+
+import pytest
+
+from metagen.errors import MetagenError
+from metagen.learners import learners
+from metagen.options import SWITCHES, explained, spelled_out
+
+OPTIONS = ["--run_dir", "--overwrite", "--data.shots", "--data.queries", "--model.rate"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ([], []),
+        (["adapt", "--overwrite"], ["adapt", "--overwrite", "true"]),
+        (["--overwrite", "--seed", "1"], ["--overwrite", "true", "--seed", "1"]),
+        (["--overwrite", "true"], ["--overwrite", "true"]),
+        (["--overwrite", "False", "--invert"], ["--overwrite", "False", "--invert", "true"]),
+        (["--overwrite=false"], ["--overwrite=false"]),
+        (["--standalone", "--overwrite"], ["--standalone", "true", "--overwrite", "true"]),
+        (["--data.invert"], ["--data.invert", "true"]),
+        (["--out", "a", "--dry-run"], ["--out", "a", "--print_config"]),
+        (["--dry-run", "--overwrite"], ["--print_config", "--overwrite", "true"]),
+        (["--out", "overwrite"], ["--out", "overwrite"]),
+    ],
+)
+def test_bare_switches_are_spelled_out(typed, meant):
+    given = list(typed)
+    assert spelled_out(typed) == meant
+    assert typed == given
+
+
+@pytest.mark.parametrize("switch", SWITCHES)
+def test_every_switch_may_be_bare_or_valued(switch):
+    assert spelled_out([switch]) == spelled_out([switch, "true"]) == [switch, "true"]
+    assert spelled_out([switch, "false"]) == [switch, "false"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "unrecognized arguments: --data.shot 3",
+            "unknown option --data.shot: did you mean --data.shots or --data.queries? metagen fit --help lists all",
+        ),
+        ("unrecognized arguments: --data.shot=3", "unknown option --data.shot: did you mean --data.shots"),
+        ("unrecognized arguments: --zzz", "unknown option --zzz: metagen fit --help lists all"),
+        ("Group 'data' does not accept option 'data.shot'", "unknown option --data.shot: did you mean --data.shots"),
+        ("Parser key \"seed\":\n  Expected a <class 'int'>. Got value: many", "--seed: expected int, got many"),
+        ("something\n  else", "something else"),
+    ],
+)
+def test_complaints_become_one_line(text, said):
+    error = explained(ValueError(text), "fit", OPTIONS)
+    assert isinstance(error, MetagenError)
+    assert said in str(error)
+    assert "\n" not in str(error)
+
+
+def test_an_unknown_class_names_the_nearest():
+    text = "Parser key \"model.learner\": 1 validation error: class_path 'MAMLL' is not a subclass - No module"
+    error = explained(ValueError(text), "fit", OPTIONS, {"model.learner": learners.classes})
+    assert "unknown learner 'MAMLL': did you mean MAML" in str(error)

@@ -1,0 +1,255 @@
+"""A run of `metagen fit`: that it can be stopped and continued exactly, shared by processes, and believed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.utils._pytree import tree_flatten_with_path
+
+from metagen.adaptation import in_chunks, task_batch
+from metagen.cli import main
+from metagen.errors import MetagenError
+from metagen.learners import MAML, Reptile
+from metagen.tasks import task_sets
+from metagen.tasks.data import EpisodeData
+from metagen.training import MetaTraining
+from tests.doubles import Bilinear, Blobs, UntouchableBlobs, tiny_vae
+
+
+def checkpoint(run_dir, name="last"):
+    return torch.load(run_dir / "checkpoints" / f"{name}.ckpt", weights_only=True)
+
+
+def leaves(run_dir, name="last"):
+    """Everything that a checkpoint holds, but the clock and the place."""
+    state = checkpoint(run_dir, name)
+    del state["callbacks"]["Checkpoints"]["seconds"]
+    state["callbacks"].pop("InterruptAt", None)
+    return {str(path): leaf for path, leaf in tree_flatten_with_path(state)[0]}
+
+
+def assert_same_run(first, second, atol=0.0):
+    for name in ("last", "best"):
+        one, other = leaves(first, name), leaves(second, name)
+        assert one.keys() == other.keys()
+        for path, leaf in one.items():
+            if isinstance(leaf, float):
+                assert other[path] == pytest.approx(leaf, rel=atol, abs=0), path
+            elif isinstance(leaf, torch.Tensor):
+                torch.testing.assert_close(other[path], leaf, rtol=0, atol=atol, msg=f"{name}: {path}")
+            else:
+                assert other[path] == leaf, path
+
+
+def validated_at(run_dir):
+    return sorted(int(path.stem.split("-")[1]) for path in (run_dir / "samples").iterdir())
+
+
+@pytest.fixture(scope="module")
+def whole(tiny, tmp_path_factory):
+    """A run that nobody stopped; its end lies between two validations."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert main(["fit", *tiny, "--data.episodes", "10", "--run_dir", str(folder)]) == 0
+    return folder
+
+
+INTERRUPT = ("--trainer.callbacks", "tests.doubles.InterruptAt", "--trainer.callbacks.init_args.step")
+
+
+@pytest.mark.parametrize(
+    ("stop", "code", "step"),
+    [
+        (("--trainer.max_steps", "7"), 0, 7),
+        (("--trainer.max_steps", "8"), 0, 8),  # a validation is due at this step
+        ((*INTERRUPT, "3"), 130, 3),  # before the first validation
+        ((*INTERRUPT, "8"), 130, 8),
+        ((*INTERRUPT, "10"), 130, 10),  # nothing but the export is left to do
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_run_stopped_and_continued_is_the_run_never_stopped(fit, whole, tmp_path, stop, code, step):
+    assert fit(tmp_path, "--data.episodes", "10", *stop) == code
+    assert checkpoint(tmp_path)["global_step"] == step
+    assert fit(tmp_path, "--data.episodes", "10", "--ckpt_path", "last") == 0
+    assert_same_run(whole, tmp_path)
+    assert validated_at(tmp_path) == validated_at(whole) == [4, 8, 10]
+
+
+def test_resuming_with_accumulated_gradients_is_exact(fit, tmp_path):
+    options = ("--trainer.accumulate_grad_batches", "2")
+    assert fit(tmp_path / "whole", *options) == 0
+    assert fit(tmp_path / "parts", *options, "--trainer.max_steps", "3") == 0
+    assert fit(tmp_path / "parts", *options, "--ckpt_path", "last") == 0
+    assert checkpoint(tmp_path / "whole")["global_step"] == 6
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_ctrl_c_is_one_line_and_leaves_whole_files(fit, tmp_path, capsys):
+    assert fit(tmp_path, *INTERRUPT, "5") == 130
+    assert capsys.readouterr().err == (
+        f"metagen: stopped at step 5; continue with --run_dir {tmp_path} --ckpt_path last\n"
+    )
+    assert not list(tmp_path.rglob("*.tmp"))
+    assert not (tmp_path / "export").exists()
+
+
+def test_a_second_ctrl_c_ends_the_run_at_once(fit, tmp_path, capsys):
+    assert fit(tmp_path, *INTERRUPT, "6", "--trainer.callbacks.init_args.times", "2") == 130
+    assert capsys.readouterr().err.count("\n") == 1
+    assert checkpoint(tmp_path)["global_step"] == 4  # of the last validation
+
+
+def test_stopping_early_bends_no_schedule(fit, tmp_path):
+    assert fit(tmp_path, "--trainer.max_steps", "9", "--model.rate", "0.5", "--model.warmup", "0") == 0
+    assert checkpoint(tmp_path)["optimizer_states"][0]["param_groups"][0]["lr"] == pytest.approx(0.5 * 2 * 3 / 12)
+
+
+def test_the_rate_rises_over_the_warmup_and_stays_under_a_constant_schedule(fit, tmp_path):
+    options = ("--model.schedule", "constant", "--model.warmup", "8", "--model.rate", "0.5")
+    assert fit(tmp_path / "a", *options, "--trainer.max_steps", "3") == 0
+    assert checkpoint(tmp_path / "a")["optimizer_states"][0]["param_groups"][0]["lr"] == pytest.approx(0.5 * 4 / 8)
+    assert fit(tmp_path / "b", *options) == 0
+    assert checkpoint(tmp_path / "b")["optimizer_states"][0]["param_groups"][0]["lr"] == pytest.approx(0.5)
+
+
+def test_two_processes_learn_what_one_learns(tiny, fit, tmp_path):
+    options = ["--data.episodes", "4", "--trainer.val_check_interval", "2"]
+    assert fit(tmp_path / "one", *options) == 0
+    command = [sys.executable, "-m", "metagen.cli", "fit", *tiny, *options, "--run_dir", str(tmp_path / "two")]
+    command += ["--trainer.strategy", "ddp", "--trainer.devices", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""  # nothing that a user cannot act on
+    assert done.stdout.count("exported") == 1
+    assert_same_run(tmp_path / "one", tmp_path / "two", atol=1e-5)
+    one, two = (load_file(tmp_path / run / "export" / "model.safetensors") for run in ("one", "two"))
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, rtol=0, atol=1e-6)
+
+
+def test_the_best_model_is_that_of_the_lowest_val_loss(whole):
+    with (whole / "metrics.csv").open(newline="") as file:
+        losses = {
+            int(row["step"]) + 1: float(row["val/query_loss"]) for row in csv.DictReader(file) if row["val/query_loss"]
+        }
+    training = json.loads((whole / "export" / "config.json").read_text())["info"]["training"]
+    assert training["best_step"] == min(losses, key=losses.get)
+    assert training["best_val_query_loss"] == pytest.approx(min(losses.values()), rel=1e-6)
+    exported = load_file(whole / "export" / "model.safetensors")
+    for name, tensor in checkpoint(whole, "best")["state_dict"].items():
+        assert torch.equal(exported[name.removeprefix("learner.")], tensor)
+
+
+def test_a_worse_validation_replaces_last_and_not_best(fit, tmp_path):
+    assert fit(tmp_path, "--model.rate", "1", "--model.warmup", "0", "--ema.decay", "0") == 0  # far too fast
+    assert checkpoint(tmp_path, "best")["global_step"] < checkpoint(tmp_path)["global_step"] == 12
+
+
+def test_fit_never_looks_at_test_tasks(monkeypatch, fit, tmp_path):
+    monkeypatch.setitem(task_sets._classes, "blobs", UntouchableBlobs)
+    options = ["--data.task_set", "blobs", "--data.root", "null", "--data.split_file", "null"]
+    assert fit(tmp_path, *options) == 0
+    with pytest.raises(AssertionError, match="is a test task"):
+        UntouchableBlobs().images("blob-23")
+
+
+def test_a_run_is_neither_written_over_nor_mixed_up(fit, whole, tmp_path, capsys):
+    before = {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()}
+    assert fit(whole) == 2
+    assert "holds an earlier run" in capsys.readouterr().err
+    assert fit(whole, "--overwrite", "--data.tasks", "11") == 2  # a mistake is found before anything is lost
+    assert fit(whole, "--overwrite", "--data.task_set", "foldr") == 2
+    assert {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()} == before
+    (tmp_path / "samples").mkdir()
+    (tmp_path / "samples" / "mine.png").touch()
+    assert fit(tmp_path, "--overwrite") == 2  # no run has left this
+    assert (tmp_path / "samples" / "mine.png").exists()
+
+
+def test_overwriting_replaces_all_that_a_run_left(fit, tmp_path):
+    assert fit(tmp_path) == 0
+    assert fit(tmp_path, "--overwrite", "--data.episodes", "4") == 0
+    assert validated_at(tmp_path) == [4]
+
+
+def test_the_checkpoint_of_another_model_is_refused(fit, whole, tmp_path, capsys):
+    path = str(whole / "checkpoints" / "last.ckpt")
+    assert fit(tmp_path, "--ckpt_path", path, "--model.generator.latent", "3") == 2
+    assert "expected [6, 196] torch.float32, got [4, 196]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a checkpoint", None])
+def test_a_damaged_checkpoint_is_one_line(fit, whole, tmp_path, capsys, damage):
+    data = (whole / "checkpoints" / "last.ckpt").read_bytes()
+    (tmp_path / "bad.ckpt").write_bytes(data[: len(data) // 2] if damage is None else damage)
+    assert fit(tmp_path / "run", "--ckpt_path", str(tmp_path / "bad.ckpt")) == 2
+    assert "bad.ckpt: cannot read this checkpoint" in capsys.readouterr().err
+
+
+def one_step(monkeypatch, learner, chunk):
+    """A module, the gradients that one training step leaves on it, and those of `in_chunks` on the same episode."""
+    monkeypatch.setitem(task_sets._classes, "blobs", Blobs)
+    torch.manual_seed(0)
+    module = MetaTraining(tiny_vae(size=28, widths=(2, 4)), learner, chunk=chunk)
+    data = EpisodeData("blobs", shots=2, queries=3, tasks=4, seed=3)
+    module._trainer = SimpleNamespace(datamodule=data)  # type: ignore[assignment]
+    monkeypatch.setattr(module, "log", lambda *args, **kwargs: None)
+    episode = data.episodes.train(5, 4)
+    module.training_step(episode, 0).backward()
+    weights = dict(module.learner.named_parameters())
+    key = (3, "train", 5)
+    batch = task_batch(
+        module.learner.generator, episode.support, episode.query, key, episode.numbers, module.learner.steps
+    )
+    meta = {name: w.detach() for name, w in weights.items()}
+    return weights, in_chunks(module.learner.meta_gradient, module.learner, meta, batch, chunk)[0]
+
+
+@pytest.mark.parametrize("learner", [MAML, Reptile])
+@pytest.mark.parametrize("chunk", [None, 3])
+def test_the_scalar_of_a_training_step_has_the_meta_gradient_as_its_gradient(monkeypatch, learner, chunk):
+    weights, expected = one_step(monkeypatch, learner, chunk)
+    assert {name for name, w in weights.items() if w.grad is not None} == expected.keys()
+    for name, g in expected.items():
+        assert torch.equal(weights[name].grad, g), name
+    assert any(g.abs().max() > 1e-4 for g in expected.values())
+
+
+def test_validation_adapts(whole):
+    with (whole / "metrics.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["val/query_loss"]]
+    assert rows
+    assert all(float(row["val/query_loss"]) != float(row["val/unadapted"]) for row in rows)
+
+
+def test_each_players_gradient_is_clipped_by_its_own_norm():
+    generator = Bilinear(torch.eye(4, dtype=torch.float64))
+    module = MetaTraining(generator, MAML, clip=1.0)
+    y, x = generator.discriminator["y"], generator.generator["x"]
+    y.grad, x.grad = torch.full_like(y, 100), torch.full_like(x, 0.1)
+    module.configure_gradient_clipping()
+    assert y.grad.norm() == pytest.approx(1.0, rel=1e-5)
+    assert torch.equal(x.grad, torch.full_like(x, 0.1))
+
+
+def test_what_a_run_cannot_use_is_refused():
+    for options, match in [
+        ({"schedule": "cosine"}, "schedule: expected one of constant, linear"),
+        ({"chunk": 0}, "chunk: expected 1 or more"),
+        ({"execution": "vmp"}, "did you mean vmap"),
+        ({"rate": 0.0}, "rate > 0"),
+    ]:
+        with pytest.raises(MetagenError, match=match):
+            MetaTraining(tiny_vae(), MAML, **options)
+    module = MetaTraining(tiny_vae(), MAML)
+    module._trainer = SimpleNamespace(datamodule=None)  # type: ignore[assignment]
+    with pytest.raises(MetagenError, match="expected an EpisodeData"):
+        _ = module.data
