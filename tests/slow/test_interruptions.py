@@ -38,7 +38,7 @@ def test_a_killed_run_leaves_whole_files_and_goes_on(command, process, tmp_path)
     reached = 0
     for _ in range(6):
         more = ("--ckpt_path", "last") if last.is_file() else ("--overwrite",)
-        before = last.stat().st_ino if last.is_file() else None
+        before = last.stat().st_mtime_ns if last.is_file() else None
         started = subprocess.Popen(command(run, *options, *more), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         wait_for(last, started, before)
         time.sleep(rng.uniform(0, 0.6))
@@ -58,7 +58,7 @@ def test_a_killed_run_leaves_whole_files_and_goes_on(command, process, tmp_path)
 
 
 def wait_for(path, started, before=None):
-    """Until a file is there that was not there before, or the process has ended."""
-    while started.poll() is None and (not path.is_file() or path.stat().st_ino == before):
+    """Until a file was written after the moment `before`, or the process has ended."""
+    while started.poll() is None and (not path.is_file() or path.stat().st_mtime_ns == before):
         time.sleep(0.02)
     assert path.is_file()
