@@ -84,6 +84,7 @@ def test_held_out_episodes_are_the_same_at_every_seed_and_a_limit_keeps_a_subset
     other = Episodes(episodes.task_set, 2, 3, seed=7)
     assert_same(next(episodes.held_out("test", 9)), next(other.held_out("test", 9)))
     few = next(episodes.held_out("test", 9, limit=2))
+    assert_same(few, next(other.held_out("test", 9, limit=2)))
     for seed in range(3):
         again = Episodes(episodes.task_set, 2, 3, seed=seed)
         assert_same(next(again.held_out("test", 9, limit=2)), few)

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -151,6 +152,9 @@ def test_the_best_model_is_that_of_the_lowest_val_loss(whole):
 def test_a_worse_validation_replaces_last_and_not_best(fit, tmp_path):
     assert fit(tmp_path, "--model.rate", "1", "--model.warmup", "0", "--ema.decay", "0") == 0  # far too fast
     assert checkpoint(tmp_path, "best")["global_step"] < checkpoint(tmp_path)["global_step"] == 12
+    exported = load_file(tmp_path / "export" / "model.safetensors")
+    for name, tensor in checkpoint(tmp_path, "best")["state_dict"].items():
+        assert torch.equal(exported[name.removeprefix("learner.")], tensor)
 
 
 def test_fit_never_looks_at_test_tasks(monkeypatch, fit, tmp_path):
@@ -228,6 +232,17 @@ def test_validation_adapts(whole):
         rows = [row for row in csv.DictReader(file) if row["val/query_loss"]]
     assert rows
     assert all(float(row["val/query_loss"]) != float(row["val/unadapted"]) for row in rows)
+
+
+def test_a_checkpoint_never_runs_code(fit, tmp_path, capsys):
+    class Bomb:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "exploded",))
+
+    torch.save({"state_dict": Bomb()}, tmp_path / "bomb.ckpt")
+    assert fit(tmp_path / "run", "--ckpt_path", str(tmp_path / "bomb.ckpt")) == 2
+    assert "cannot read this checkpoint" in capsys.readouterr().err
+    assert not (tmp_path / "exploded").exists()
 
 
 def test_each_players_gradient_is_clipped_by_its_own_norm():
