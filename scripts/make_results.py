@@ -33,7 +33,8 @@ def model_line(name: str, result: dict[str, Any]) -> str:
         f"- `{name}`: `metagen fit --config configs/{name}.yaml`, then `metagen evaluate --model "
         f"runs/{name}/export --out runs/{name}/evaluation`. "
         f"{training['meta_steps']} meta-steps of {training['tasks_per_step']} tasks in "
-        f"{training['seconds']:.0f} s, seed {training['seed']}; weights {model['weights_sha256'][:12]}; evaluated on "
+        f"{training['seconds']:.0f} s, seed {training['seed']} (training) and {result['seed']} (evaluation); "
+        f"weights {model['weights_sha256'][:12]}; evaluated on "
         f"{result['environment']['hardware']}, torch {result['environment']['torch']}."
     )
 
