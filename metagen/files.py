@@ -78,17 +78,17 @@ def _check_free(path: Path, place: Path, overwrite: bool) -> None:
 
 def _move_into_place(temporary: Path, place: Path, overwrite: bool) -> None:
     if not place.exists():
-        temporary.rename(place)
+        os.rename(temporary, place)
     elif not overwrite:
         place.rmdir()  # fails when somebody has written into it meanwhile, as it should
-        temporary.rename(place)
+        os.rename(temporary, place)
     else:
         old = _beside(place)
-        place.rename(old)  # two renames: the only moment at which nothing stands there
+        os.rename(place, old)  # two renames: the only moment at which nothing stands there
         try:
-            temporary.rename(place)
+            os.rename(temporary, place)
         except BaseException:
-            old.rename(place)
+            os.rename(old, place)
             raise
         shutil.rmtree(old, ignore_errors=True)
 

@@ -217,7 +217,7 @@ class Gallery:
     """Likenesses that grow in number, to be asked how near another comes to any of them."""
 
     def __init__(self, likenesses: Iterable[Likeness] = ()) -> None:
-        self._images = np.empty((256, COMPARED * COMPARED), np.float32)
+        self._images: Likeness = np.empty((256, COMPARED * COMPARED), np.float32)
         self._count = 0
         for images in likenesses:
             self.add(images)
