@@ -113,12 +113,12 @@ def test_overwriting_replaces_the_whole_folder(tmp_path):
 def test_a_failed_exchange_brings_the_old_folder_back(tmp_path, monkeypatch):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "old.txt").write_text("old")
-    before, rename = tree(tmp_path), Path.rename
+    before, rename = tree(tmp_path), os.rename
 
-    def fail_for_the_new(self: Path, target: Path) -> Path:
-        return fail() if (self / "new.txt").exists() else rename(self, target)
+    def fail_for_the_new(source: Path, target: Path) -> None:
+        return fail() if (source / "new.txt").exists() else rename(source, target)
 
-    monkeypatch.setattr(Path, "rename", fail_for_the_new)
+    monkeypatch.setattr(os, "rename", fail_for_the_new)
     with pytest.raises(MetagenError, match="No space left"), fresh_folder(tmp_path / "out", overwrite=True) as folder:
         (folder / "new.txt").write_text("new")
     assert tree(tmp_path) == before
