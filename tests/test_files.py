@@ -115,7 +115,7 @@ def test_a_failed_exchange_brings_the_old_folder_back(tmp_path, monkeypatch):
     (tmp_path / "out" / "old.txt").write_text("old")
     before, rename = tree(tmp_path), os.rename
 
-    def fail_for_the_new(source: Path, target: Path) -> None:
+    def fail_for_the_new(source, target):
         return fail() if (source / "new.txt").exists() else rename(source, target)
 
     monkeypatch.setattr(os, "rename", fail_for_the_new)
