@@ -162,7 +162,7 @@ class FitCLI(LightningCLI):
             return
         best, step = self.checkpoints.path("best"), self.trainer.global_step
         if not best.is_file():
-            print(f"stopped at step {step}, before the first validation, so there is no model to export yet")
+            print(f"stopped at step {step} without a validation of finite loss, so there is no model to export yet")
             return
         state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
         learner = self.model.learner.cpu()
