@@ -11,7 +11,6 @@ from PIL import Image
 
 from metagen import artifacts, resources
 from metagen.errors import MetagenError
-from metagen.generators import Noise
 from metagen.images import from_pil, read_folder, to_float
 from metagen.learners import Adapted, Learner, adapt_tasks
 from metagen.seeding import torch_rng
@@ -172,14 +171,10 @@ class AdaptedModels:
         """New images [T, n, C, H, W] in [0, 1]; image i of a seed is the same at every n."""
         if n < 1:
             raise MetagenError(f"n: expected 1 or more images, got {n}")
-        each = [self._noise(1, seed, "sample", index) for index in range(n)]
-        noise = {name: torch.cat([e[name] for e in each]) for name in each[0]}
-        repeated = {name: x.expand(len(self), *x.shape) for name, x in noise.items()}
-        return self.adapted.generate(repeated)
-
-    def _noise(self, n: int, *key: int | str) -> Noise:
-        drawn = self.model.learner.generator.noise(n, torch_rng(*key))
-        return {name: x.to(self.adapted.support) for name, x in drawn.items()}
+        generator, like = self.adapted.generator, self.adapted.support
+        each = [generator.noise(1, torch_rng(seed, "sample", index)) for index in range(n)]
+        noise = {name: torch.cat([e[name] for e in each]).to(like) for name in each[0]}
+        return self.adapted.generate({name: x.expand(len(self), *x.shape) for name, x in noise.items()})
 
 
 class AdaptedModel:

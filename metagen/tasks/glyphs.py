@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import os
-import tempfile
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
@@ -24,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from metagen.errors import MetagenError
+from metagen.files import write_atomically
 from metagen.seeding import numpy_rng
 from metagen.tasks.base import TaskSet
 from metagen.tasks.glyph_drawing import (
@@ -318,19 +318,12 @@ def read_images(path: Path, shape: tuple[int, ...]) -> Image | None:
     return np.asarray(images, np.uint8)
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def keep(path: Path, content: bytes) -> None:
     """Write a file that is there whole or not at all; where it cannot be written, warn and go on without it."""
-    beside = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, suffix=".part", delete=False) as file:
-            beside = Path(file.name)
-            file.write(content)
-        os.replace(beside, path)
-    except OSError as error:
+        write_atomically(path, content)
+    except MetagenError as error:
         log.warning("glyphs: cache folder %s cannot be written (%s); nothing is kept", path.parent, error)
-        if beside is not None:
-            beside.unlink(missing_ok=True)
 
 
 class Glyphs(TaskSet):
@@ -411,7 +404,7 @@ class Glyphs(TaskSet):
             except MetagenError as error:
                 log.warning("glyphs: %s; making the split again", error)
         split = split_own(self._faces)
-        write_whole(path, split.to_json().encode())
+        keep(path, split.to_json().encode())
         return split
 
     def _cache_file(self, kind: str, suffix: str, *key: object) -> Path:
@@ -435,5 +428,5 @@ class Glyphs(TaskSet):
         )
         for place, name in enumerate(steps):
             images[place] = draw_letter(name, self._faces, self.size, self.drawings, self.seed)
-        write_whole(path, save({"images": images}, {"sha256": hashlib.sha256(images.tobytes()).hexdigest()}))
+        keep(path, save({"images": images}, {"sha256": hashlib.sha256(images.tobytes()).hexdigest()}))
         return images
