@@ -143,7 +143,9 @@ def _expect(thing: Model | AdaptedModel, kind: type[T], name: str, hint: str) ->
 
 def _run(function: Callable[..., None], argv: Sequence[str]) -> None:
     verb = function.__name__
-    parser = ArgumentParser(prog=f"metagen {verb}", exit_on_error=False, epilog=f"example: {EXAMPLES[verb]}")
+    parser = ArgumentParser(
+        prog=f"metagen {verb}", exit_on_error=False, allow_abbrev=False, epilog=f"example: {EXAMPLES[verb]}"
+    )
     parser.add_argument("--config", action="config", help="read options from a YAML file")
     parser.add_function_arguments(function, as_positional=False, skip={"data"})
     if verb == "evaluate":

@@ -43,6 +43,7 @@ LEFT_BY_A_RUN = (
     "result.json",
     SPLIT,
 )
+STRICT = {"exit_on_error": False, "allow_abbrev": False}
 ABOUT = {
     "description": "Meta-train a model.",
     "epilog": f"example: {EXAMPLES['fit']}",
@@ -249,7 +250,7 @@ def fit(argv: Sequence[str]) -> None:
             },
             save_config_kwargs={"overwrite": True},
             auto_configure_optimizers=False,
-            parser_kwargs={"prog": "metagen", "exit_on_error": False, "fit": {"exit_on_error": False, **ABOUT}},
+            parser_kwargs={"prog": "metagen", **STRICT, "fit": {**STRICT, **ABOUT}},
         )
     except MisconfigurationException as error:
         raise MetagenError(str(error)) from error

@@ -354,3 +354,17 @@ def test_every_config_is_resolved(capsys, config):
 
 def test_there_are_configs():
     assert len(CONFIGS) >= 5
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["fit", "--config", "quickstart.yaml", "--data.shot", "3", "--data.episodes", "0"], "--data.shots"),
+        (["adapt", "--model", "m", "--support", "s", "--out", "o", "--step", "3"], "--steps"),
+    ],
+)
+def test_options_are_not_abbreviated(words, meant, capsys):
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert f"did you mean {meant}" in said
+    assert said.count("\n") == 1
