@@ -1,7 +1,9 @@
 """What is shared: folders of safetensors and JSON, checked when read, never pickle.
 
 A model:          config.json, model.safetensors, split.json, README.md
-An adapted model: config.json, difference.safetensors, README.md (and base/, a whole model, if standalone)
+An adapted model: config.json, difference.safetensors, README.md; support.safetensors if its generator looks at it;
+                  base/, a whole model, if standalone
+An extractor:     config.json, model.safetensors, split.json, README.md
 """
 
 from __future__ import annotations
@@ -10,23 +12,26 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
+from torch import nn
 
 from metagen.errors import MetagenError
 from metagen.files import fresh_folder, write_atomically
 from metagen.generators import generators
 from metagen.learners import Learner, learners
+from metagen.metrics import Extractor, extractors
 from metagen.tasks.splits import Split
 
+M = TypeVar("M", bound=nn.Module)
 VERSION = 1
-KINDS = ("model", "adapted")
+KINDS = ("model", "adapted", "extractor")
 MAX_CONFIG_BYTES = 8_000_000
 
 
@@ -57,13 +62,8 @@ def save_model(
     Raises:
         MetagenError: the place is taken, or cannot be written.
     """
-    with fresh_folder(path, overwrite) as folder:
-        weights = _write_tensors(folder / "model.safetensors", learner.state_dict())
-        _write_config(folder, "model", weights, {**describe(learner), "info": dict(info)})
-        write_atomically(folder / "README.md", _card(learner, info, weights).encode())
-        if split:
-            write_atomically(folder / "split.json", split.to_json().encode())
-    return weights
+    content = {**describe(learner), "info": dict(info)}
+    return _save(path, "model", learner, content, _model_card, split, overwrite)
 
 
 def load_model(path: Path) -> tuple[Learner, dict[str, Any], str]:
@@ -72,23 +72,34 @@ def load_model(path: Path) -> tuple[Learner, dict[str, Any], str]:
     Raises:
         MetagenError: something is missing, damaged, of another version, or does not fit together.
     """
-    config = read_config(path, "model")
-    where = path / "config.json"
-    if not all(isinstance(config.get(part), dict) for part in ("generator", "learner", "info")):
-        raise MetagenError(f"{where}: expected the objects generator, learner and info; export the model again")
-    try:
-        learner = build(config)
-    except MetagenError as error:
-        raise MetagenError(f"{where}: {error}") from error
-    tensors = _read_tensors(path / "model.safetensors", config)
-    check_tensors(path / "model.safetensors", tensors, learner.state_dict())
-    learner.load_state_dict(tensors)
-    return learner.requires_grad_(False).eval(), config["info"], config["weights_sha256"]
+    config = _described(path, "model", ("generator", "learner", "info"))
+    learner = _with_weights(path, config, build)
+    return learner, config["info"], config["weights_sha256"]
+
+
+def save_extractor(
+    path: Path, extractor: Extractor, info: Mapping[str, Any], split: Split | None = None, overwrite: bool = False
+) -> str:
+    """Write an extractor; the arguments, the hash that is returned and the errors are those of `save_model`."""
+    content = {"extractor": extractors.describe(extractor), "info": dict(info)}
+    return _save(path, "extractor", extractor, content, _extractor_card, split, overwrite)
+
+
+def load_extractor(path: Path) -> tuple[Extractor, dict[str, Any], str]:
+    """An extractor, what is told of it, and the hash of its weights.
+
+    Raises:
+        MetagenError: something is missing, damaged, of another version, or does not fit together.
+    """
+    config = _described(path, "extractor", ("extractor", "info"))
+    extractor = _with_weights(path, config, lambda described: extractors.build(described["extractor"]))
+    return extractor, config["info"], config["weights_sha256"]
 
 
 def save_adapted(
     path: Path,
     difference: Mapping[str, torch.Tensor],
+    support: torch.Tensor | None,
     base: Path,
     info: Mapping[str, Any],
     standalone: bool = False,
@@ -96,6 +107,7 @@ def save_adapted(
 ) -> None:
     """Write an adapted model as its difference from `base`, a saved model that it names by hash and relative path.
 
+    support: the images [k, C, H, W] that its generator looks at, if it does.
     standalone: put a whole copy of the base inside.
 
     Raises:
@@ -114,13 +126,16 @@ def save_adapted(
         where = "base" if standalone else os.path.relpath(home, place)
         weights = _write_tensors(folder / "difference.safetensors", difference)
         reference = {"path": Path(where).as_posix(), "weights_sha256": base_hash}
-        _write_config(folder, "adapted", weights, {"base": reference, "info": dict(info)})
+        content: dict[str, Any] = {"base": reference, "info": dict(info)}
+        if support is not None:
+            content["support_sha256"] = _write_tensors(folder / "support.safetensors", {"support": support})
+        _write_config(folder, "adapted", weights, content)
         text = f"# An adapted model\n\nMade by metagen from {info.get('shots')} images. Load it with `metagen.load`.\n"
         write_atomically(folder / "README.md", text.encode())
 
 
-def load_adapted(path: Path) -> tuple[dict[str, torch.Tensor], Path, dict[str, Any]]:
-    """The difference of an adapted model (unchecked against the base), where its base lies, and what is told of it.
+def load_adapted(path: Path) -> tuple[dict[str, torch.Tensor], torch.Tensor | None, Path, dict[str, Any]]:
+    """An adapted model's difference and support (unchecked against the base), its base's place, what is told of it.
 
     Raises:
         MetagenError: something is missing or damaged, or the base is not the one it was made from.
@@ -140,7 +155,11 @@ def load_adapted(path: Path) -> tuple[dict[str, torch.Tensor], Path, dict[str, A
             f"{where}: made from a base with weights {str(reference.get('weights_sha256'))[:12]}, but {base} has "
             f"{found[:12]}; put the right base there"
         )
-    return _read_tensors(path / "difference.safetensors", config), base, info
+    difference = _read_tensors(path / "difference.safetensors", config["weights_sha256"])
+    support = None
+    if "support_sha256" in config:
+        support = _read_tensors(path / "support.safetensors", str(config["support_sha256"])).get("support")
+    return difference, support, base, info
 
 
 def read_config(path: Path, kind: str | None = None) -> dict[str, Any]:
@@ -188,22 +207,57 @@ def check_tensors(where: Path, found: Mapping[str, torch.Tensor], expected: Mapp
             raise MetagenError(f"{where}: {name} holds values that are not finite")
 
 
+def _save(
+    path: Path,
+    kind: str,
+    module: nn.Module,
+    content: Mapping[str, Any],
+    card: Callable[[Mapping[str, Any], int, str], str],
+    split: Split | None,
+    overwrite: bool,
+) -> str:
+    with fresh_folder(path, overwrite) as folder:
+        weights = _write_tensors(folder / "model.safetensors", module.state_dict())
+        _write_config(folder, kind, weights, content)
+        count = sum(w.numel() for w in module.parameters())
+        write_atomically(folder / "README.md", card(content, count, weights).encode())
+        if split:
+            write_atomically(folder / "split.json", split.to_json().encode())
+    return weights
+
+
+def _described(path: Path, kind: str, parts: Sequence[str]) -> dict[str, Any]:
+    config = read_config(path, kind)
+    if not all(isinstance(config.get(part), dict) for part in parts):
+        raise MetagenError(f"{path / 'config.json'}: expected the objects {', '.join(parts)}; export it again")
+    return config
+
+
+def _with_weights(path: Path, config: Mapping[str, Any], build: Callable[[Mapping[str, Any]], M]) -> M:
+    try:
+        module = build(config)
+    except MetagenError as error:
+        raise MetagenError(f"{path / 'config.json'}: {error}") from error
+    tensors = _read_tensors(path / "model.safetensors", config["weights_sha256"])
+    check_tensors(path / "model.safetensors", tensors, module.state_dict())
+    module.load_state_dict(tensors)
+    return module.requires_grad_(False).eval()
+
+
 def _write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> str:
     data = save_tensors({name: t.detach().cpu().contiguous() for name, t in tensors.items()})
     write_atomically(path, data)
     return hashlib.sha256(data).hexdigest()
 
 
-def _read_tensors(path: Path, config: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+def _read_tensors(path: Path, stated: str) -> dict[str, torch.Tensor]:
     try:
         data = path.read_bytes()
     except OSError as error:
         raise MetagenError(f"{path}: cannot be read ({error.strerror})") from error
     found = hashlib.sha256(data).hexdigest()
-    if found != config["weights_sha256"]:
-        raise MetagenError(
-            f"{path}: its SHA-256 is {found[:12]}, not the stated {config['weights_sha256'][:12]}; damaged"
-        )
+    if found != stated:
+        raise MetagenError(f"{path}: its SHA-256 is {found[:12]}, not the stated {stated[:12]}; damaged")
     try:
         tensors: dict[str, torch.Tensor] = load_tensors(data)
     except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
@@ -216,14 +270,24 @@ def _write_config(folder: Path, kind: str, weights: str, content: Mapping[str, A
     write_atomically(folder / "config.json", (json.dumps(config, indent=1) + "\n").encode())
 
 
-def _card(learner: Learner, info: Mapping[str, Any], weights: str) -> str:
-    parts = describe(learner)
-    count = sum(w.numel() for w in learner.parameters())
-    lines = [f"- {key}: `{json.dumps(value)}`" for key, value in {**parts, **info}.items() if key != "split"]
+def _model_card(content: Mapping[str, Any], count: int, weights: str) -> str:
     return (
-        f"# A metagen model: {parts['learner']['name']} over {parts['generator']['name']}\n\n"
+        f"# A metagen model: {content['learner']['name']} over {content['generator']['name']}\n\n"
         f"{count:,} parameters; weights SHA-256 `{weights}`.\n"
         "It adapts to a handful of images of something new:\n\n"
         "```python\nimport metagen\nmodel = metagen.load('this folder')\nmine = model.adapt('folder of images')\n"
-        "mine.sample(64, seed=0)\n```\n\n" + "\n".join(lines) + "\n"
+        "mine.sample(64, seed=0)\n```\n\n" + _told(content)
     )
+
+
+def _extractor_card(content: Mapping[str, Any], count: int, weights: str) -> str:
+    return (
+        f"# A metagen extractor\n\n{count:,} parameters; weights SHA-256 `{weights}`.\n"
+        "Trained on the train tasks of split.json alone; metrics look through its features:\n"
+        "`metagen evaluate --extractor this_folder`.\n\n" + _told(content)
+    )
+
+
+def _told(content: Mapping[str, Any]) -> str:
+    told = {**content, **content["info"]}
+    return "".join(f"- {key}: `{json.dumps(value)}`\n" for key, value in told.items() if key != "info")

@@ -10,9 +10,9 @@ import torch
 from pytorch_lightning.callbacks import RichProgressBar, WeightAveraging
 
 from metagen.errors import MetagenError
-from metagen.evaluation import picture
 from metagen.images import save_png
 from metagen.training import MetaTraining
+from metagen.views import picture
 
 
 class EMA(WeightAveraging):
@@ -121,7 +121,7 @@ class Samples(pl.Callback):
         if rehearsal or not trainer.is_global_zero:
             return
         module = _ours(pl_module)
-        episode = next(iter(module.data.episodes.held_out("val", self.tasks, self.tasks)))
+        episode = module.data.episodes.first("val", self.tasks)
         image = picture(module.learner, episode, self.generated, device=module.device)
         save_png(image, Path(trainer.default_root_dir) / "samples" / f"step-{trainer.global_step:06d}.png")
         for logger in trainer.loggers:

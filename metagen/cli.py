@@ -1,4 +1,4 @@
-"""The verbs: `metagen fit | adapt | sample | evaluate`."""
+"""The verbs: `metagen fit | adapt | sample | evaluate | train-extractor`."""
 
 from __future__ import annotations
 
@@ -9,16 +9,23 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from jsonargparse import ArgumentError, ArgumentParser
 
+from metagen.artifacts import load_extractor, save_extractor
 from metagen.errors import MetagenError, unknown
-from metagen.files import fresh_folder, write_atomically
+from metagen.files import check_free, fresh_folder, write_atomically
 from metagen.images import grid, save_png, save_pngs
 from metagen.model import AdaptedModel, Model, load
 from metagen.options import EXAMPLES, explained, spelled_out
+from metagen.resources import travelling
+from metagen.tasks.splits import Split, read_split
+
+if TYPE_CHECKING:
+    from metagen.metrics import Extractor
+    from metagen.tasks.data import EpisodeData
 
 T = TypeVar("T")
 
@@ -28,6 +35,7 @@ OVERVIEW = f"""usage: metagen VERB [options]     (metagen VERB --help for each)
   adapt      become one new thing:      {EXAMPLES["adapt"]}
   sample     make new images of it:     {EXAMPLES["sample"]}
   evaluate   measure on held-out tasks: {EXAMPLES["evaluate"]}
+  train-extractor  what the measures look through: {EXAMPLES["train-extractor"]}
 
 with every verb: --dry-run prints the resolved options and stops; --debug shows the traceback of an error"""
 
@@ -90,6 +98,8 @@ def evaluate(
     data: dict[str, Any],
     split: str = "test",
     limit: int | None = 100,
+    extractor: str | None = None,
+    joint: str | None = None,
     curve: tuple[int, ...] = (0, 1, 2, 5, 10, 20, 50),
     seed: int = 0,
     overwrite: bool = False,
@@ -101,38 +111,117 @@ def evaluate(
         out: the folder to write to.
         data: options of the tasks; those that the model was trained on where not given.
         split: "test" or "val".
-        limit: take only this many tasks, chosen once and for all.
+        limit: take only this many tasks, chosen once and for all; null for all.
+        extractor: what the measures look through: a folder, or the name of one that travels with metagen; by default
+            the one of the task set ("glyphs-report", "omniglot-report"); "none" to measure the query loss alone.
+        joint: a model trained jointly on the same tasks (learner Joint), for the row "joint + fine-tune".
         curve: the numbers of inner steps at which the adapted loss is measured.
         seed: of the noise.
         overwrite: replace what stands at `out`.
     """
-    from metagen.evaluation import measure, picture, table  # slow to import, and for this verb alone
+    from metagen.evaluation import measure  # slow to import, and for this verb alone
     from metagen.pictures import curve_png
     from metagen.tasks.data import EpisodeData
+    from metagen.views import picture, table
 
-    base = _expect(load(model), Model, model, "name its base")
-    tasks = EpisodeData(**data)
-    trained_on = base.info.get("split_sha256")
-    if data["task_set"] == base.info.get("data", {}).get("task_set") and tasks.task_set.split.hash != trained_on:
-        raise MetagenError(
-            f"{model}: was trained on another split of {data['task_set']} (hash {str(trained_on)[:12]}), so some "
-            "of these tasks may have been trained on; give the split.json of its folder as --data.split_file"
-        )
-    generator = base.learner.generator
-    if (tasks.task_set.size, tasks.task_set.channels) != (generator.size, generator.channels):
-        raise MetagenError(
-            f"{model}: makes images of {generator.size} px and {generator.channels} channels; "
-            "leave out --data.size and --data.channels"
-        )
-    result: dict[str, Any] = {"model": {"weights_sha256": base.weights_hash, **base.info}}
-    result |= measure(base.learner, tasks.episodes, split, limit, curve, seed)
-    rows = next(tasks.episodes.held_out(split, 12, 12))
+    base = _judged(model, tasks := EpisodeData(**data), split)
+    other = _judged(joint, tasks, split).learner if joint else None
+    look, seen = _look_through(extractor, tasks, split)
+    result: dict[str, Any] = {"model": {"weights_sha256": base.weights_hash, **base.info}, "extractor": seen}
+    result["data"] = tasks.description
+    result |= measure(base.learner, tasks.episodes, split, limit, curve, seed, look, other)
     with fresh_folder(Path(out), overwrite) as folder:
         write_atomically(folder / "result.json", (json.dumps(result, indent=1) + "\n").encode())
-        save_png(picture(base.learner, rows, 10), folder / "samples.png")
+        save_png(picture(base.learner, tasks.episodes.first(split, 12), 10), folder / "samples.png")
         write_atomically(folder / "curve.png", curve_png(result))
     print(table(result))
     print(f"wrote result.json, samples.png and curve.png to {out}")
+
+
+def _judged(name: str, tasks: EpisodeData, split: str) -> Model:
+    """A model that may be judged on these tasks: of their size, and never trained on them."""
+    base = _expect(load(name), Model, name, "name its base")
+    generator = base.learner.generator
+    if (tasks.task_set.size, tasks.task_set.channels) != (generator.size, generator.channels):
+        raise MetagenError(
+            f"{name}: makes images of {generator.size} px and {generator.channels} channels; "
+            "leave out --data.size and --data.channels"
+        )
+    if base.info.get("data", {}).get("task_set") == tasks.name:
+        _refuse_trained_on(name, base.split, tasks, split)
+    return base
+
+
+def _refuse_trained_on(name: str, trained: Split | None, tasks: EpisodeData, split: str) -> None:
+    if trained is None:
+        raise MetagenError(f"{name}: has no split.json, so nobody knows which tasks it was trained on; export it again")
+    seen = sorted(set(trained.train) & set(tasks.task_set.split[split]))
+    if seen:
+        raise MetagenError(
+            f"{name}: was trained on {len(seen)} of these {split} tasks, {seen[0]!r} first; give the split.json of its "
+            "folder as --data.split_file"
+        )
+
+
+def _look_through(name: str | None, tasks: EpisodeData, split: str) -> tuple[Extractor | None, dict[str, Any] | None]:
+    """The extractor and what is told of it; by default the reporting one of the task set."""
+    if name == "none":
+        return None, None
+    try:
+        path = travelling("extractors", name or f"{tasks.name}-report")
+    except MetagenError as error:
+        if name:
+            raise
+        raise MetagenError(
+            f"no extractor of {tasks.name} travels with metagen: name one as --extractor (metagen train-extractor "
+            "makes one), or --extractor none to measure the query loss alone"
+        ) from error
+    extractor, info, weights = load_extractor(path)
+    if info.get("data", {}).get("task_set") == tasks.name:
+        _refuse_trained_on(str(path), read_split(path / "split.json"), tasks, split)
+    return extractor, {"name": path.name, "weights_sha256": weights, **info}
+
+
+def train_extractor(
+    out: str,
+    data: dict[str, Any],
+    steps: int = 3000,
+    rate: float = 2e-3,
+    widths: tuple[int, ...] = (32, 64, 128),
+    dimensions: int = 128,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> None:
+    """Train what `evaluate` looks through, on train tasks alone.
+
+    Train two of a domain, with other widths and seeds: one to choose by, the other to report.
+
+    Args:
+        out: the folder to write to.
+        data: options of the tasks (task_set, root, size, channels, invert, split_file, partition).
+        steps: batches of 144 images.
+        rate: the learning rate (AdamW).
+        widths: channels of each convolution; three or more multiples of 8.
+        dimensions: of the features.
+        seed: of weights and batches.
+        overwrite: replace what stands at `out`.
+    """
+    from metagen.extractor_training import held_out_accuracy
+    from metagen.extractor_training import train_extractor as train
+    from metagen.tasks.data import EpisodeData
+
+    tasks = EpisodeData(**data)
+    check_free(Path(out), overwrite)  # before minutes of training
+    started = time.perf_counter()
+    extractor = train(tasks.task_set, steps, rate, widths, dimensions, seed)
+    seconds = round(time.perf_counter() - started, 1)
+    accuracy = {split: held_out_accuracy(extractor, tasks.task_set, split) for split in ("val", "test")}
+    training = {"steps": steps, "rate": rate, "seed": seed, "seconds": seconds, "torch": torch.__version__}
+    info = {"data": tasks.description, "training": training, "accuracy": accuracy}
+    save_extractor(Path(out), extractor, info, tasks.task_set.split, overwrite)
+    for split, found in accuracy.items():
+        print(f"{split}: {100 * found['mean']:.1f} % right, {found['ways']}-way 1-shot, {found['tasks']} tasks")
+    print(f"wrote {out}; look through it with: metagen evaluate --extractor {out}")
 
 
 def _expect(thing: Model | AdaptedModel, kind: type[T], name: str, hint: str) -> T:
@@ -142,13 +231,13 @@ def _expect(thing: Model | AdaptedModel, kind: type[T], name: str, hint: str) ->
 
 
 def _run(function: Callable[..., None], argv: Sequence[str]) -> None:
-    verb = function.__name__
+    verb = function.__name__.replace("_", "-")
     parser = ArgumentParser(
         prog=f"metagen {verb}", exit_on_error=False, allow_abbrev=False, epilog=f"example: {EXAMPLES[verb]}"
     )
     parser.add_argument("--config", action="config", help="read options from a YAML file")
     parser.add_function_arguments(function, as_positional=False, skip={"data"})
-    if verb == "evaluate":
+    if "data" in inspect.signature(function).parameters:
         _add_data_arguments(parser, argv)
     try:
         options = parser.parse_args(list(argv)).as_dict()
@@ -183,6 +272,7 @@ VERBS: dict[str, Callable[[Sequence[str]], None]] = {
     "adapt": lambda argv: _run(adapt, argv),
     "sample": lambda argv: _run(sample, argv),
     "evaluate": lambda argv: _run(evaluate, argv),
+    "train-extractor": lambda argv: _run(train_extractor, argv),
 }
 
 

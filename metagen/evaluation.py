@@ -4,69 +4,60 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
 
 from metagen.adaptation import draw_noise
 from metagen.artifacts import build, describe
 from metagen.errors import MetagenError
-from metagen.images import grid
+from metagen.intervals import Interval, over_tasks_interval
 from metagen.learners import Joint, Learner, adapt_tasks
-from metagen.pictures import labelled
-from metagen.seeding import numpy_rng, torch_rng
+from metagen.metrics import Extractor, Seen, metrics
+from metagen.seeding import torch_rng
 from metagen.tasks.episodes import Episode, Episodes
+from metagen.warps import DRAWS, random_affine
 
-RESAMPLES = 10_000
 HELD_OUT = ("val", "test")
+BATCH = 16
 # On val tasks of glyphs a wider grid (rates from 3e-4 to 1e-2, up to 400 steps) gained 1 %.
 SCRATCH_GRID = tuple((rate, steps) for rate in (1e-3, 3e-3) for steps in (50, 150))
 
 
 @dataclass(frozen=True)
-class Interval:
-    """A mean over tasks with its 95 % bootstrap interval."""
+class Contender:
+    """A model as one row of the table.
 
-    mean: float
-    low: float
-    high: float
-    tasks: int
-
-    def __str__(self) -> str:
-        return f"{self.mean:.2f} [{self.low:.2f}, {self.high:.2f}]"
-
-
-def over_tasks_interval(values: Sequence[float] | torch.Tensor, seed: int = 0) -> Interval:
-    """The mean of one value a task and its percentile bootstrap interval (Efron 1979), tasks resampled.
-
-    Raises:
-        MetagenError: no value.
+    Attributes:
+        learner: the model.
+        steps: N.
+        sees: whose support it is given: each task's "own", another task's ("other"), or "none".
     """
-    array = np.asarray(values, dtype=np.float64)
-    if not array.size:
-        raise MetagenError("interval: no task was measured")
-    rng = numpy_rng(seed, "bootstrap")
-    means = np.concatenate(
-        [array[rng.integers(0, array.size, (500, array.size))].mean(1) for _ in range(RESAMPLES // 500)]
-    )
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Interval(float(array.mean()), float(low), float(high), int(array.size))
+
+    learner: Learner
+    steps: int
+    sees: str = "own"
+
+    def meet(self, episode: Episode, key: tuple[int | str, ...], made: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The query loss of each task [T] after adaptation, summed over players, and new images [T, made, C, H, W]."""
+        support = {"own": episode.support, "other": episode.support.roll(1, 0), "none": episode.support[:, :0]}[
+            self.sees
+        ]
+        adapted = adapt_tasks(self.learner, support, key, episode.numbers, self.steps)
+        noise = draw_noise(self.learner.generator, (*key, "query"), episode.numbers, episode.query.shape[1])
+        loss = torch.stack(list(adapted.query_loss(episode.query, noise).values())).sum(0)
+        if not made:
+            return loss, episode.query[:, :0]
+        draws = [self.learner.generator.noise(made, torch_rng(*key, number, "sample")) for number in episode.numbers]
+        return loss, adapted.generate({name: torch.stack([draw[name] for draw in draws]) for name in draws[0]})
 
 
 def query_losses(learner: Learner, episodes: Sequence[Episode], key: tuple[int | str, ...], steps: int) -> torch.Tensor:
     """The query loss after N steps, of each task [T], summed over players, in the generator's units."""
-    losses = []
-    for episode in episodes:
-        noise = draw_noise(learner.generator, (*key, "query"), episode.numbers, episode.query.shape[1])
-        adapted = adapt_tasks(learner, episode.support, key, episode.numbers, steps)
-        losses.append(torch.stack(list(adapted.query_loss(episode.query, noise).values())).sum(0))
-    return torch.cat(losses)
+    return torch.cat([Contender(learner, steps).meet(episode, key, 0)[0] for episode in episodes])
 
 
 def tuned_scratch(learner: Learner, episodes: Sequence[Episode], seed: int = 0) -> Joint:
@@ -81,57 +72,149 @@ def tuned_scratch(learner: Learner, episodes: Sequence[Episode], seed: int = 0) 
     return min(candidates, key=lambda candidate: candidate[:2])[2]
 
 
+def contenders(learner: Learner, scratch: Joint, joint: Learner | None) -> dict[str, Contender]:
+    """The rows that a model makes, the adapted one last."""
+    looks, steps = learner.generator.uses_support, learner.test_steps
+    rows = {"unadapted": Contender(learner, 0, "none"), "scratch": Contender(scratch, scratch.test_steps)}
+    if joint is not None:
+        rows["joint + fine-tune"] = Contender(joint, joint.test_steps)
+    rows["another task's support"] = Contender(learner, steps, "other")
+    if looks and steps:
+        rows["context only"] = Contender(learner, 0)
+    return {**rows, "adapted": Contender(learner, steps)}
+
+
 def measure(
-    learner: Learner, episodes: Episodes, split: str, limit: int | None, curve: Sequence[int], seed: int = 0
+    learner: Learner,
+    episodes: Episodes,
+    split: str,
+    limit: int | None,
+    curve: Sequence[int],
+    seed: int = 0,
+    extractor: Extractor | None = None,
+    joint: Learner | None = None,
 ) -> dict[str, Any]:
-    """Query losses on held-out tasks: unadapted, scratch and adapted, their differences, and the curve over N.
+    """The scorecard on held-out tasks: rows, differences of the adapted row from the others, and the curve over N.
+
+    The query is cut in two: the reference that distances are from, and the human half; every row makes as many images
+    as that half holds.
+
+    Args:
+        learner: the model.
+        episodes: its tasks.
+        split: "val" or "test".
+        limit: how many tasks; None for all.
+        curve: the numbers of inner steps at which the query loss is measured.
+        seed: of the noise.
+        extractor: what the metrics look through; None for the query loss alone.
+        joint: a model trained jointly on the same train tasks, for its row; None for no such row.
 
     Returns:
-        JSON-ready data: `rows`, `differences` (a negative one favours the adapted model) and `curve`, each figure a
-        mean over tasks with its interval.
+        JSON-ready data; each row and difference has `figures`: by metric, a mean or pooled figure with its interval.
 
     Raises:
-        MetagenError: an option is out of range.
+        MetagenError: an option is out of range, or there are too few tasks or queries for a metric.
     """
+    _check(split, limit, curve, episodes.queries, extractor)
+    key = (seed, split)
+    held_out = list(episodes.held_out(split, BATCH, limit))
+    scratch = tuned_scratch(learner, list(episodes.held_out("val", BATCH, 16)), seed)
+    half = episodes.queries // 2 if extractor else 0
+    card = Scorecard(held_out, half, extractor)
+    for name, images in card.baselines(key):
+        card.add(name, None, images, None)
+    for name, contender in contenders(learner, scratch, joint).items():
+        started = time.perf_counter()
+        met = [contender.meet(episode, key, half) for episode in held_out]
+        losses, images = (torch.cat(parts) for parts in zip(*met, strict=True))
+        card.add(name, losses, images, contender.steps, time.perf_counter() - started)
+    points = [{"steps": n, **asdict(over_tasks_interval(query_losses(learner, held_out, key, n)))} for n in curve]
+    return {
+        "unit": "nats per image",
+        "split": split,
+        "split_sha256": episodes.task_set.split.hash,
+        "shots": episodes.shots,
+        "queries": episodes.queries,
+        "tasks": len(card.human),
+        "task_names": [name for episode in held_out for name in episode.tasks],
+        "real": half * len(card.human),
+        "made": half * len(card.human),
+        "seed": seed,
+        "environment": environment(),
+        "scratch": {"rate": scratch.rate, "steps": scratch.test_steps, "chosen_on": "val"},
+        "rows": card.rows,
+        "differences": card.differences(),
+        "curve": points,
+    }
+
+
+def _check(split: str, limit: int | None, curve: Sequence[int], queries: int, extractor: Extractor | None) -> None:
     if split not in HELD_OUT:
         raise MetagenError(f"split: expected one of {', '.join(HELD_OUT)}, got {split!r}")
     if (limit is not None and limit < 1) or min(curve, default=0) < 0:
         raise MetagenError(
             f"expected a limit of 1 or more and a curve of 0 or more steps, got {limit} and {list(curve)}"
         )
-    key = (seed, split)
-    held_out = list(episodes.held_out(split, 16, limit))
-    scratch = tuned_scratch(learner, list(episodes.held_out("val", 16, 16)), seed)
-    contenders = {
-        "unadapted": (learner, 0),
-        "scratch": (scratch, scratch.test_steps),
-        "adapted": (learner, learner.test_steps),
-    }
-    losses, rows = {}, []
-    for name, (contender, steps) in contenders.items():
-        started = time.perf_counter()
-        losses[name] = query_losses(contender, held_out, key, steps)
-        seconds = time.perf_counter() - started
-        rows.append({"row": name, "steps": steps, **asdict(over_tasks_interval(losses[name])), "seconds": seconds})
-    differences = [
-        {"row": f"adapted - {name}", **asdict(over_tasks_interval(losses["adapted"] - losses[name]))}
-        for name in ("unadapted", "scratch")
-    ]
-    points = [{"steps": n, **asdict(over_tasks_interval(query_losses(learner, held_out, key, n)))} for n in curve]
-    return {
-        "metric": "query_loss",
-        "unit": "nats per image",
-        "split": split,
-        "split_sha256": episodes.task_set.split.hash,
-        "shots": episodes.shots,
-        "queries": episodes.queries,
-        "seed": seed,
-        "environment": environment(),
-        "scratch": {"rate": scratch.rate, "steps": scratch.test_steps, "chosen_on": "val"},
-        "rows": rows,
-        "differences": differences,
-        "curve": points,
-    }
+    if extractor and queries < 4:
+        raise MetagenError(f"data.queries: a scorecard needs 4 or more images a task beside the support, got {queries}")
+
+
+class Scorecard:
+    """The rows of one table, all judged by the same real images through the same extractor."""
+
+    def __init__(self, episodes: Sequence[Episode], half: int, extractor: Extractor | None) -> None:
+        self.support = torch.cat([episode.support for episode in episodes])
+        query = torch.cat([episode.query for episode in episodes])
+        self.numbers = [number for episode in episodes for number in episode.numbers]
+        self.human, self.extractor = query[:, half : 2 * half], extractor
+        self.rows: list[dict[str, Any]] = []
+        self.losses: dict[str, torch.Tensor] = {}
+        self.features: dict[str, torch.Tensor] = {}
+        if extractor:
+            self.seen = Seen(*map(extractor.of, (self.support, query[:, :half], self.human)))
+
+    def baselines(self, key: tuple[int | str, ...]) -> Iterator[tuple[str, torch.Tensor]]:
+        """Rows that need no model: real images, the support itself, random affine maps of it."""
+        if not self.extractor:
+            return
+        tasks, made = self.human.shape[:2]
+        copies = self.support[:, torch.arange(made) % self.support.shape[1]]
+        draws = torch.stack([torch.rand(made, DRAWS, generator=torch_rng(*key, n, "affine")) for n in self.numbers])
+        yield "human", self.human
+        yield "copy", copies
+        for strength in (1.0, 1.5):
+            moved = random_affine(copies.flatten(0, 1), draws.flatten(0, 1), strength)
+            yield f"affine x{strength:g}", moved.unflatten(0, (tasks, made))
+
+    def add(
+        self,
+        name: str,
+        losses: torch.Tensor | None,
+        images: torch.Tensor,
+        steps: int | None,
+        seconds: float | None = None,
+    ) -> None:
+        """Measure a row: query losses [T] if it has any, images [T, m, C, H, W]."""
+        if losses is not None:
+            self.losses[name] = losses
+        if self.extractor:
+            self.features[name] = self.extractor.of(images)
+        self.rows.append({"row": name, "steps": steps, "seconds": seconds, "figures": self._figures(name)})
+
+    def differences(self) -> list[dict[str, Any]]:
+        """The adapted row less each other one, paired by task."""
+        others = [row["row"] for row in self.rows if row["row"] not in ("adapted", "human")]
+        return [{"row": f"adapted - {name}", "figures": self._figures("adapted", name)} for name in others]
+
+    def _figures(self, name: str, against: str | None = None) -> dict[str, Any]:
+        found: dict[str, Interval] = {}
+        if name in self.losses and (against is None or against in self.losses):
+            found["query_loss"] = over_tasks_interval(self.losses[name] - (self.losses[against] if against else 0))
+        if self.extractor:
+            other = self.features[against] if against else None
+            for metric, column in metrics.items():
+                found[metric] = column.interval(self.features[name], self.seen, other)
+        return {metric: asdict(interval) for metric, interval in found.items()}
 
 
 def environment() -> dict[str, str]:
@@ -144,29 +227,3 @@ def environment() -> dict[str, str]:
         pass  # not Linux
     hardware = f"{cpu}, {torch.get_num_threads()} threads"
     return {"hardware": hardware, "python": platform.python_version(), "torch": torch.__version__}
-
-
-def table(result: dict[str, Any]) -> str:
-    """The rows and differences of a result as text."""
-    title = f"query loss, {result['unit']}, {result['shots']} shots, {result['split']} tasks: mean [95 % interval]"
-    lines = Table("", "inner steps", "query loss", "tasks", title=title)
-    for row in result["rows"] + result["differences"]:
-        interval = Interval(*(row[key] for key in ("mean", "low", "high", "tasks")))
-        lines.add_row(row["row"], str(row.get("steps", "")), str(interval), str(interval.tasks))
-    console = Console(width=100)
-    with console.capture() as captured:
-        console.print(lines)
-    return captured.get()
-
-
-def picture(
-    learner: Learner, episode: Episode, generated: int, steps: int | None = None, device: torch.device | str = "cpu"
-) -> torch.Tensor:
-    """One row a task: its support | as many real images, never seen | generated ones; [3, H, W] in [0, 1]."""
-    shots = episode.support.shape[1]
-    adapted = adapt_tasks(learner, episode.support.to(device), (0, "picture"), episode.numbers, steps)
-    noise = learner.generator.noise(generated, torch_rng(0, "picture", "sample"))
-    noise = {name: x.to(device).expand(len(adapted), *x.shape) for name, x in noise.items()}
-    blocks = {"support": episode.support, "real, not shown to it": episode.query[:, :shots]}
-    blocks["generated"] = adapted.generate(noise).cpu()
-    return labelled({heading: grid(block, pad=1) for heading, block in blocks.items()}, cell=learner.generator.size)

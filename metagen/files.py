@@ -44,7 +44,7 @@ def fresh_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
         MetagenError: `path` is taken, holds the current or the home folder, or cannot be written.
     """
     place = Path(os.path.realpath(path))  # a link to a folder stays, and the folder behind it is replaced
-    _check_free(path, place, overwrite)
+    check_free(path, overwrite)
     temporary = _beside(place)
     try:
         temporary.mkdir(parents=True)
@@ -60,7 +60,13 @@ def fresh_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _check_free(path: Path, place: Path, overwrite: bool) -> None:
+def check_free(path: Path, overwrite: bool) -> None:
+    """Refuse early what `fresh_folder` would refuse.
+
+    Raises:
+        MetagenError: see `fresh_folder`.
+    """
+    place = Path(os.path.realpath(path))
     if not place.exists():
         return
     if not place.is_dir():

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
 import shutil
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +25,7 @@ from metagen.files import write_atomically
 from metagen.generators import generators
 from metagen.learners import learners
 from metagen.options import EXAMPLES, explained
+from metagen.quiet import quieten
 from metagen.tasks.data import EpisodeData
 from metagen.training import MetaTraining
 
@@ -48,16 +47,6 @@ ABOUT = {
     "description": "Meta-train a model.",
     "epilog": f"example: {EXAMPLES['fit']}",
 }
-QUIET = (
-    "LightningCLI's args parameter",  # the verb takes its arguments from `main`, on purpose
-    "The '.*dataloader' does not have many workers",  # episodes are gathered from memory: workers would cost time
-    "Your `IterableDataset` has `__len__`",
-    "Experiment logs directory .* exists",
-    "The number of training batches .* is smaller than the logging interval",
-    "You're resuming from a checkpoint that ended before the epoch ended",  # exactly, see tasks/data.py
-    "It is recommended to use .*sync_dist=True",  # torchmetrics has summed over the processes
-    "`isinstance\\(treespec, LeafSpec\\)` is deprecated",  # Lightning's, under torch 2.14
-)
 
 
 class FitCLI(LightningCLI):
@@ -231,11 +220,7 @@ def _set_aside(metrics: Path) -> None:
 
 def fit(argv: Sequence[str]) -> None:
     """Meta-train a model as the options say."""
-    for message in QUIET:
-        warnings.filterwarnings("ignore", message)
-    for library in ("pytorch_lightning", "lightning_fabric"):
-        logging.getLogger(library).setLevel(logging.WARNING)
-        logging.getLogger(f"{library}.utilities.rank_zero").setLevel(logging.WARNING)
+    quieten()
     try:
         FitCLI(
             MetaTraining,

@@ -26,27 +26,22 @@ def load(name: str | Path, device: str = "cpu") -> Model | AdaptedModel:
     Raises:
         MetagenError: there is none, or it is damaged.
     """
-    path = _find(name)
+    path = resources.travelling("models", name)
     if artifacts.read_config(path)["kind"] == "model":
         return _load_model(path, device)
-    difference, base, info = artifacts.load_adapted(path)
+    difference, support, base, info = artifacts.load_adapted(path)
     model = _load_model(base, device)
-    weights = {n: w for n, w in model.learner.generator.named_parameters() if n in model.learner.moving}
-    artifacts.check_tensors(path / "difference.safetensors", difference, weights)
-    stacked = {n: d[None].to(device) for n, d in difference.items()}
     generator = model.learner.generator
-    support = torch.zeros(1, 0, generator.channels, generator.size, generator.size, device=device)
-    return AdaptedModel(model, Adapted(generator, stacked, support), info)
-
-
-def _find(name: str | Path) -> Path:
-    path = Path(name)
-    if path.is_dir() or isinstance(name, Path) or len(path.parts) != 1:
-        return path
-    try:
-        return resources.resource("assets", f"models/{name}")
-    except MetagenError:
-        raise MetagenError(f"{name}: neither a folder nor a model that travels with metagen") from None
+    weights = {n: w for n, w in generator.named_parameters() if n in model.learner.moving}
+    artifacts.check_tensors(path / "difference.safetensors", difference, weights)
+    if generator.uses_support:
+        if support is None:
+            raise MetagenError(f"{path}: has no support.safetensors, at which its generator looks; adapt again")
+        model.check(support, f"{path / 'support.safetensors'}")
+    else:
+        support = torch.zeros(0, generator.channels, generator.size, generator.size)
+    stacked = {n: d[None].to(device) for n, d in difference.items()}
+    return AdaptedModel(model, Adapted(generator, stacked, support[None].to(device)), info)
 
 
 def _load_model(path: Path, device: str) -> Model:
@@ -213,7 +208,7 @@ class AdaptedModel:
         """
         generator = self._capable("log_weights")
         self.model.check(images, "log_prob")
-        generator.check_outcomes(images)
+        generator.log_likelihood.check(images)
         if samples < 1:
             raise MetagenError(f"samples: expected 1 or more, got {samples}")
         images = images.to(self.model.device)
@@ -222,12 +217,15 @@ class AdaptedModel:
             count = min(LOG_PROB_CHUNK, samples - start)
             drawn = generator.noise(count * len(images), torch_rng(seed, "log_prob", start))["latent"]
             noise = drawn.unflatten(0, (count, len(images))).to(images)
-            parts.append(self.adapted.each("log_weights", {"images": images[None], "noise": noise[None]})[0])
+            per_task = {"images": images[None], "noise": noise[None], "support": self.adapted.support}
+            parts.append(self.adapted.each("log_weights", per_task)[0])
         weights = torch.cat(parts)
         return weights.logsumexp(0) - torch.tensor(float(samples)).log()
 
     def save(self, path: str | Path, standalone: bool = False, overwrite: bool = False) -> None:
         """Write the difference from the base to a folder; with a copy of the base if standalone.
+
+        The support goes along where the generator looks at it (`uses_support`), and nowhere else.
 
         Raises:
             MetagenError: the base was never saved, or the folder is taken or cannot be written.
@@ -235,7 +233,8 @@ class AdaptedModel:
         if self.model.path is None:
             raise MetagenError("save: save the base model first (model.save), so that the adapted one can name it")
         difference = {name: d[0] for name, d in self.adapted.difference.items()}
-        artifacts.save_adapted(Path(path), difference, self.model.path, self.info, standalone, overwrite)
+        support = self.adapted.support[0] if self.adapted.generator.uses_support else None
+        artifacts.save_adapted(Path(path), difference, support, self.model.path, self.info, standalone, overwrite)
 
     def _run(self, method: str, steps: int | None = None, **images: torch.Tensor) -> torch.Tensor:
         self._capable(method)

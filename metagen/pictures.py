@@ -43,9 +43,11 @@ def curve_png(result: Mapping[str, Any]) -> bytes:
     axes = figure.add_subplot(xlabel="inner steps N", ylabel=f"query loss, {result['unit']}")
     steps, mean, low, high = ([point[key] for point in result["curve"]] for key in ("steps", "mean", "low", "high"))
     axes.plot(steps, mean, marker="o", label="adapted")
-    axes.fill_between(steps, low, high, alpha=0.2, label=f"95 % interval over {result['rows'][0]['tasks']} tasks")
-    for row, style in zip(result["rows"][:2], ("--", ":"), strict=True):
-        axes.axhline(row["mean"], color="black", linestyle=style, label=row["row"])
+    axes.fill_between(steps, low, high, alpha=0.2, label=f"95 % interval over {result['tasks']} tasks")
+    rows = {row["row"]: row["figures"].get("query_loss") for row in result["rows"]}
+    for name, style in (("unadapted", "--"), ("scratch", ":"), ("joint + fine-tune", "-.")):
+        if rows.get(name):
+            axes.axhline(rows[name]["mean"], color="black", linestyle=style, label=name)
     axes.set_xscale("symlog", linthresh=1)
     axes.set_xlim(left=-0.15)
     axes.set_xticks(steps, [str(n) for n in steps])

@@ -27,3 +27,20 @@ def resource(kind: str, name: str) -> Path:
     if name not in known:  # an exact name below the root, so no "../" either
         raise unknown(kind, name, known)
     return root / name
+
+
+def travelling(kind: str, name: str | Path) -> Path:
+    """A folder, or the name of one of the "models" or "extractors" that travel with metagen.
+
+    Raises:
+        MetagenError: it is neither; the nearest names are told.
+    """
+    path = Path(name)
+    if path.is_dir() or isinstance(name, Path) or len(path.parts) != 1:
+        return path
+    try:
+        return resource("assets", f"{kind}/{name}")
+    except MetagenError as error:
+        raise MetagenError(
+            f"{name}: neither a folder nor one of the {kind} that travel with metagen ({error})"
+        ) from None

@@ -1,39 +1,83 @@
-"""Write docs/results.md from result files, so that no figure in it is typed.
+"""Write docs/results.md and the README's table from result files, so that no figure in them is typed.
 
-python scripts/make_results.py runs/*/evaluation/result.json > docs/results.md
+python scripts/make_results.py runs/*/evaluation*/result.json
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 MARKS = ("<!-- quickstart table -->", "<!-- end -->")
+MODEL_FREE = ("human", "copy", "affine x1", "affine x1.5")
+COLUMNS = {
+    "query_loss": ("query loss", 2),
+    "fd": ("fd", 2),
+    "kid": ("kid", 3),
+    "fd_task": ("fd by task", 2),
+    "recognisability": ("recognised %", 1),
+    "diversity_relative": ("diversity % of human", 1),
+    "diversity": ("diversity", 3),
+    "copy_ratio": ("copy ratio", 2),
+}
 PREAMBLE = """# Results
 
 Made by `python scripts/make_results.py {names}`; no figure here is typed.
 
-The query loss is the negative evidence lower bound of images that were not shown, in nats per image, on held-out test
-tasks: whole scripts that no train task comes from. Every figure is a mean over tasks with its 95 % bootstrap interval
-over tasks. *Scratch* is the same networks without meta-training, its rate and number of steps chosen on val tasks.
-A difference below zero favours the adapted model; its interval is of the paired differences.
+Every figure is of held-out test tasks, with its 95 % interval over tasks: a bootstrap for means over tasks, a jackknife
+for `fd` and `kid`, which are of all tasks together. Every row of a table is judged by the same real images, which no
+model was shown, through the same extractor, and makes as many images as the row *human* has real ones.
+
+| column | meaning |
+|---|---|
+| query loss | negative evidence lower bound of images that were not shown, nats per image |
+| fd, kid | Frechet and kernel distance from real images, in the extractor's features: not the published FID and KID |
+| fd by task | Frechet distance of each task's few images, then the mean: large for real ones too |
+| recognised | share of new images that lie nearer to their own support's mean than to those of 19 random other tasks |
+| diversity | spread of a task's new images; also over that of as many real ones |
+| copy ratio | distance to the nearest support image over that of real images: 0 is copying, 1 as far as real ones |
+
+*Affine* is a random affine map of a support image (x1: up to 15 degrees, 15 % scale, 10 degrees shear, 8 % shift).
+*Unadapted* has no step and no support; *scratch* is the same networks without meta-training, its rate and steps chosen
+on val tasks; *joint + fine-tune* is trained on all train tasks mixed; *another task's support* shows how much the support
+matters; *context only* takes no step, *adapted* is the model as it is used.
 """
 
 
-def figure(row: dict[str, Any]) -> str:
-    """A mean with its interval."""
-    return f"{row['mean']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
+def figure(found: dict[str, float] | None, digits: int) -> str:
+    """A figure with its interval."""
+    if found is None:
+        return ""
+    return f"{found['mean']:.{digits}f} [{found['low']:.{digits}f}, {found['high']:.{digits}f}]"
+
+
+def table(rows: Iterable[tuple[str, dict[str, Any]]], first: str) -> list[str]:
+    """Lines of a table: a name and a row of a result each."""
+    rows = list(rows)
+    shown = {m: column for m, column in COLUMNS.items() if any(m in row["figures"] for _, row in rows)}
+    lines = [
+        f"| {first} | N | {' | '.join(heading for heading, _ in shown.values())} |",
+        "|---" * (len(shown) + 2) + "|",
+    ]
+    for name, row in rows:
+        steps = row.get("steps")
+        cells = [figure(row["figures"].get(metric), digits) for metric, (_, digits) in shown.items()]
+        lines.append(f"| {name} | {'' if steps is None else steps} | {' | '.join(cells)} |")
+    return lines
 
 
 def model_line(name: str, result: dict[str, Any]) -> str:
-    """How one model was made, and the command."""
+    """How one model was made and measured, with the commands."""
     model, training = result["model"], result["model"]["training"]
+    root = " --data.root DIR" if result["data"]["task_set"] == "omniglot" else ""
+    options = f"{root} --data.shots {result['shots']} --data.queries {result['queries']} --limit {result['tasks']}"
     return (
-        f"- `{name}`: `metagen fit --config configs/{name}.yaml`, then `metagen evaluate --model "
-        f"runs/{name}/export --out runs/{name}/evaluation`. "
+        f"- `{name}`: `metagen fit --config configs/{name}.yaml{root}`, then `metagen evaluate --model "
+        f"runs/{name}/export{options} --out runs/{name}/evaluation-{result['shots']}`. "
         f"{training['meta_steps']} meta-steps of {training['tasks_per_step']} tasks in "
         f"{training['seconds']:.0f} s, seed {training['seed']} (training) and {result['seed']} (evaluation); "
         f"weights {model['weights_sha256'][:12]}; evaluated on "
@@ -41,49 +85,84 @@ def model_line(name: str, result: dict[str, Any]) -> str:
     )
 
 
-def page(results: dict[str, dict[str, Any]]) -> str:
-    """All of docs/results.md."""
-    lines = [PREAMBLE.format(names=" ".join(f"runs/{name}/evaluation/result.json" for name in results))]
-    lines += [model_line(name, result) for name, result in results.items()]
-    first = next(iter(results.values()))
-    lines.append(
-        f"\n## Query loss on {first['split']} tasks, {first['shots']} shots, {first['queries']} queries a task\n"
+def about(results: dict[str, dict[str, Any]]) -> str:
+    """What all results of a group share."""
+    one = next(iter(results.values()))
+    if (
+        len({(r["split_sha256"], r["tasks"], r["queries"], r["extractor"]["weights_sha256"]) for r in results.values()})
+        > 1
+    ):
+        raise SystemExit(
+            f"{', '.join(results)}: measured on other tasks or through other extractors; measure them alike"
+        )
+    seen, test = one["extractor"], one["extractor"]["accuracy"]["test"]
+    return (
+        f"{one['tasks']} {one['split']} tasks (split {one['split_sha256'][:12]}), {one['queries']} images a task "
+        f"beside the support, {one['real']} reference and {one['made']} made images. Extractor `{seen['name']}` "
+        f"(weights {seen['weights_sha256'][:12]}): {100 * test['mean']:.1f} "
+        f"[{100 * test['low']:.1f}, {100 * test['high']:.1f}] % right on real images of {test['tasks']} test tasks, "
+        f"{test['ways']}-way 1-shot."
     )
-    lines.append("| model | tasks | unadapted | scratch | adapted (N) | adapted - unadapted | adapted - scratch |")
-    lines.append("|---" * 7 + "|")
+
+
+def group_lines(title: str, results: dict[str, dict[str, Any]]) -> list[str]:
+    """One task set at one number of shots: scorecard, differences, curves."""
+    one = next(iter(results.values()))
+    lines = [f"\n## {title}\n", about(results), ""]
+    if one["data"]["task_set"] == "omniglot":
+        named = sorted({task.partition("/")[0] for task in one["task_names"]})
+        lines += [f"Test alphabets: {', '.join(named)}.", ""]
+    lines += [model_line(name, result) for name, result in results.items()]
+    rows = [(row["row"], row) for row in one["rows"] if row["row"] in MODEL_FREE]
     for name, result in results.items():
-        rows = {row["row"]: row for row in result["rows"] + result["differences"]}
-        cells = [figure(rows["unadapted"]), figure(rows["scratch"])]
-        cells.append(f"{figure(rows['adapted'])} (N = {rows['adapted']['steps']})")
-        cells += [figure(rows[f"adapted - {other}"]) for other in ("unadapted", "scratch")]
-        lines.append(f"| {name} | {rows['adapted']['tasks']} | {' | '.join(cells)} |")
-    steps = [point["steps"] for point in first["curve"]]
-    lines.append("\n## Adapted query loss against the number of inner steps N\n")
+        rows += [(f"{name}: {row['row']}", row) for row in result["rows"] if row["row"] not in MODEL_FREE]
+    lines += ["\n### Scorecard\n", *table(rows, "row")]
+    rows = [(f"{name}: {row['row']}", row) for name, result in results.items() for row in result["differences"]]
+    lines += ["\n### Differences, paired by task\n", *table(rows, "row")]
+    steps = [point["steps"] for point in one["curve"]]
+    lines.append("\n### Adapted query loss against the number of inner steps N\n")
     lines.append(f"| model | {' | '.join(f'N = {n}' for n in steps)} |")
     lines.append("|---" * (len(steps) + 1) + "|")
     for name, result in results.items():
-        lines.append(f"| {name} | {' | '.join(figure(point) for point in result['curve'])} |")
+        if result["rows"][-1]["steps"]:
+            lines.append(f"| {name} | {' | '.join(figure(point, 2) for point in result['curve'])} |")
+    return lines
+
+
+def page(paths: list[str], results: dict[str, dict[str, dict[str, Any]]]) -> str:
+    """All of docs/results.md."""
+    lines = [PREAMBLE.format(names=" ".join(paths))]
+    for title, group in results.items():
+        lines += group_lines(title, group)
     return "\n".join(lines) + "\n"
 
 
 def short_table(result: dict[str, Any]) -> str:
     """The README's table of one model."""
-    tasks = result["rows"][0]["tasks"]
-    about = f"{result['shots']} shots, {tasks} {result['split']} letters, seed {result['seed']}"
-    lines = [f"| {about} | inner steps | query loss, nats per image [95 % interval over tasks] |", "|---|---|---|"]
-    for row in result["rows"] + result["differences"]:
-        lines.append(f"| {row['row']} | {row.get('steps', '')} | {figure(row)} |")
+    shown = {m: c for m, c in COLUMNS.items() if m not in ("kid", "fd_task", "diversity")}
+    said = f"{result['shots']} shots, {result['tasks']} {result['split']} letters, seed {result['seed']}"
+    lines = [f"| {said} | {' | '.join(h for h, _ in shown.values())} |", "|---" * (len(shown) + 1) + "|"]
+    for row in result["rows"]:
+        cells = [figure(row["figures"].get(metric), digits) for metric, (_, digits) in shown.items()]
+        lines.append(f"| {row['row']} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
 def main(paths: list[str]) -> None:
     """Rewrite the page, and what stands between the README's marks."""
-    results = {Path(p).parent.parent.name: json.loads(Path(p).read_text(encoding="utf-8")) for p in paths}
-    (ROOT / "docs" / "results.md").write_text(page(results), encoding="utf-8")
-    before, _, rest = (ROOT / "README.md").read_text(encoding="utf-8").partition(MARKS[0])
-    _, _, after = rest.partition(MARKS[1])
-    table = short_table(results["quickstart"])
-    (ROOT / "README.md").write_text(f"{before}{MARKS[0]}\n{table}{MARKS[1]}{after}", encoding="utf-8")
+    groups: dict[str, dict[str, dict[str, Any]]] = {}
+    for path in paths:
+        result = json.loads(Path(path).read_text(encoding="utf-8"))
+        title = f"{result['data']['task_set']}, {result['shots']} shot{'s' if result['shots'] > 1 else ''}"
+        groups.setdefault(title, {})[Path(path).parent.parent.name] = result
+    (ROOT / "docs" / "results.md").write_text(page(paths, groups), encoding="utf-8")
+    quickstart = next((group["quickstart"] for group in groups.values() if "quickstart" in group), None)
+    if quickstart:
+        before, _, rest = (ROOT / "README.md").read_text(encoding="utf-8").partition(MARKS[0])
+        _, _, after = rest.partition(MARKS[1])
+        (ROOT / "README.md").write_text(
+            f"{before}{MARKS[0]}\n{short_table(quickstart)}{MARKS[1]}{after}", encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":

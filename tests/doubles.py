@@ -2,17 +2,57 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from metagen.generators import VAE, Generator
+from metagen.errors import MetagenError
+from metagen.generators import VAE, Generator, generators
+from metagen.learners import Learner, learners
 from metagen.tasks import TaskSet
 from metagen.tasks.splits import Split
+
+# Small options of every registered generator, at 8 px.
+TINY: dict[str, dict] = {
+    "vae": {"size": 8, "latent": 2, "widths": (4, 8)},
+    "redraw": {"size": 8, "latent": 2, "widths": (4, 8), "hidden": 8, "null_rate": 0.5},
+}
+
+
+def tiny_generator(name: str, **options) -> Any:
+    """A small generator whose every weight is away from 0, so that all of it takes part."""
+    generator = generators[name](**{**TINY[name], **options})
+    with torch.no_grad():
+        for weight in generator.parameters():
+            weight.add_(0.05 * torch.randn_like(weight))
+    return generator
+
+
+def tiny_learner(learner: str, generator: str | None = None, double: bool = False, **options) -> Learner:
+    """A learner over a small generator (the first that it takes), with those of the options that it knows."""
+    cls = learners[learner]
+    known = {name: value for name, value in options.items() if name in inspect.signature(cls).parameters}
+    first = next(pair for pair in pairs() if pair[0] == learner and generator in (None, pair[1]))
+    made = tiny_generator(first[1])
+    return cls(made.double() if double else made, **known)
+
+
+def pairs() -> list[tuple[str, str]]:
+    """Every registered learner with every registered generator that it takes."""
+    found = []
+    for learner in learners:
+        for generator in generators:
+            try:
+                learners[learner](generators[generator](**TINY[generator]))
+            except MetagenError:
+                continue
+            found.append((learner, generator))
+    return found
 
 
 class Quadratic(Generator):

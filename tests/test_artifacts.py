@@ -18,13 +18,12 @@ import metagen
 from metagen import artifacts
 from metagen.artifacts import load_adapted, load_model, read_config, save_adapted, save_model
 from metagen.errors import MetagenError
-from metagen.generators import generators
 from metagen.learners import adapt_tasks, learners
 from metagen.model import Model
 from metagen.tasks.splits import Split, read_split
-from tests.doubles import tiny_vae
+from tests.doubles import pairs, tiny_vae
+from tests.doubles import tiny_learner as tiny_pair
 
-GENERATORS = {"vae": {"size": 8, "latent": 2, "widths": (4, 8)}}  # small options of every registered generator
 INFO = {"data": {"task_set": "blobs"}, "training": {"seed": 3}}
 
 
@@ -73,11 +72,10 @@ def contents(folder: Path) -> dict[str, bytes]:
 # round trips
 
 
-@pytest.mark.parametrize("learner", list(learners))
-@pytest.mark.parametrize("generator", list(generators))
-def test_every_learner_over_every_generator_comes_back_bit_for_bit(tmp_path, generator, learner):
+@pytest.mark.parametrize(("learner", "generator"), pairs())
+def test_every_learner_over_every_generator_comes_back_bit_for_bit(tmp_path, learner, generator):
     torch.manual_seed(0)
-    original = learners[learner](generators[generator](**GENERATORS[generator]))
+    original = tiny_pair(learner, generator).eval()
     split = Split(("a",), ("b",), ("ü",))
     weights = save_model(tmp_path / "model", original, INFO, split)
     again, info, stated = load_model(tmp_path / "model")
@@ -153,7 +151,7 @@ def test_a_strange_reference_to_the_base_is_refused(saved, reference):
 
 def test_an_adapted_model_names_a_saved_base(tmp_path):
     with pytest.raises(MetagenError, match=r"no config\.json"):
-        save_adapted(tmp_path / "mine", {}, tmp_path / "absent", {})
+        save_adapted(tmp_path / "mine", {}, None, tmp_path / "absent", {})
 
 
 @pytest.mark.parametrize("place", ["base", "base/mine", "."])
@@ -161,7 +159,7 @@ def test_an_adapted_model_never_replaces_its_base(saved, tmp_path, place):
     base, _ = saved
     before = contents(tmp_path)
     with pytest.raises(MetagenError, match="its own base model"):
-        save_adapted(tmp_path / place, {"w": torch.zeros(1)}, base, {}, overwrite=True)
+        save_adapted(tmp_path / place, {"w": torch.zeros(1)}, None, base, {}, overwrite=True)
     assert contents(tmp_path) == before
 
 

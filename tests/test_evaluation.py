@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 
-import numpy as np
 import pytest
 import torch
-from scipy import stats
 
 from metagen import evaluation
 from metagen.errors import MetagenError
-from metagen.evaluation import measure, over_tasks_interval, picture, query_losses, table, tuned_scratch
-from metagen.learners import Reptile
-from metagen.pictures import curve_png
+from metagen.evaluation import contenders, measure, query_losses, tuned_scratch
+from metagen.learners import MAML, Amortised, Joint, Reptile
+from metagen.metrics import Extractor, metrics
 from metagen.tasks.episodes import Episode, Episodes
-from tests.doubles import Blobs, tiny_vae
+from tests.doubles import Blobs, tiny_generator, tiny_vae
 
 
 @pytest.fixture(scope="module")
@@ -48,41 +46,6 @@ class Recorded(Episodes):
             yield episode
 
 
-# intervals
-
-
-@pytest.mark.parametrize("count", [12, 100])
-def test_the_interval_is_scipys_percentile_bootstrap(count):
-    values = np.random.default_rng(0).gamma(2.0, 10.0, count)
-    found = over_tasks_interval(values.tolist())
-    theirs = stats.bootstrap((values,), np.mean, n_resamples=10_000, method="percentile", rng=1).confidence_interval
-    error = values.std() / count**0.5
-    assert found.mean == pytest.approx(values.mean())
-    assert found.tasks == count
-    assert abs(found.low - theirs.low) < 0.15 * error  # two draws of 10,000 resamples each
-    assert abs(found.high - theirs.high) < 0.15 * error
-    assert found == over_tasks_interval(torch.from_numpy(values))  # seeded
-
-
-def test_the_interval_of_known_values():
-    assert over_tasks_interval([3.0]) == evaluation.Interval(3.0, 3.0, 3.0, 1)
-    constant = over_tasks_interval([0.5] * 7)
-    assert (constant.low, constant.high) == (0.5, 0.5)
-    assert str(evaluation.Interval(1.234, -1, 2.5, 3)) == "1.23 [-1.00, 2.50]"
-    two = over_tasks_interval([0.0, 1.0])
-    assert (two.low, two.mean, two.high) == (0.0, 0.5, 1.0)
-    with pytest.raises(MetagenError, match="no task was measured"):
-        over_tasks_interval([])
-
-
-def test_the_interval_covers_as_often_as_it_says():
-    rng = np.random.default_rng(2)
-    intervals = [over_tasks_interval(rng.normal(5, 2, 40)) for _ in range(60)]
-    covered = sum(interval.low <= 5 <= interval.high for interval in intervals)
-    assert 48 <= covered <= 60
-    assert covered < 60 or max(interval.high - interval.low for interval in intervals) < 3
-
-
 # measuring
 
 
@@ -90,23 +53,29 @@ def test_differences_are_paired_and_rows_are_what_they_say(learner, small_grid, 
     """Tasks differ a thousandfold more than the contenders do, so that only pairing can tell these apart."""
     hardness = torch.linspace(100, 2000, 6)
     gains = {0: torch.zeros(6), 1: torch.zeros(6) + 0.5, 2: torch.tensor([1.0, 1.1, 0.9, 1.2, 0.8, 1.0])}
-    monkeypatch.setattr(evaluation, "query_losses", lambda learner, episodes, key, steps: hardness - gains[steps])
-    scratch = tuned_scratch(learner, [])
+
+    def meet(contender, episode, key, made):
+        worse = 7 if contender.sees == "other" else 0
+        return hardness - gains[contender.steps] + worse, episode.query[:, :made]
+
+    monkeypatch.setattr(evaluation.Contender, "meet", meet)
+    scratch = tuned_scratch(learner, [next(Episodes(Blobs(), 2, 3).held_out("val", 6, 6))])
     scratch.test_steps = 1
     monkeypatch.setattr(evaluation, "tuned_scratch", lambda *_: scratch)
     result = measure(learner, Recorded(Blobs()), "test", None, (0, 1, 2))
-    means = {row["row"]: row["mean"] for row in result["rows"]}
-    assert list(means) == ["unadapted", "scratch", "adapted"]
-    assert [row["steps"] for row in result["rows"]] == [0, 1, 2]
-    unpaired = result["rows"][2]["high"] - result["rows"][2]["low"]
-    for difference, name, gain in zip(result["differences"], ("unadapted", "scratch"), (1.0, 0.5), strict=True):
-        assert difference["row"] == f"adapted - {name}"
-        assert difference["mean"] == pytest.approx(means["adapted"] - means[name], abs=1e-3)
-        assert difference["mean"] == pytest.approx(-gain, abs=1e-3)
-        assert difference["high"] < 0
-        assert difference["high"] - difference["low"] < unpaired / 1000
+    rows = {row["row"]: row["figures"]["query_loss"] for row in result["rows"]}
+    means = {name: figure["mean"] for name, figure in rows.items()}
+    assert list(means) == ["unadapted", "scratch", "another task's support", "adapted"]
+    assert [row["steps"] for row in result["rows"]] == [0, 1, 2, 2]
+    unpaired = rows["adapted"]["high"] - rows["adapted"]["low"]
+    for difference, gain in zip(result["differences"], (1.0, 0.5, 7.0), strict=True):
+        name, figure = difference["row"].removeprefix("adapted - "), difference["figures"]["query_loss"]
+        assert figure["mean"] == pytest.approx(means["adapted"] - means[name], abs=1e-3)
+        assert figure["mean"] == pytest.approx(-gain, abs=1e-3)
+        assert figure["high"] < 0
+        assert figure["high"] - figure["low"] < unpaired / 1000
     assert [point["steps"] for point in result["curve"]] == [0, 1, 2]
-    assert [point["mean"] for point in result["curve"]] == list(means.values())
+    assert [point["mean"] for point in result["curve"]] == [means["unadapted"], means["scratch"], means["adapted"]]
     json.dumps(result)
 
 
@@ -118,11 +87,13 @@ def test_what_is_asked_of_the_tasks(learner, small_grid, split):
     assert sorted(episodes.asked) == sorted([(split, 4), ("val", 16)])
     assert result["scratch"]["chosen_on"] == "val"
     assert (result["scratch"]["rate"], result["scratch"]["steps"]) in evaluation.SCRATCH_GRID
-    assert {row["tasks"] for row in result["rows"]} == {4}
+    assert result["tasks"] == 4
+    figures = {row["row"]: row["figures"]["query_loss"] for row in result["rows"]}
+    assert {figure["tasks"] for figure in figures.values()} == {4}
     assert result["split_sha256"] == episodes.task_set.split.hash
     points = {point["steps"]: point["mean"] for point in result["curve"]}
-    assert points[0] == result["rows"][0]["mean"]
-    assert points[2] == result["rows"][2]["mean"]
+    assert points[0] == figures["unadapted"]["mean"]
+    assert points[2] == figures["adapted"]["mean"]
 
 
 def test_scratch_is_the_best_of_the_grid_on_val_and_never_sees_test(learner, monkeypatch):
@@ -206,33 +177,85 @@ def test_bad_options_are_refused_before_anything_is_measured(learner, split, lim
     assert not episodes.asked
 
 
-# what is shown
+# the scorecard
 
 
-def test_the_table_and_the_curve_show_the_figures(learner, small_grid):
-    result = measure(learner, Episodes(Blobs(), 2, 3), "test", 3, (0, 1))
-    text = table(result)
-    for row in result["rows"] + result["differences"]:
-        assert row["row"] in text
-        assert f"{row['mean']:.2f} [{row['low']:.2f}, {row['high']:.2f}]" in text
-    assert "2 shots, test tasks" in text
-    first = curve_png(result)
-    assert first.startswith(b"\x89PNG")
-    result["curve"][1]["mean"] += 100
-    assert curve_png(result) != first
+class Half(Extractor):
+    """Sees images at half their size: pixels as features."""
+
+    size, channels = 28, 1
+
+    def features(self, images):
+        return torch.nn.functional.avg_pool2d(images, 4).flatten(1)
 
 
-def test_a_picture_has_a_row_a_task_and_shows_support_real_and_generated(learner):
-    episode = next(Episodes(Blobs(), 2, 3).held_out("test", 4, 4))
-    shown = picture(learner, episode, 3)
-    assert shown.shape[0] == 3
-    assert 0 <= shown.min() <= shown.max() <= 1
-    assert torch.equal(shown, picture(learner, episode, 3))
-    taller = picture(learner, Episode(0, *(x[:2] for x in episode[1:])), 3)
-    wider = picture(learner, episode, 5)
-    assert (taller.shape[1] - 26) * 2 == pytest.approx(shown.shape[1] - 26, abs=12)
-    assert wider.shape[1] == shown.shape[1]
-    assert wider.shape[2] == shown.shape[2] + 2 * 29 * 3  # two more cells of 28 px and 1 between, thrice enlarged
-    enlarged = episode.support[0, 0, 0].repeat_interleave(3, 0).repeat_interleave(3, 1)
-    windows = shown[0].unfold(0, 84, 1).unfold(1, 84, 1)[:80, :20]
-    assert ((windows - enlarged).abs().amax((-1, -2)) < 1 / 250).any()  # the support is in the first column
+@pytest.fixture(scope="module")
+def card(learner):
+    """A scorecard with every row, of a model without context, beside a joint one."""
+    joint = Joint(tiny_vae(size=28), test_steps=1).requires_grad_(False)
+    evaluation.SCRATCH_GRID, kept = ((1e-2, 1),), evaluation.SCRATCH_GRID
+    result = measure(learner, Episodes(Blobs(tasks=80), 2, 8), "test", None, (0,), 0, Half(), joint)
+    evaluation.SCRATCH_GRID = kept
+    return result
+
+
+def test_a_scorecard_has_every_row_and_every_metric(card):
+    names = ["human", "copy", "affine x1", "affine x1.5", "unadapted", "scratch", "joint + fine-tune"]
+    names += ["another task's support", "adapted"]
+    assert [row["row"] for row in card["rows"]] == names
+    for row in card["rows"]:
+        with_loss = {"query_loss"} if row["steps"] is not None else set()
+        assert set(row["figures"]) == with_loss | set(metrics)
+        assert all(f["low"] <= f["mean"] <= f["high"] for f in row["figures"].values())
+    assert card["tasks"] == 20
+    assert card["real"] == card["made"] == 20 * 4
+    expected = [f"adapted - {name}" for name in names if name not in ("human", "adapted")]
+    assert [row["row"] for row in card["differences"]] == expected
+    json.dumps(card)
+
+
+def test_the_baselines_score_as_they_must(card):
+    figures = {row["row"]: {m: f["mean"] for m, f in row["figures"].items()} for row in card["rows"]}
+    assert figures["copy"]["copy_ratio"] == 0
+    assert figures["human"]["copy_ratio"] == pytest.approx(1)
+    assert figures["human"]["diversity_relative"] == pytest.approx(100)
+    assert figures["human"]["fd"] < figures["scratch"]["fd"]
+    assert figures["human"]["recognisability"] > 25  # chance is 5
+    assert figures["copy"]["diversity"] < figures["affine x1"]["diversity"] < figures["affine x1.5"]["diversity"]
+    assert figures["another task's support"]["recognisability"] <= figures["adapted"]["recognisability"]
+
+
+def test_the_human_half_and_the_reference_are_disjoint_and_no_support(learner, small_grid, monkeypatch):
+    seen = []
+
+    def of(self, images):
+        seen.append(images)
+        return Extractor.of(self, images)
+
+    monkeypatch.setattr(Half, "of", of)
+    measure(learner, Episodes(Blobs(tasks=80), 2, 8), "test", None, (0,), 0, Half())
+    support, reference, human = seen[:3]
+    assert (support.shape[1], reference.shape[1], human.shape[1]) == (2, 4, 4)
+    for one, other in ((support, reference), (support, human), (reference, human)):
+        assert not (one[:, :, None] == other[:, None]).all(-1).all(-1).all(-1).any()
+
+
+def test_a_model_that_looks_at_its_support_is_also_measured_without_steps_and_without_support():
+    looking = MAML(tiny_generator("redraw"), steps=2).eval()
+    rows = contenders(looking, Joint(tiny_vae()), None)
+    assert {name: (c.steps, c.sees) for name, c in rows.items()} == {
+        "unadapted": (0, "none"),
+        "scratch": (50, "own"),
+        "another task's support": (2, "other"),
+        "context only": (0, "own"),
+        "adapted": (2, "own"),
+    }
+    amortised = Amortised(tiny_generator("redraw"))
+    assert "context only" not in contenders(amortised, Joint(tiny_vae()), None)
+
+
+def test_too_few_queries_or_tasks_are_one_error(learner, small_grid):
+    with pytest.raises(MetagenError, match="4 or more images a task"):
+        measure(learner, Episodes(Blobs(), 2, 3), "test", None, (0,), 0, Half())
+    with pytest.raises(MetagenError, match="3 tasks or more"):
+        measure(learner, Episodes(Blobs(), 2, 6), "test", 2, (0,), 0, Half())

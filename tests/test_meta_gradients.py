@@ -8,8 +8,8 @@ import torch
 from metagen.adaptation import in_chunks, task_batch
 from metagen.errors import MetagenError
 from metagen.generators import generators
-from metagen.learners import FOMAML, MAML, Joint, Reptile, learners
-from tests.doubles import Bilinear, Quadratic, tiny_vae
+from metagen.learners import FOMAML, MAML, Joint, Reptile
+from tests.doubles import Bilinear, Quadratic, pairs, tiny_generator, tiny_learner, tiny_vae
 
 RATE, STEPS = 0.1, 4
 IMAGES = torch.rand(3, 5, 1, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -91,8 +91,8 @@ def test_each_learner_on_a_zero_sum_game_has_its_closed_form(kind):
 @pytest.mark.parametrize("name", generators)
 def test_the_exact_gradient_of_every_generator_is_that_of_finite_differences(name):
     torch.manual_seed(0)
-    learner = MAML(generators[name](size=28, channels=1).double(), steps=2, rate=1e-3)
-    images = torch.rand(1, 5, 1, 28, 28, dtype=torch.float64)
+    learner = MAML(tiny_generator(name).double(), steps=2, rate=1e-3)
+    images = torch.rand(1, 5, 1, 8, 8, dtype=torch.float64)
     check_finite_differences(learner, batch_for(learner, images[:, :2], images[:, 2:]))
 
 
@@ -119,10 +119,10 @@ def check_finite_differences(learner, batch):
         torch.testing.assert_close(along, slope, rtol=2e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", learners)
-def test_chunks_and_execution_change_nothing(name):
+@pytest.mark.parametrize(("learner", "generator"), pairs())
+def test_chunks_and_execution_change_nothing(learner, generator):
     torch.manual_seed(0)
-    learner = learners[name](tiny_vae().double(), rate=1e-3)
+    learner = tiny_learner(learner, generator, double=True, rate=1e-3)
     images = torch.rand(5, 6, 1, 8, 8, dtype=torch.float64)
     batch = batch_for(learner, images[:, :2], images[:, 2:])
     whole = gradient(learner, batch)
@@ -132,10 +132,10 @@ def test_chunks_and_execution_change_nothing(name):
             torch.testing.assert_close(other[parameter], g, rtol=1e-9, atol=1e-12, msg=f"{parameter} under {how}")
 
 
-@pytest.mark.parametrize("name", learners)
-def test_every_meta_parameter_receives_gradient(name):
+@pytest.mark.parametrize(("learner", "generator"), pairs())
+def test_every_meta_parameter_receives_gradient(learner, generator):
     torch.manual_seed(0)
-    learner = learners[name](tiny_vae(), rate=1e-3)
+    learner = tiny_learner(learner, generator, rate=1e-3)
     images = torch.rand(2, 6, 1, 8, 8)
     found = gradient(learner, batch_for(learner, images[:, :2], images[:, 2:]))
     assert found.keys() == dict(learner.named_parameters()).keys()

@@ -12,14 +12,14 @@ from metagen.learners import learners
 from metagen.options import spelled_out
 from metagen.registry import Registry
 from metagen.tasks import task_sets
-from tests.doubles import Blobs, tiny_vae
+from tests.doubles import Blobs, tiny_learner, tiny_vae
 
 
 @pytest.mark.parametrize("registry", [generators, learners], ids=lambda registry: registry.kind)
 def test_everything_registered_can_be_written_down_and_built_again(registry):
     for name in registry:
-        given = (tiny_vae(),) if registry is learners else ()
-        thing = registry[name](*given)
+        thing = tiny_learner(name) if registry is learners else registry[name]()
+        given = (thing.generator,) if registry is learners else ()
         told = json.loads(json.dumps(registry.describe(thing)))
         again = registry.build(told, *given)
         assert type(again) is type(thing)

@@ -21,11 +21,13 @@ class Generator(nn.Module, ABC):
 
     Attributes:
         players: the groups of parameters with one loss each; a VAE has one, a GAN two, visited in this order.
+        uses_support: whether new images are made by looking at the support, so that it belongs to an adapted model.
         size: height and width of the images in pixels.
         channels: 1 or 3.
     """
 
     players: ClassVar[tuple[str, ...]]
+    uses_support: ClassVar[bool] = False
     size: int
     channels: int
 

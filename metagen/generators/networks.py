@@ -11,19 +11,23 @@ DEFAULT_WIDTHS = {28: (32, 64), 32: (32, 64), 64: (32, 64, 64), 128: (32, 64, 64
 NORMS = ("none", "group")
 
 
-def check_widths(size: int, widths: tuple[int, ...]) -> None:
-    """Refuse a stack of halvings that does not fit the image.
+def widths_for(size: int, widths: tuple[int, ...] | None) -> tuple[int, ...]:
+    """The channels after each halving of an image: the given ones if they fit the size, or its default.
 
     Raises:
-        MetagenError: a width is not positive, or the size is no multiple of 2 ** len(widths).
+        MetagenError: a width is not positive, the size is no multiple of 2 ** len(widths), or has no default.
     """
-    if not widths or min(widths) < 1:
-        raise MetagenError(f"widths: expected one positive width for each halving of the image, got {list(widths)}")
-    if size % 2 ** len(widths):
+    if widths is None and size not in DEFAULT_WIDTHS:
+        raise MetagenError(f"widths: size {size} has no default (only {list(DEFAULT_WIDTHS)}); give widths")
+    chosen = tuple(DEFAULT_WIDTHS[size] if widths is None else widths)
+    if not chosen or min(chosen) < 1:
+        raise MetagenError(f"widths: expected one positive width for each halving of the image, got {list(chosen)}")
+    if size % 2 ** len(chosen):
         raise MetagenError(
-            f"widths: {len(widths)} halvings need a size that is a multiple of {2 ** len(widths)}, got size {size}; "
+            f"widths: {len(chosen)} halvings need a size that is a multiple of {2 ** len(chosen)}, got size {size}; "
             "give fewer widths or another size"
         )
+    return chosen
 
 
 def normalisation(norm: str, channels: int) -> nn.Module:
@@ -46,6 +50,15 @@ def _refine(width: int, norm: str, depth: int) -> list[nn.Module]:
     return layers
 
 
+def halvings(channels: int, widths: tuple[int, ...], norm: str, depth: int = 0) -> nn.Sequential:
+    """Convolutions that halve images [n, C, S, S] once a width, to features [n, widths[-1], s, s]."""
+    layers: list[nn.Module] = []
+    for before, width in zip((channels, *widths), widths, strict=False):
+        layers += [nn.Conv2d(before, width, 4, stride=2, padding=1), normalisation(norm, width), nn.SiLU()]
+        layers += _refine(width, norm, depth)
+    return nn.Sequential(*layers)
+
+
 class Encoder(nn.Module):
     """Images [n, C, S, S] -> features [n, outputs]: one halving a width, then a linear layer."""
 
@@ -53,11 +66,7 @@ class Encoder(nn.Module):
         self, size: int, channels: int, widths: tuple[int, ...], outputs: int, norm: str, depth: int = 0
     ) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        for before, width in zip((channels, *widths), widths, strict=False):
-            layers += [nn.Conv2d(before, width, 4, stride=2, padding=1), normalisation(norm, width), nn.SiLU()]
-            layers += _refine(width, norm, depth)
-        self.convs = nn.Sequential(*layers)
+        self.convs = halvings(channels, widths, norm, depth)
         self.head = nn.Linear(widths[-1] * (size >> len(widths)) ** 2, outputs)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """Learners: choices on the axes start, step, what moves, meta-gradient. To add one: a file here and a line below."""
 
 from metagen.learners.adapted import Adapted, adapt_tasks
+from metagen.learners.amortised import Amortised
 from metagen.learners.base import FixedRate, Learner
 from metagen.learners.fomaml import FOMAML
 from metagen.learners.joint import Joint
@@ -8,6 +9,19 @@ from metagen.learners.maml import MAML
 from metagen.learners.reptile import Reptile
 from metagen.registry import Registry
 
-learners: Registry[Learner] = Registry("learner", fomaml=FOMAML, joint=Joint, maml=MAML, reptile=Reptile)
+learners: Registry[Learner] = Registry(
+    "learner", amortised=Amortised, fomaml=FOMAML, joint=Joint, maml=MAML, reptile=Reptile
+)
 
-__all__ = ["FOMAML", "MAML", "Adapted", "FixedRate", "Joint", "Learner", "Reptile", "adapt_tasks", "learners"]
+__all__ = [
+    "FOMAML",
+    "MAML",
+    "Adapted",
+    "Amortised",
+    "FixedRate",
+    "Joint",
+    "Learner",
+    "Reptile",
+    "adapt_tasks",
+    "learners",
+]

@@ -22,7 +22,8 @@ class Learner(nn.Module):
         step: how one inner update moves.
         steps: N in meta-training.
         test_steps: N where a trained model adapts; None for the same.
-        moves: globs over the generator's weight names ("decoder.*"); one that starts with "!" takes away again.
+        moves: globs over the generator's weight names ("decoder.*"); one that starts with "!" takes away again. None at
+            all where there are no steps.
 
     Raises:
         MetagenError: an option is out of range, nothing moves, or a meta-parameter could not be trained.
@@ -37,6 +38,8 @@ class Learner(nn.Module):
         for name, value in (("steps", steps), ("test_steps", test_steps or 0)):
             if value < 0:
                 raise MetagenError(f"{name}: expected 0 or more, got {value}")
+        if not moves and (steps or test_steps):
+            raise MetagenError("moves: expected at least one glob where there are inner steps; '*' moves every weight")
         self.generator = generator
         self.step = step
         self.steps = steps
@@ -112,6 +115,6 @@ def _matching(globs: Sequence[str], names: Sequence[str]) -> frozenset[str]:
         if not found:
             raise MetagenError(f"moves: {glob!r} matches no weight; the generator has {', '.join(sorted(names))}")
         chosen = chosen - found if glob.startswith("!") else chosen | found
-    if not chosen:
+    if globs and not chosen:
         raise MetagenError(f"moves: {list(globs)} leaves no weight to move")
     return frozenset(chosen)

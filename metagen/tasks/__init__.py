@@ -4,7 +4,8 @@ from metagen.registry import Registry
 from metagen.tasks.base import TaskSet
 from metagen.tasks.folder import Folder
 from metagen.tasks.glyphs import Glyphs
+from metagen.tasks.omniglot import Omniglot
 
-task_sets: Registry[TaskSet] = Registry("task set", folder=Folder, glyphs=Glyphs)
+task_sets: Registry[TaskSet] = Registry("task set", folder=Folder, glyphs=Glyphs, omniglot=Omniglot)
 
-__all__ = ["Folder", "Glyphs", "TaskSet", "task_sets"]
+__all__ = ["Folder", "Glyphs", "Omniglot", "TaskSet", "task_sets"]

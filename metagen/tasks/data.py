@@ -18,12 +18,16 @@ class EpisodeData(pl.LightningDataModule):
     """Tasks to learn from and held-out tasks to judge by.
 
     Args:
-        task_set: "glyphs" (built in), "folder" (your own images: one leaf folder a task), or another registered one.
-        root: where the images lie (folder), or a folder of your own fonts (glyphs).
+        task_set: "glyphs" (built in), "omniglot", "folder" (your own images: one leaf folder a task), or another
+            registered one.
+        root: where the images lie (omniglot, folder), or a folder of your own fonts (glyphs).
         size: height and width in pixels, 28 to 128.
         channels: 1 (grey) or 3 (RGB).
         invert: exchange black and white.
         split_file: a JSON split to use in place of the task set's own.
+        partition: which of its own splits (omniglot: canonical, random1200).
+        binarise: make every pixel 0 or 1 (omniglot).
+        download: fetch the images into `root` first if they are not there (omniglot).
         shots: k, the support images of a task.
         queries: the images of a task that judge an adaptation.
         tasks: train tasks an episode, over all processes.
@@ -43,6 +47,9 @@ class EpisodeData(pl.LightningDataModule):
         channels: int = 1,
         invert: bool = False,
         split_file: str | None = None,
+        partition: str | None = None,
+        binarise: bool = False,
+        download: bool = False,
         shots: int = 5,
         queries: int = 15,
         tasks: int = 16,
@@ -58,7 +65,8 @@ class EpisodeData(pl.LightningDataModule):
         if seed < 0:
             raise MetagenError(f"data.seed: expected 0 or more, got {seed}")
         self.options: dict[str, Any] = {"root": root, "size": size, "channels": channels, "invert": invert}
-        self.options["split_file"] = split_file
+        self.options |= {"split_file": split_file, "partition": partition}
+        self.options |= {"binarise": binarise or None, "download": download or None}  # unknown to most task sets
         self.name, self.shots, self.queries, self.seed = task_set, shots, queries, seed
         self.tasks, self.val_tasks, self.episodes_per_epoch = tasks, val_tasks, episodes
         self._task_set: TaskSet | None = None
@@ -78,7 +86,9 @@ class EpisodeData(pl.LightningDataModule):
     @property
     def description(self) -> dict[str, Any]:
         """The task set's options as JSON-ready data, without paths of this machine."""
-        return {"task_set": self.name, **{k: v for k, v in self.options.items() if k not in ("root", "split_file")}}
+        of_this_machine = ("root", "split_file", "download")
+        given = {k: v for k, v in self.options.items() if v is not None and k not in of_this_machine}
+        return {"task_set": self.name, **given}
 
     @property
     def episodes(self) -> Episodes:

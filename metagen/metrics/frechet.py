@@ -1,0 +1,61 @@
+"""The Frechet distance between two sets of features (Heusel 2017, arXiv:1706.08500), exact also for few of them."""
+
+from __future__ import annotations
+
+import torch
+
+from metagen.errors import MetagenError
+from metagen.metrics.base import PooledMetric, Seen, TaskMetric
+
+
+def frechet_distance(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """|mean a - mean b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)) with unbiased covariances S, in float64.
+
+    The last trace is the nuclear norm of A B^T for any factors S_a = A^T A, S_b = B^T B: the centred features
+    themselves where there are few, so that no root is taken of a matrix that is nearly singular.
+
+    Args:
+        a: features [..., n, d].
+        b: features [..., m, d]; leading axes (tasks) are kept.
+
+    Returns:
+        [...], at least 0 but for rounding; biased upwards by some 1/n + 1/m, so compare at equal n and m alone.
+
+    Raises:
+        MetagenError: fewer than two features on one side.
+    """
+    if min(a.shape[-2], b.shape[-2]) < 2:
+        raise MetagenError(f"frechet_distance: expected 2 or more images a side, got {a.shape[-2]} and {b.shape[-2]}")
+    (mean_a, factor_a), (mean_b, factor_b) = (_mean_and_factor(x.double()) for x in (a, b))
+    shared = torch.linalg.svdvals(factor_a @ factor_b.mT).sum(-1)
+    spread = factor_a.square().sum((-2, -1)) + factor_b.square().sum((-2, -1))
+    return (mean_a - mean_b).square().sum(-1) + spread - 2 * shared
+
+
+def _mean_and_factor(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The mean [..., d], and A [..., min(n, d), d] with A^T A the covariance."""
+    n, d = features.shape[-2:]
+    mean = features.mean(-2)
+    centred = (features - mean.unsqueeze(-2)) / (n - 1) ** 0.5
+    if n <= d:
+        return mean, centred
+    values, vectors = torch.linalg.eigh(centred.mT @ centred)
+    return mean, values.clamp(min=0).sqrt().unsqueeze(-1) * vectors.mT
+
+
+class Frechet(PooledMetric):
+    """The Frechet distance, all tasks together."""
+
+    def distance(self, samples: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+        """See `frechet_distance`."""
+        return frechet_distance(samples, reference)
+
+
+class TaskFrechet(TaskMetric):
+    """The Frechet distance of each task's few images: large for real ones too, so compare within a table alone."""
+
+    best = "low"
+
+    def values(self, samples: torch.Tensor, seen: Seen) -> torch.Tensor:
+        """See `frechet_distance`."""
+        return frechet_distance(samples, seen.reference)

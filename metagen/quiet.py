@@ -1,0 +1,27 @@
+"""What Lightning says that a user cannot act on, silenced in one place."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+MESSAGES = (
+    "LightningCLI's args parameter",  # the verb takes its arguments from `main`, on purpose
+    "The '.*dataloader' does not have many workers",  # episodes are gathered from memory: workers would cost time
+    "Your `IterableDataset` has `__len__`",
+    "Experiment logs directory .* exists",
+    "The number of training batches .* is smaller than the logging interval",
+    "You're resuming from a checkpoint that ended before the epoch ended",  # exactly, see tasks/data.py
+    "It is recommended to use .*sync_dist=True",  # torchmetrics has summed over the processes
+    "`isinstance\\(treespec, LeafSpec\\)` is deprecated",  # Lightning's, under torch 2.14
+    "There is a performance drop because we have not yet implemented the batching rule",  # torch's, in vmap
+)
+
+
+def quieten() -> None:
+    """Silence them, for the rest of the process."""
+    for message in MESSAGES:
+        warnings.filterwarnings("ignore", message)
+    for library in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+        logging.getLogger(f"{library}.utilities.rank_zero").setLevel(logging.WARNING)

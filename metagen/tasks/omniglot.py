@@ -1,0 +1,203 @@
+"""The task set `omniglot`: 1,623 characters of 50 alphabets, each drawn by 20 people (Lake 2015, Science 350)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from metagen.errors import MetagenError, unknown
+from metagen.images import read_folder
+from metagen.seeding import numpy_rng
+from metagen.tasks.base import TaskSet
+from metagen.tasks.splits import SPLITS, Split, read_split
+
+log = logging.getLogger(__name__)
+
+# What the whole of it holds: characters by alphabet, in the two folders of its publishers.
+BACKGROUND = {
+    "Alphabet_of_the_Magi": 20,
+    "Anglo-Saxon_Futhorc": 29,
+    "Arcadian": 26,
+    "Armenian": 41,
+    "Asomtavruli_(Georgian)": 40,
+    "Balinese": 24,
+    "Bengali": 46,
+    "Blackfoot_(Canadian_Aboriginal_Syllabics)": 14,
+    "Braille": 26,
+    "Burmese_(Myanmar)": 34,
+    "Cyrillic": 33,
+    "Early_Aramaic": 22,
+    "Futurama": 26,
+    "Grantha": 43,
+    "Greek": 24,
+    "Gujarati": 48,
+    "Hebrew": 22,
+    "Inuktitut_(Canadian_Aboriginal_Syllabics)": 16,
+    "Japanese_(hiragana)": 52,
+    "Japanese_(katakana)": 47,
+    "Korean": 40,
+    "Latin": 26,
+    "Malay_(Jawi_-_Arabic)": 40,
+    "Mkhedruli_(Georgian)": 41,
+    "N_Ko": 33,
+    "Ojibwe_(Canadian_Aboriginal_Syllabics)": 14,
+    "Sanskrit": 42,
+    "Syriac_(Estrangelo)": 23,
+    "Tagalog": 17,
+    "Tifinagh": 55,
+}
+EVALUATION = {
+    "Angelic": 20,
+    "Atemayar_Qelisayer": 26,
+    "Atlantean": 26,
+    "Aurek-Besh": 26,
+    "Avesta": 26,
+    "Ge_ez": 26,
+    "Glagolitic": 45,
+    "Gurmukhi": 45,
+    "Kannada": 41,
+    "Keble": 26,
+    "Malayalam": 47,
+    "Manipuri": 40,
+    "Mongolian": 30,
+    "Old_Church_Slavonic_(Cyrillic)": 45,
+    "Oriya": 46,
+    "Sylheti": 28,
+    "Syriac_(Serto)": 23,
+    "Tengwar": 25,
+    "Tibetan": 42,
+    "ULOG": 26,
+}
+FOLDERS = {"images_background": BACKGROUND, "images_evaluation": EVALUATION}
+VAL_ALPHABETS = tuple(sorted(BACKGROUND)[5::6])  # every sixth of the background, 167 characters
+PARTITIONS = ("canonical", "random1200")
+RANDOM_TRAIN, RANDOM_VAL = 1200, 100  # of the first, the second is set apart from training
+INK = 0.3  # at 28 pixels the thinner lines cover about a third of a pixel
+
+
+class Omniglot(TaskSet):
+    """Each character is a task of 20 drawings, named "Alphabet/character01"; ink is 1 on 0.
+
+    `canonical`: train and val are the background alphabets (val: every sixth of them), test the evaluation alphabets.
+    `random1200`: 1,200 characters drawn from all, 100 of them val, and the other 423 test. What is not under `root`
+    is left out of either, and told.
+
+    Args:
+        root: the folder with images_background and images_evaluation (or with the omniglot-py that torchvision makes).
+        size: height and width in pixels, 28 to 128; drawings come in 105.
+        channels: 1 (grey) or 3 (RGB).
+        partition: "canonical" or "random1200".
+        binarise: make every pixel 0 or 1 (ink where a pixel is at least 0.3 covered).
+        download: fetch it through torchvision into `root` if it is not there.
+        split_file: a split as `Split.to_json` writes it, in place of the partition.
+        seed: of `random1200`.
+        invert: exchange black and white.
+
+    Raises:
+        MetagenError: nothing is there, an option is refused, or a part of the split is empty.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        size: int = 28,
+        channels: int = 1,
+        partition: str = "canonical",
+        binarise: bool = False,
+        download: bool = False,
+        split_file: str | None = None,
+        seed: int = 0,
+        invert: bool = False,
+    ) -> None:
+        super().__init__(size, channels, invert)
+        if partition not in PARTITIONS:
+            raise unknown("partition", partition, PARTITIONS)
+        self.root, self.partition, self.binarise, self.download = root, partition, binarise, download
+        self.split_file, self.seed = split_file, seed
+        self._folders = _characters(Path(root), download)
+        self._images: dict[str, torch.Tensor] = {}
+        whole = read_split(Path(split_file)) if split_file else whole_split(partition, seed)
+        self.missing = tuple(name for part in SPLITS for name in whole[part] if name not in self._folders)
+        if self.missing:
+            log.warning("%s", self._missing_told(whole))
+        self.split = Split(*(tuple(name for name in whole[part] if name in self._folders) for part in SPLITS))
+        empty = [part for part in SPLITS if not self.split[part]]
+        if empty:
+            raise MetagenError(f"{root}: no character of the split {' and '.join(empty)} is there; add its alphabets")
+
+    def images(self, task: str) -> torch.Tensor:
+        """The drawings of one character in the order of their file names, uint8 [n, C, H, W].
+
+        Raises:
+            MetagenError: there is no such character, or a drawing cannot be read.
+        """
+        if task not in self._folders:
+            raise MetagenError(f"{self.root}: no character {task!r}; expected a name such as 'Greek/character01'")
+        if task not in self._images:
+            ink = 255 - read_folder(self._folders[task], self.size, self.channels)
+            if self.binarise:
+                ink = (ink >= round(255 * INK)).to(torch.uint8) * 255
+            self._images[task] = 255 - ink if self.invert else ink
+        return self._images[task]
+
+    def _missing_told(self, whole: Split) -> str:
+        alphabets = sorted({name.partition("/")[0] for name in self.missing})
+        total = sum(len(whole[part]) for part in SPLITS)
+        return f"{self.root}: {len(self.missing)} of {total} characters are missing, of {', '.join(alphabets)}"
+
+
+def whole_split(partition: str, seed: int = 0) -> Split:
+    """The split of all 1,623 characters, whatever of them is there."""
+    if partition == "canonical":
+        train = {name: n for name, n in BACKGROUND.items() if name not in VAL_ALPHABETS}
+        val = {name: BACKGROUND[name] for name in VAL_ALPHABETS}
+        return Split(*(tuple(_names(part)) for part in (train, val, EVALUATION)))
+    names = _names({**BACKGROUND, **EVALUATION})
+    order = [names[i] for i in numpy_rng(seed, "random1200").permutation(len(names))]
+    val_from = RANDOM_TRAIN - RANDOM_VAL
+    parts = (order[:val_from], order[val_from:RANDOM_TRAIN], order[RANDOM_TRAIN:])
+    return Split(*(tuple(sorted(part)) for part in parts))
+
+
+def _names(alphabets: Mapping[str, int]) -> list[str]:
+    return [f"{name}/character{i:02d}" for name in sorted(alphabets) for i in range(1, alphabets[name] + 1)]
+
+
+def _characters(root: Path, download: bool) -> dict[str, Path]:
+    """The folder of every character that is there, by its task name."""
+    tree = _tree(root)
+    if tree is None and download:
+        _download(root)
+        tree = _tree(root)
+    if tree is None:
+        raise MetagenError(
+            f"{root}: expected {' and '.join(FOLDERS)} in it; name the folder above them, or fetch them with "
+            "--data.download true"
+        )
+    found = {}
+    for folder, alphabets in FOLDERS.items():
+        for name in _names(alphabets):
+            if (tree / folder / name).is_dir():
+                found[name] = tree / folder / name
+    return found
+
+
+def _tree(root: Path) -> Path | None:
+    places = (root, root / "omniglot-py", root / "omniglot")
+    return next((place for place in places if any((place / folder).is_dir() for folder in FOLDERS)), None)
+
+
+def _download(root: Path) -> None:
+    from torchvision.datasets import Omniglot as Downloads  # checks the hash of what it fetches
+
+    try:
+        for background in (True, False):
+            Downloads(str(root), background=background, download=True)
+    except (OSError, RuntimeError) as error:
+        raise MetagenError(
+            f"{root}: could not download Omniglot ({error}); unpack images_background.zip and images_evaluation.zip of "
+            "https://github.com/brendenlake/omniglot there by hand"
+        ) from error

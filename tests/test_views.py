@@ -1,0 +1,70 @@
+"""What people look at: the table, the curve and the picture of a result."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from metagen import evaluation
+from metagen.evaluation import measure
+from metagen.learners import Amortised, Reptile
+from metagen.pictures import curve_png
+from metagen.tasks.episodes import Episode, Episodes
+from metagen.views import picture, short, table
+from tests.doubles import Blobs, tiny_generator, tiny_vae
+
+
+@pytest.fixture(scope="module")
+def learner():
+    torch.manual_seed(0)
+    return Reptile(tiny_vae(size=28), steps=1, rate=0.02, test_steps=2, optimiser="adam").requires_grad_(False)
+
+
+def test_the_table_and_the_curve_show_the_figures(learner, monkeypatch):
+    monkeypatch.setattr(evaluation, "SCRATCH_GRID", ((1e-2, 1),))
+    result = measure(learner, Episodes(Blobs(), 2, 3), "test", 3, (0, 1))
+    text = table(result)
+    for row in result["rows"] + result["differences"]:
+        assert row["row"] in text
+        assert short(row["figures"]["query_loss"]) in text
+    assert "3 test tasks, 2 shots, no extractor" in text
+    first = curve_png(result)
+    assert first.startswith(b"\x89PNG")
+    result["curve"][1]["mean"] += 100
+    assert curve_png(result) != first
+
+
+def test_a_figure_is_its_mean_and_half_its_interval():
+    assert short({"mean": 123.456, "low": 122.4, "high": 124.6}) == "123.5 ±1.1"
+    assert short({"mean": -0.123, "low": -0.2, "high": 0}) == "-0.12 ±0.10"
+
+
+def test_a_picture_has_a_row_a_task_and_shows_support_real_and_generated(learner):
+    episode = Episodes(Blobs(), 2, 3).first("test", 4)
+    shown = picture(learner, episode, 3)
+    assert shown.shape[0] == 3
+    assert 0 <= shown.min() <= shown.max() <= 1
+    assert torch.equal(shown, picture(learner, episode, 3))
+    taller = picture(learner, Episode(0, *(x[:2] for x in episode[1:])), 3)
+    wider = picture(learner, episode, 5)
+    assert (taller.shape[1] - 26) * 2 == pytest.approx(shown.shape[1] - 26, abs=12)
+    assert wider.shape[1] == shown.shape[1]
+    assert wider.shape[2] == shown.shape[2] + 2 * 29 * 3  # two more cells of 28 px and 1 between, thrice enlarged
+    enlarged = episode.support[0, 0, 0].repeat_interleave(3, 0).repeat_interleave(3, 1)
+    windows = shown[0].unfold(0, 84, 1).unfold(1, 84, 1)[:80, :20]
+    assert ((windows - enlarged).abs().amax((-1, -2)) < 1 / 250).any()  # the support is in the first column
+
+
+def test_pictures_show_the_first_tasks_by_order():
+    episode = Episodes(Blobs(), 2, 3).first("test", 3)
+    assert episode.tasks == Blobs().split.test[:3]
+    whole = next(Episodes(Blobs(), 2, 3).held_out("test", 16))
+    assert torch.equal(episode.support, whole.support[:3])  # the very episodes that are measured
+
+
+def test_each_task_of_a_picture_has_noise_of_its_own():
+    redraw = Amortised(tiny_generator("redraw", size=28)).requires_grad_(False).eval()
+    episode = Episodes(Blobs(), 2, 3).first("test", 2)
+    twice = Episode(0, episode.tasks, (0, 0), episode.support[[0, 0]], episode.query[[0, 0]])
+    same, apart = (picture(redraw, e, 4) for e in (twice, twice._replace(numbers=(0, 1))))
+    assert not torch.equal(same, apart)
