@@ -184,7 +184,7 @@ def read_config(path: Path, kind: str | None = None) -> dict[str, Any]:
     if config.get("kind") not in KINDS or not isinstance(config.get("weights_sha256"), str):
         raise MetagenError(f"{where}: expected kind ({' or '.join(KINDS)}) and weights_sha256")
     if kind and config["kind"] != kind:
-        raise MetagenError(f"{path}: expected a saved {kind} model, got one of kind {config['kind']!r}")
+        raise MetagenError(f"{path}: expected one of kind {kind!r}, got one of kind {config['kind']!r}")
     return config
 
 

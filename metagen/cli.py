@@ -114,16 +114,19 @@ def evaluate(
         limit: take only this many tasks, chosen once and for all; null for all.
         extractor: what the measures look through: a folder, or the name of one that travels with metagen; by default
             the one of the task set ("glyphs-report", "omniglot-report"); "none" to measure the query loss alone.
-        joint: a model trained jointly on the same tasks (learner Joint), for the row "joint + fine-tune".
+        joint: a model trained jointly on the same tasks (learner Joint), for the row "joint + fine-tune"; a model that
+            was trained without steps is its own.
         curve: the numbers of inner steps at which the adapted loss is measured.
         seed: of the noise.
         overwrite: replace what stands at `out`.
     """
-    from metagen.evaluation import measure  # slow to import, and for this verb alone
+    from metagen.evaluation import check_options, measure  # slow to import, and for this verb alone
     from metagen.pictures import curve_png
     from metagen.tasks.data import EpisodeData
     from metagen.views import picture, table
 
+    check_options(split, limit, curve)
+    check_free(Path(out), overwrite)
     base = _judged(model, tasks := EpisodeData(**data), split)
     other = _judged(joint, tasks, split).learner if joint else None
     look, seen = _look_through(extractor, tasks, split)
@@ -155,11 +158,12 @@ def _judged(name: str, tasks: EpisodeData, split: str) -> Model:
 def _refuse_trained_on(name: str, trained: Split | None, tasks: EpisodeData, split: str) -> None:
     if trained is None:
         raise MetagenError(f"{name}: has no split.json, so nobody knows which tasks it was trained on; export it again")
-    seen = sorted(set(trained.train) & set(tasks.task_set.split[split]))
+    used = {*trained.train, *(trained.val if split == "test" else ())}
+    seen = sorted(used & set(tasks.task_set.split[split]))
     if seen:
         raise MetagenError(
-            f"{name}: was trained on {len(seen)} of these {split} tasks, {seen[0]!r} first; give the split.json of its "
-            "folder as --data.split_file"
+            f"{name}: was trained or chosen on {len(seen)} of these {split} tasks, {seen[0]!r} first; give the "
+            "split.json of its folder as --data.split_file"
         )
 
 
@@ -206,12 +210,13 @@ def train_extractor(
         seed: of weights and batches.
         overwrite: replace what stands at `out`.
     """
-    from metagen.extractor_training import held_out_accuracy
+    from metagen.extractor_training import check_tasks, held_out_accuracy
     from metagen.extractor_training import train_extractor as train
     from metagen.tasks.data import EpisodeData
 
     tasks = EpisodeData(**data)
-    check_free(Path(out), overwrite)  # before minutes of training
+    check_free(Path(out), overwrite)  # what can go wrong goes wrong before minutes of training
+    check_tasks(tasks.task_set)
     started = time.perf_counter()
     extractor = train(tasks.task_set, steps, rate, widths, dimensions, seed)
     seconds = round(time.perf_counter() - started, 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 from metagen.adaptation import draw_noise
 from metagen.artifacts import build, describe
 from metagen.errors import MetagenError
+from metagen.generators import Generator
 from metagen.intervals import Interval, over_tasks_interval
 from metagen.learners import Joint, Learner, adapt_tasks
 from metagen.metrics import Extractor, Seen, metrics
@@ -25,6 +26,7 @@ HELD_OUT = ("val", "test")
 BATCH = 16
 # On val tasks of glyphs a wider grid (rates from 3e-4 to 1e-2, up to 400 steps) gained 1 %.
 SCRATCH_GRID = tuple((rate, steps) for rate in (1e-3, 3e-3) for steps in (50, 150))
+JOINT_GRID = tuple((rate, steps) for rate in (1e-4, 1e-3) for steps in (5, 20, 50))
 
 
 @dataclass(frozen=True)
@@ -60,24 +62,25 @@ def query_losses(learner: Learner, episodes: Sequence[Episode], key: tuple[int |
     return torch.cat([Contender(learner, steps).meet(episode, key, 0)[0] for episode in episodes])
 
 
-def tuned_scratch(learner: Learner, episodes: Sequence[Episode], seed: int = 0) -> Joint:
-    """The same networks without meta-training: rate and number of steps chosen on val tasks by query loss."""
-    candidates = []
-    for rate, steps in SCRATCH_GRID:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            fresh = build(describe(learner)).generator
-        scratch = Joint(fresh, rate=rate, test_steps=steps).requires_grad_(False)
-        candidates.append((float(query_losses(scratch, episodes, (0, "val"), steps).mean()), rate, scratch))
-    return min(candidates, key=lambda candidate: candidate[:2])[2]
+def tuned(generator: Generator, grid: Sequence[tuple[float, int]], episodes: Sequence[Episode], seed: int = 0) -> Joint:
+    """Fine-tuning of a generator with Adam: rate and number of steps chosen from a grid on val tasks by query loss."""
+    candidates = [Joint(generator, rate=rate, test_steps=steps).requires_grad_(False).eval() for rate, steps in grid]
+    losses = [float(query_losses(each, episodes, (seed, "val"), each.test_steps).mean()) for each in candidates]
+    return candidates[losses.index(min(losses))]
 
 
-def contenders(learner: Learner, scratch: Joint, joint: Learner | None) -> dict[str, Contender]:
-    """The rows that a model makes, the adapted one last."""
+def untrained(learner: Learner, seed: int = 0) -> Generator:
+    """The same networks without meta-training."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build(describe(learner)).generator
+
+
+def contenders(learner: Learner, fine_tuned: Mapping[str, Joint]) -> dict[str, Contender]:
+    """The rows that a model makes, beside those of `fine_tuned` baselines; the adapted one last."""
     looks, steps = learner.generator.uses_support, learner.test_steps
-    rows = {"unadapted": Contender(learner, 0, "none"), "scratch": Contender(scratch, scratch.test_steps)}
-    if joint is not None:
-        rows["joint + fine-tune"] = Contender(joint, joint.test_steps)
+    rows = {"unadapted": Contender(learner, 0, "none")}
+    rows |= {name: Contender(each, each.test_steps) for name, each in fine_tuned.items()}
     rows["another task's support"] = Contender(learner, steps, "other")
     if looks and steps:
         rows["context only"] = Contender(learner, 0)
@@ -107,7 +110,8 @@ def measure(
         curve: the numbers of inner steps at which the query loss is measured.
         seed: of the noise.
         extractor: what the metrics look through; None for the query loss alone.
-        joint: a model trained jointly on the same train tasks, for its row; None for no such row.
+        joint: a model trained jointly on the same train tasks, to be fine-tuned for its row; None for no such row, but
+            of a model that was trained without steps.
 
     Returns:
         JSON-ready data; each row and difference has `figures`: by metric, a mean or pooled figure with its interval.
@@ -115,15 +119,22 @@ def measure(
     Raises:
         MetagenError: an option is out of range, or there are too few tasks or queries for a metric.
     """
-    _check(split, limit, curve, episodes.queries, extractor)
+    check_options(split, limit, curve)
+    if extractor and episodes.queries < 4:
+        raise MetagenError(f"data.queries: a scorecard needs 4 or more images a task, got {episodes.queries}")
     key = (seed, split)
     held_out = list(episodes.held_out(split, BATCH, limit))
-    scratch = tuned_scratch(learner, list(episodes.held_out("val", BATCH, 16)), seed)
+    val = list(episodes.held_out("val", BATCH, 16))
+    fine_tuned = {"scratch": tuned(untrained(learner, seed), SCRATCH_GRID, val, seed)}
+    if joint is None and not learner.steps:
+        joint = learner  # trained without steps is trained jointly
+    if joint is not None:
+        fine_tuned["joint + fine-tune"] = tuned(joint.generator, JOINT_GRID, val, seed)
     half = episodes.queries // 2 if extractor else 0
     card = Scorecard(held_out, half, extractor)
     for name, images in card.baselines(key):
         card.add(name, None, images, None)
-    for name, contender in contenders(learner, scratch, joint).items():
+    for name, contender in contenders(learner, fine_tuned).items():
         started = time.perf_counter()
         met = [contender.meet(episode, key, half) for episode in held_out]
         losses, images = (torch.cat(parts) for parts in zip(*met, strict=True))
@@ -141,22 +152,27 @@ def measure(
         "made": half * len(card.human),
         "seed": seed,
         "environment": environment(),
-        "scratch": {"rate": scratch.rate, "steps": scratch.test_steps, "chosen_on": "val"},
+        "fine_tuned": {
+            name: {"rate": each.rate, "steps": each.test_steps, "chosen_on": "val"} for name, each in fine_tuned.items()
+        },
         "rows": card.rows,
         "differences": card.differences(),
         "curve": points,
     }
 
 
-def _check(split: str, limit: int | None, curve: Sequence[int], queries: int, extractor: Extractor | None) -> None:
+def check_options(split: str, limit: int | None, curve: Sequence[int]) -> None:
+    """Refuse options of `measure` that are out of range.
+
+    Raises:
+        MetagenError: naming them.
+    """
     if split not in HELD_OUT:
         raise MetagenError(f"split: expected one of {', '.join(HELD_OUT)}, got {split!r}")
     if (limit is not None and limit < 1) or min(curve, default=0) < 0:
         raise MetagenError(
             f"expected a limit of 1 or more and a curve of 0 or more steps, got {limit} and {list(curve)}"
         )
-    if extractor and queries < 4:
-        raise MetagenError(f"data.queries: a scorecard needs 4 or more images a task beside the support, got {queries}")
 
 
 class Scorecard:

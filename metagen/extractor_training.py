@@ -19,6 +19,7 @@ from metagen.metrics.recognition import WAYS
 from metagen.quiet import quieten
 from metagen.seeding import numpy_rng, torch_rng
 from metagen.tasks import TaskSet
+from metagen.tasks.splits import SPLITS
 from metagen.warps import DRAWS, random_affine
 
 TASKS, IMAGES = 24, 6  # of a batch; each task's first image is its prototype
@@ -64,8 +65,6 @@ class _Batches(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
     def __init__(self, task_set: TaskSet, steps: int, seed: int) -> None:
         self.images = [task_set.images(task) for task in task_set.split.train]
         self.steps, self.seed = steps, seed
-        if min(map(len, self.images)) < 2 or len(self.images) < 2:
-            raise MetagenError("train-extractor: expected 2 or more train tasks with 2 or more images each")
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         tasks, each = min(TASKS, len(self.images)), min(IMAGES, *map(len, self.images))
@@ -83,7 +82,21 @@ class _Batches(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
 def train_extractor(
     task_set: TaskSet, steps: int, rate: float, widths: tuple[int, ...], dimensions: int, seed: int
 ) -> Embedding:
-    """Train an embedding on the train tasks."""
+    """Train an embedding on the train tasks.
+
+    Args:
+        task_set: whose train tasks to learn; val and test tasks are looked at by `held_out_accuracy` alone.
+        steps: batches.
+        rate: the learning rate.
+        widths: see `Embedding`.
+        dimensions: see `Embedding`.
+        seed: of weights and batches.
+
+    Raises:
+        MetagenError: an option is out of range.
+    """
+    if steps < 1 or not rate > 0:
+        raise MetagenError(f"train-extractor: expected steps >= 1 and rate > 0, got {steps} and {rate}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         extractor = Embedding(task_set.size, task_set.channels, widths, dimensions, len(task_set.split.train))
@@ -91,8 +104,21 @@ def train_extractor(
     trainer = pl.Trainer(
         max_steps=steps, logger=False, enable_checkpointing=False, enable_model_summary=False, accelerator="auto"
     )
-    trainer.fit(ExtractorTraining(extractor, steps, rate), DataLoader(_Batches(task_set, steps, seed), batch_size=None))
+    loader = DataLoader(_Batches(task_set, steps, seed), batch_size=None, generator=torch.Generator())
+    trainer.fit(ExtractorTraining(extractor, steps, rate), loader)
     return extractor.cpu().requires_grad_(False).eval()
+
+
+def check_tasks(task_set: TaskSet) -> None:
+    """Refuse tasks that an extractor could not be trained on, or not be judged by, before any training.
+
+    Raises:
+        MetagenError: a split has fewer than two tasks, or one of them fewer than two images.
+    """
+    for split in SPLITS:
+        names = task_set.split[split]
+        if len(names) < 2 or min(len(task_set.images(name)) for name in names) < 2:
+            raise MetagenError(f"train-extractor: expected 2 or more {split} tasks with 2 or more images each")
 
 
 def held_out_accuracy(extractor: Embedding, task_set: TaskSet, split: str) -> dict[str, Any]:

@@ -33,14 +33,14 @@ def travelling(kind: str, name: str | Path) -> Path:
     """A folder, or the name of one of the "models" or "extractors" that travel with metagen.
 
     Raises:
-        MetagenError: it is neither; the nearest names are told.
+        MetagenError: it is neither; those that there are, are named.
     """
     path = Path(name)
     if path.is_dir() or isinstance(name, Path) or len(path.parts) != 1:
         return path
     try:
         return resource("assets", f"{kind}/{name}")
-    except MetagenError as error:
-        raise MetagenError(
-            f"{name}: neither a folder nor one of the {kind} that travel with metagen ({error})"
-        ) from None
+    except MetagenError:
+        there = sorted(place.name for place in resource("assets", "README.md").parent.glob(f"{kind}/*"))
+        known = f"; those are {', '.join(there)}" if there else ""
+        raise MetagenError(f"{name}: neither a folder nor one of the {kind} that travel with metagen{known}") from None

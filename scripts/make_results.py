@@ -43,8 +43,8 @@ model was shown, through the same extractor, and makes as many images as the row
 
 *Affine* is a random affine map of a support image (x1: up to 15 degrees, 15 % scale, 10 degrees shear, 8 % shift).
 *Unadapted* has no step and no support; *scratch* is the same networks without meta-training, its rate and steps chosen
-on val tasks; *joint + fine-tune* is trained on all train tasks mixed; *another task's support* shows how much the support
-matters; *context only* takes no step, *adapted* is the model as it is used.
+on val tasks; *joint + fine-tune* is trained on all train tasks mixed; *another task's support* shows how much the
+support matters; *context only* takes no step, *adapted* is the model as it is used.
 """
 
 

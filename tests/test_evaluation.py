@@ -9,7 +9,7 @@ import torch
 
 from metagen import evaluation
 from metagen.errors import MetagenError
-from metagen.evaluation import contenders, measure, query_losses, tuned_scratch
+from metagen.evaluation import contenders, measure, query_losses, tuned, untrained
 from metagen.learners import MAML, Amortised, Joint, Reptile
 from metagen.metrics import Extractor, metrics
 from metagen.tasks.episodes import Episode, Episodes
@@ -59,9 +59,8 @@ def test_differences_are_paired_and_rows_are_what_they_say(learner, small_grid, 
         return hardness - gains[contender.steps] + worse, episode.query[:, :made]
 
     monkeypatch.setattr(evaluation.Contender, "meet", meet)
-    scratch = tuned_scratch(learner, [next(Episodes(Blobs(), 2, 3).held_out("val", 6, 6))])
-    scratch.test_steps = 1
-    monkeypatch.setattr(evaluation, "tuned_scratch", lambda *_: scratch)
+    scratch = Joint(tiny_vae(size=28), test_steps=1)
+    monkeypatch.setattr(evaluation, "tuned", lambda *_: scratch)
     result = measure(learner, Recorded(Blobs()), "test", None, (0, 1, 2))
     rows = {row["row"]: row["figures"]["query_loss"] for row in result["rows"]}
     means = {name: figure["mean"] for name, figure in rows.items()}
@@ -85,8 +84,9 @@ def test_what_is_asked_of_the_tasks(learner, small_grid, split):
     episodes = Recorded(Blobs())
     result = measure(learner, episodes, split, 4, (0, 2))
     assert sorted(episodes.asked) == sorted([(split, 4), ("val", 16)])
-    assert result["scratch"]["chosen_on"] == "val"
-    assert (result["scratch"]["rate"], result["scratch"]["steps"]) in evaluation.SCRATCH_GRID
+    scratch = result["fine_tuned"]["scratch"]
+    assert scratch["chosen_on"] == "val"
+    assert (scratch["rate"], scratch["steps"]) in evaluation.SCRATCH_GRID
     assert result["tasks"] == 4
     figures = {row["row"]: row["figures"]["query_loss"] for row in result["rows"]}
     assert {figure["tasks"] for figure in figures.values()} == {4}
@@ -96,27 +96,30 @@ def test_what_is_asked_of_the_tasks(learner, small_grid, split):
     assert points[2] == figures["adapted"]["mean"]
 
 
-def test_scratch_is_the_best_of_the_grid_on_val_and_never_sees_test(learner, monkeypatch):
-    episodes = Recorded(Blobs())
-    val = list(episodes.held_out("val", 16, 16))
+def test_fine_tuning_is_the_best_of_its_grid_on_what_it_is_given(learner, monkeypatch):
+    val = list(Episodes(Blobs(), 2, 3).held_out("val", 16, 16))
     seen, losses = [], iter([3.0, 1.0, 2.0, 1.0])
 
     def fake(scratch, given, key, steps):
-        seen.append((scratch.rate, scratch.optimiser, steps, given))
+        seen.append((scratch.rate, steps, given))
         return torch.tensor([next(losses)])
 
     monkeypatch.setattr(evaluation, "query_losses", fake)
-    state = torch.get_rng_state()
-    best = tuned_scratch(learner, val)
-    assert torch.equal(state, torch.get_rng_state())
-    assert [(rate, steps) for rate, _, steps, _ in seen] == list(evaluation.SCRATCH_GRID)
+    best = tuned(learner.generator, evaluation.SCRATCH_GRID, val)
+    assert [(rate, steps) for rate, steps, _ in seen] == list(evaluation.SCRATCH_GRID)
     assert all(given is val for *_, given in seen)
     assert (best.rate, best.test_steps) == evaluation.SCRATCH_GRID[1]
-    weights, theirs = best.generator.state_dict(), learner.generator.state_dict()
+    assert best.generator is learner.generator
+
+
+def test_scratch_has_nothing_that_meta_training_put_into_it(learner):
+    state = torch.get_rng_state()
+    weights, theirs = untrained(learner).state_dict(), learner.generator.state_dict()
+    assert torch.equal(state, torch.get_rng_state())
     assert weights.keys() == theirs.keys()
     assert all(w.shape == theirs[name].shape for name, w in weights.items())
     torch.manual_seed(0)
-    fresh = tiny_vae(size=28).state_dict()  # the same networks, without what meta-training put into them
+    fresh = tiny_vae(size=28).state_dict()
     assert all(torch.equal(w, fresh[name]) for name, w in weights.items())
 
 
@@ -193,10 +196,10 @@ class Half(Extractor):
 def card(learner):
     """A scorecard with every row, of a model without context, beside a joint one."""
     joint = Joint(tiny_vae(size=28), test_steps=1).requires_grad_(False)
-    evaluation.SCRATCH_GRID, kept = ((1e-2, 1),), evaluation.SCRATCH_GRID
-    result = measure(learner, Episodes(Blobs(tasks=80), 2, 8), "test", None, (0,), 0, Half(), joint)
-    evaluation.SCRATCH_GRID = kept
-    return result
+    with pytest.MonkeyPatch.context() as patch:
+        for grid in ("SCRATCH_GRID", "JOINT_GRID"):
+            patch.setattr(evaluation, grid, ((1e-2, 1),))
+        return measure(learner, Episodes(Blobs(tasks=80), 2, 8), "test", None, (0,), 0, Half(), joint)
 
 
 def test_a_scorecard_has_every_row_and_every_metric(card):
@@ -242,7 +245,8 @@ def test_the_human_half_and_the_reference_are_disjoint_and_no_support(learner, s
 
 def test_a_model_that_looks_at_its_support_is_also_measured_without_steps_and_without_support():
     looking = MAML(tiny_generator("redraw"), steps=2).eval()
-    rows = contenders(looking, Joint(tiny_vae()), None)
+    scratch = {"scratch": Joint(tiny_vae(), test_steps=50)}
+    rows = contenders(looking, scratch)
     assert {name: (c.steps, c.sees) for name, c in rows.items()} == {
         "unadapted": (0, "none"),
         "scratch": (50, "own"),
@@ -250,8 +254,15 @@ def test_a_model_that_looks_at_its_support_is_also_measured_without_steps_and_wi
         "context only": (0, "own"),
         "adapted": (2, "own"),
     }
-    amortised = Amortised(tiny_generator("redraw"))
-    assert "context only" not in contenders(amortised, Joint(tiny_vae()), None)
+    assert "context only" not in contenders(Amortised(tiny_generator("redraw")), scratch)
+
+
+def test_a_model_trained_without_steps_is_its_own_joint_baseline(monkeypatch, small_grid):
+    monkeypatch.setattr(evaluation, "JOINT_GRID", ((1e-4, 1),))
+    amortised = Amortised(tiny_generator("redraw", size=28)).requires_grad_(False).eval()
+    result = measure(amortised, Episodes(Blobs(), 2, 3), "test", 3, ())
+    assert [row["row"] for row in result["rows"]][2] == "joint + fine-tune"
+    assert result["fine_tuned"]["joint + fine-tune"] == {"rate": 1e-4, "steps": 1, "chosen_on": "val"}
 
 
 def test_too_few_queries_or_tasks_are_one_error(learner, small_grid):

@@ -228,7 +228,7 @@ def test_a_model_that_travels_with_metagen_is_found_by_name(tmp_path, monkeypatc
 
     def resource(kind, name):
         asked.append((kind, name))
-        if name != "models/tiny":
+        if name == "models/tinny":
             raise MetagenError("none")
         return tmp_path / name
 
@@ -236,7 +236,7 @@ def test_a_model_that_travels_with_metagen_is_found_by_name(tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     assert isinstance(metagen.load("tiny"), Model)
     assert asked == [("assets", "models/tiny")]
-    with pytest.raises(MetagenError, match="tinny: neither a folder nor a model that travels with metagen"):
+    with pytest.raises(MetagenError, match=r"tinny: neither a folder nor one of the models .*; those are tiny"):
         metagen.load("tinny")
 
 

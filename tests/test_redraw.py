@@ -101,7 +101,8 @@ def test_log_prob_sums_over_the_sources():
     each = []
     for source in support:
         seen = redraw.seen(redraw.draw(grid, source.expand(4001, 1, 8, 8)))
-        prior = -0.5 * grid[:, 0] ** 2 - 0.5 * math.log(2 * math.pi)
+        mean, log_variance = redraw.prior_of(source[None])
+        prior = -0.5 * ((grid - mean) ** 2 / log_variance.exp() + log_variance + math.log(2 * math.pi))[:, 0]
         each.append(
             torch.stack([(redraw.log_likelihood(seen, x.expand_as(seen)) + prior + width).logsumexp(0) for x in images])
         )

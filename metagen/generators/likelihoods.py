@@ -56,6 +56,31 @@ class Likelihood(nn.Module):
             raise MetagenError("log_prob: a Bernoulli likelihood is of binary images, got grey pixels; threshold them")
 
 
-def gaussian_kl(mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
-    """KL(N(mean, variance) || N(0, 1)) of each dimension, nats."""
-    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance)
+Normal = tuple[torch.Tensor, torch.Tensor]  # mean and log variance of independent normals, each [..., latent]
+
+
+def bounded(encoded: torch.Tensor) -> Normal:
+    """Mean and log variance, the latter softly bounded: a stray step cannot make exp overflow."""
+    mean, log_variance = encoded.chunk(2, -1)
+    return mean, 8 * torch.tanh(log_variance / 8)
+
+
+def normal_kl(posterior: Normal, prior: Normal | None = None) -> torch.Tensor:
+    """KL(posterior || prior) of each dimension, nats; the prior is standard normal if None."""
+    (mean, log_variance), (centre, log_width) = posterior, prior or (0.0, torch.zeros_like(posterior[1]))
+    scaled = (mean - centre).square() * (-log_width).exp()
+    return 0.5 * (scaled + (log_variance - log_width).exp() - 1 - log_variance + log_width)
+
+
+def normal_draw(normal: Normal, noise: torch.Tensor) -> torch.Tensor:
+    """What standard normal noise [..., latent] becomes."""
+    return normal[0] + (0.5 * normal[1]).exp() * noise
+
+
+def normal_log_ratio(
+    code: torch.Tensor, noise: torch.Tensor, log_variance: torch.Tensor, prior: Normal
+) -> torch.Tensor:
+    """Log prior(code) - log posterior(code) for a code that was drawn from the posterior with this noise: [...]."""
+    centre, log_width = prior
+    outside = (code - centre).square() * (-log_width).exp()
+    return 0.5 * (noise.square() - outside + log_variance - log_width).sum(-1)

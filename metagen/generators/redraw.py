@@ -13,7 +13,7 @@ from torch import nn
 
 from metagen.errors import MetagenError
 from metagen.generators.base import Generator, Noise
-from metagen.generators.likelihoods import Likelihood, gaussian_kl
+from metagen.generators.likelihoods import Likelihood, Normal, bounded, normal_draw, normal_kl, normal_log_ratio
 from metagen.generators.networks import Encoder, halvings, widths_for
 from metagen.warps import DRAWS, moved, pixel_grid, random_affine, read_at
 
@@ -38,7 +38,9 @@ class Redraw(Generator):
     and through a small convolution (`spray`), which knows that two hands never put a line in quite the same place;
     without it, strokes become broad and soft, because that is the better guess.
 
-    The loss is the negative evidence lower bound in nats per image, the source drawn evenly from the support.
+    The prior of the latent is a normal that the source's features give: what a hand may do depends on the character.
+    The loss is the negative evidence lower bound in nats per image, the source drawn evenly from the support and the KL
+    counted `beta` times (Higgins 2017), without which the latent learns bends that go with one target alone.
 
     Args:
         size: height and width in pixels; a multiple of 2 ** len(widths).
@@ -47,7 +49,8 @@ class Redraw(Generator):
         widths: channels after each halving; by default two to four of them, by size.
         hidden: channels where latent and source meet.
         likelihood: "bernoulli" (ink) or "gaussian" (photographs); see `Likelihood`.
-        temperature: what latents are multiplied by when sampling.
+        beta: how often the KL counts; above 1 the loss is a looser bound.
+        temperature: what the prior's standard deviations are multiplied by when sampling.
         null_rate: share of training images drawn from no source (Ho & Salimans 2022, arXiv:2207.12598): they train
             the image that stands for an empty support.
 
@@ -66,18 +69,25 @@ class Redraw(Generator):
         widths: tuple[int, ...] | None = None,
         hidden: int = 64,
         likelihood: str = "bernoulli",
-        temperature: float = 1.0,
+        beta: float = 3.0,
+        temperature: float = 0.85,
         null_rate: float = 0.03,
     ) -> None:
         super().__init__()
-        if not 0 <= null_rate < 1 or temperature < 0:
-            raise MetagenError(f"expected 0 <= null_rate < 1 and temperature >= 0, got {null_rate} and {temperature}")
+        if not 0 <= null_rate < 1 or temperature < 0 or beta < 0:
+            raise MetagenError(
+                f"expected 0 <= null_rate < 1, temperature >= 0, beta >= 0, got {null_rate}, {temperature}, {beta}"
+            )
         self.size, self.channels, self.latent, self.hidden = size, channels, latent, hidden
-        self.likelihood, self.temperature, self.null_rate = likelihood, temperature, null_rate
+        self.likelihood, self.beta, self.temperature, self.null_rate = likelihood, beta, temperature, null_rate
         self.widths = widths_for(size, widths)
         low = size >> len(self.widths)
         self.encoder = Encoder(size, 2 * channels, self.widths, 2 * latent, "none")
         self.features = halvings(channels, self.widths, "none")
+        self.prior = nn.Sequential(
+            *(nn.Flatten(), nn.Linear(self.widths[-1] * low**2, hidden), nn.SiLU()),
+            _silent(nn.Linear(hidden, 2 * latent)),  # begins as the standard normal
+        )
         self.expand = nn.Linear(latent, hidden // 2 * low**2)
         self.mix = nn.Sequential(
             *(nn.Conv2d(self.widths[-1] + hidden // 2, hidden, 3, padding=1), nn.SiLU()),
@@ -110,18 +120,23 @@ class Redraw(Generator):
         if self.training:
             hidden = (noise["null"] < self.null_rate)[:, None, None, None]
             source = torch.where(hidden, self.null.clamp(0, 1), source)
-        mean, log_variance = self.posterior(images, source)
-        drawing = self.draw(mean + (0.5 * log_variance).exp() * noise["latent"], source)
-        return (gaussian_kl(mean, log_variance).sum(-1) - self.log_likelihood(self.seen(drawing), images)).mean()
+        posterior = self.posterior(images, source)
+        drawing = self.draw(normal_draw(posterior, noise["latent"]), source)
+        kl = normal_kl(posterior, self.prior_of(source)).sum(-1)
+        return (self.beta * kl - self.log_likelihood(self.seen(drawing), images)).mean()
 
     def sample(self, noise: Noise, context: Sources) -> torch.Tensor:
-        """Drawings [n, C, H, W] for latents from the prior, times the temperature."""
-        return self.draw(self.temperature * noise["latent"], self._source(noise, context))
+        """Drawings [n, C, H, W] for latents from the prior at the temperature."""
+        source = self._source(noise, context)
+        return self.draw(normal_draw(self.prior_of(source), self.temperature * noise["latent"]), source)
 
-    def posterior(self, images: torch.Tensor, source: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def prior_of(self, source: torch.Tensor) -> Normal:
+        """Mean and log variance of p(z | source), each [n, latent]."""
+        return bounded(self.prior(self.features(source)))
+
+    def posterior(self, images: torch.Tensor, source: torch.Tensor) -> Normal:
         """Mean and log variance of q(z | image, source), each [n, latent]."""
-        mean, log_variance = self.encoder(torch.cat([images, source], 1)).chunk(2, -1)
-        return mean, 8 * torch.tanh(log_variance / 8)
+        return bounded(self.encoder(torch.cat([images, source], 1)))
 
     def draw(self, code: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
         """The source [n, C, H, W] drawn again as the code [n, latent] says, in [0, 1]."""
@@ -152,12 +167,12 @@ class Redraw(Generator):
         return torch.stack(each).logsumexp(0) - torch.tensor(float(len(each))).log()
 
     def _log_weights_of(self, images: torch.Tensor, noise: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
-        mean, log_variance = self.posterior(images, source)
-        codes = mean + (0.5 * log_variance).exp() * noise
-        log_prior_ratio = 0.5 * (noise.square() + log_variance - codes.square()).sum(-1)
+        posterior = self.posterior(images, source)
+        codes = normal_draw(posterior, noise)
         sources = source.expand(len(noise), *source.shape).flatten(0, 1)
         seen = self.seen(self.draw(codes.flatten(0, 1), sources)).unflatten(0, noise.shape[:2])
-        return log_prior_ratio + self.log_likelihood(seen, images.expand_as(seen))
+        ratio = normal_log_ratio(codes, noise, posterior[1], self.prior_of(source))
+        return ratio + self.log_likelihood(seen, images.expand_as(seen))
 
     def _source(self, noise: Noise, context: Sources) -> torch.Tensor:
         """One source a target [n, C, H, W]: an allowed support image; an affine copy of the only one; or the null."""

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 
 from metagen.generators.base import Context, Generator, Noise
-from metagen.generators.likelihoods import Likelihood, gaussian_kl
+from metagen.generators.likelihoods import Likelihood, Normal, bounded, normal_draw, normal_kl, normal_log_ratio
 from metagen.generators.networks import Decoder, Encoder, widths_for
 
 
@@ -58,9 +58,9 @@ class VAE(Generator):
 
     def loss(self, player: str, images: torch.Tensor, noise: Noise, context: Context) -> torch.Tensor:
         """Negative ELBO, nats per image."""
-        mean, log_variance = self.posterior(images)
-        code = mean + (0.5 * log_variance).exp() * noise["latent"]
-        kl = gaussian_kl(mean, log_variance).mean(0)
+        posterior = self.posterior(images)
+        code = normal_draw(posterior, noise["latent"])
+        kl = normal_kl(posterior).mean(0)
         if self.free_bits:
             kl = kl.clamp(min=self.free_bits)
         return kl.sum() - self.log_likelihood(self.decoder(code), images).mean()
@@ -69,10 +69,9 @@ class VAE(Generator):
         """Expected images [n, C, H, W] for latents drawn from the prior."""
         return self.log_likelihood.expected(self.decoder(noise["latent"]))
 
-    def posterior(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def posterior(self, images: torch.Tensor) -> Normal:
         """Mean and log variance of q(z | image), each [n, latent]."""
-        mean, log_variance = self.encoder(images).chunk(2, -1)
-        return mean, 8 * torch.tanh(log_variance / 8)  # smooth bounds: a stray step cannot make exp overflow
+        return bounded(self.encoder(images))
 
     def reconstruct(self, images: torch.Tensor) -> torch.Tensor:
         """Images [n, C, H, W] through the posterior mean and back."""
@@ -92,8 +91,10 @@ class VAE(Generator):
 
         Their logsumexp minus log s estimates log p(x) from below (Burda 2016, arXiv:1509.00519).
         """
-        mean, log_variance = self.posterior(images)
-        codes = mean + (0.5 * log_variance).exp() * noise
-        log_prior_ratio = 0.5 * (noise.square() + log_variance - codes.square()).sum(-1)
+        posterior = self.posterior(images)
+        codes = normal_draw(posterior, noise)
+        standard = (torch.zeros_like(codes), torch.zeros_like(codes))
         decoded = self.decoder(codes.flatten(0, 1)).unflatten(0, noise.shape[:2])
-        return log_prior_ratio + self.log_likelihood(decoded, images.expand_as(decoded))
+        return normal_log_ratio(codes, noise, posterior[1], standard) + self.log_likelihood(
+            decoded, images.expand_as(decoded)
+        )

@@ -72,7 +72,7 @@ EVALUATION = {
     "ULOG": 26,
 }
 FOLDERS = {"images_background": BACKGROUND, "images_evaluation": EVALUATION}
-VAL_ALPHABETS = tuple(sorted(BACKGROUND)[5::6])  # every sixth of the background, 167 characters
+VAL_ALPHABETS = tuple(sorted(BACKGROUND)[5::6])  # every sixth of the background, 158 characters
 PARTITIONS = ("canonical", "random1200")
 RANDOM_TRAIN, RANDOM_VAL = 1200, 100  # of the first, the second is set apart from training
 INK = 0.3  # at 28 pixels the thinner lines cover about a third of a pixel
@@ -146,7 +146,8 @@ class Omniglot(TaskSet):
     def _missing_told(self, whole: Split) -> str:
         alphabets = sorted({name.partition("/")[0] for name in self.missing})
         total = sum(len(whole[part]) for part in SPLITS)
-        return f"{self.root}: {len(self.missing)} of {total} characters are missing, of {', '.join(alphabets)}"
+        named = ", ".join(alphabets[:8]) + (f" and {len(alphabets) - 8} more" if len(alphabets) > 8 else "")
+        return f"{self.root}: {len(self.missing)} of {total} characters are missing, of {named}"
 
 
 def whole_split(partition: str, seed: int = 0) -> Split:
@@ -169,7 +170,7 @@ def _names(alphabets: Mapping[str, int]) -> list[str]:
 def _characters(root: Path, download: bool) -> dict[str, Path]:
     """The folder of every character that is there, by its task name."""
     tree = _tree(root)
-    if tree is None and download:
+    if download and not (tree and all((tree / folder).is_dir() for folder in FOLDERS)):
         _download(root)
         tree = _tree(root)
     if tree is None:

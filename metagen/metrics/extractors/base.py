@@ -33,13 +33,15 @@ class Extractor(nn.Module, ABC):
         Rounded, because real images are.
 
         Raises:
-            MetagenError: images of another size or number of channels.
+            MetagenError: images of another size or number of channels, or with values that are not finite.
         """
         if list(images.shape[-3:]) != [self.channels, self.size, self.size]:
             raise MetagenError(
                 f"extractor: takes images of {self.channels} channels and {self.size} px, got "
                 f"{list(images.shape[-3:])}; train one of that size: metagen train-extractor"
             )
+        if not images.isfinite().all():
+            raise MetagenError("extractor: got images with values that are not finite; the model has diverged")
         flat = ((images.clamp(0, 1) * 255).round() / 255).flatten(0, -4)
         with torch.no_grad():
             features = torch.cat([self.features(part) for part in flat.split(AT_ONCE)])

@@ -38,6 +38,8 @@ class Embedding(Extractor):
         super().__init__()
         if len(widths) < HALVINGS or any(width < 1 or width % 8 for width in widths):
             raise MetagenError(f"widths: expected {HALVINGS} or more multiples of 8, got {list(widths)}")
+        if size < 2**HALVINGS or channels not in (1, 3):
+            raise MetagenError(f"expected {2**HALVINGS} px or more and 1 or 3 channels, got {size} and {channels}")
         if dimensions < 2 or classes < 2:
             raise MetagenError(f"expected 2 or more dimensions and classes, got {dimensions} and {classes}")
         self.size, self.channels, self.widths = size, channels, tuple(widths)

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Every Omniglot figure of docs/results.md: bash scripts/omniglot.sh DIR, where DIR holds images_background and
+# images_evaluation. Some two hours on two cores; what is there already is not made again.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+root=$(realpath "${1:?name the folder that holds images_background and images_evaluation}")
+metagen="${VENV:-$PWD/.venv}/bin/metagen"
+
+fit() { [ -d "runs/$1/export" ] || "$metagen" fit --config "configs/$1.yaml" --data.root "$root" --overwrite; }
+evaluate() { # model shots [joint]
+  local out="runs/$1/evaluation-$2"
+  [ -f "$out/result.json" ] || "$metagen" evaluate --model "runs/$1/export" --data.root "$root" --data.shots "$2" \
+    --data.queries 14 --out "$out" "${@:3}"
+}
+
+models="omniglot-redraw omniglot-redraw-maml omniglot-vae-maml omniglot-vae-fomaml omniglot-vae-reptile"
+for model in omniglot-vae-joint $models; do fit "$model"; done
+for shots in 1 5; do
+  for model in $models; do
+    joint=omniglot-vae-joint
+    [[ $model == *redraw* ]] && joint=omniglot-redraw # trained without steps is trained jointly
+    evaluate "$model" "$shots" --joint "runs/$joint/export"
+  done
+done
