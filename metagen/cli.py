@@ -31,11 +31,16 @@ T = TypeVar("T")
 
 OVERVIEW = f"""usage: metagen VERB [options]     (metagen VERB --help for each)
 
-  fit        meta-train a model:        {EXAMPLES["fit"]}
-  adapt      become one new thing:      {EXAMPLES["adapt"]}
-  sample     make new images of it:     {EXAMPLES["sample"]}
-  evaluate   measure on held-out tasks: {EXAMPLES["evaluate"]}
-  train-extractor  what the measures look through: {EXAMPLES["train-extractor"]}
+  fit              meta-train a model
+                   {EXAMPLES["fit"]}
+  adapt            become one new thing
+                   {EXAMPLES["adapt"]}
+  sample           make new images of it
+                   {EXAMPLES["sample"]}
+  evaluate         measure on held-out tasks
+                   {EXAMPLES["evaluate"]}
+  train-extractor  train what evaluate looks through
+                   {EXAMPLES["train-extractor"]}
 
 with every verb: --dry-run prints the resolved options and stops; --debug shows the traceback of an error"""
 

@@ -13,7 +13,7 @@ from metagen.errors import MetagenError, unknown
 from metagen.resources import resource
 
 EXAMPLES = {
-    "fit": "metagen fit --config configs/glyphs-vae-reptile.yaml",
+    "fit": "metagen fit --config configs/quickstart.yaml",
     "adapt": "metagen adapt --model runs/x/export --support five_images/ --out my_glyph/",
     "sample": "metagen sample --model my_glyph/ --n 64 --out samples/",
     "evaluate": "metagen evaluate --model runs/x/export --out runs/x/evaluation",

@@ -1,0 +1,89 @@
+"""What travels with metagen: every trained model and extractor loads by its name and is what it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import metagen
+from metagen.artifacts import load_extractor
+from metagen.model import Model
+from metagen.resources import resource, travelling
+from metagen.tasks import Glyphs
+from metagen.tasks.omniglot import whole_split
+from metagen.tasks.splits import read_split
+
+DOMAINS = ("glyphs", "omniglot")
+EXTRACTORS = [f"{domain}-{role}" for domain in DOMAINS for role in ("select", "report")]
+MODELS = sorted(place.name for place in resource("assets", "models").iterdir())
+
+
+def size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*"))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_loads_by_its_name_adapts_and_samples(name):
+    model = metagen.load(name)
+    assert isinstance(model, Model)
+    assert size(travelling("models", name)) <= 4_000_000
+    generator = model.learner.generator
+    support = torch.rand(2, generator.channels, generator.size, generator.size)
+    images = model.adapt(support).sample(3, seed=1)
+    assert images.shape == (3, *support.shape[1:])
+    assert ((images >= 0) & (images <= 1)).all()
+    assert model.split is not None
+
+
+def test_the_first_omniglot_model_was_trained_on_the_canonical_split():
+    model, whole = metagen.load("omniglot-first"), whole_split("canonical")
+    assert isinstance(model, Model)
+    assert model.split is not None
+    assert set(model.split.train) == set(whole.train)
+    assert not set(model.split.train) & {*whole.val, *whole.test}
+    assert not set(model.split.val) & set(whole.test)
+
+
+def test_the_first_omniglot_model_draws_what_it_is_shown_and_not_something_else():
+    """A ring and a cross: each sample is nearer to its own support than to the other one, pixel by pixel, blurred."""
+    axis = torch.arange(28.0) - 13.5
+    far = (axis[:, None] ** 2 + axis**2).sqrt()
+    ring = (far - 8).abs() < 1.2
+    cross = ((axis[:, None].abs() < 1) & (axis.abs() < 9)) | ((axis.abs() < 1) & (axis[:, None].abs() < 9))
+    support = torch.stack([ring, cross])[:, None, None].float()
+    model = metagen.load("omniglot-first")
+    assert isinstance(model, Model)
+    images = model.adapt_many(support).sample(20)
+    soft = [torch.nn.functional.avg_pool2d(x.flatten(0, 1), 7, 1, 3).flatten(1) for x in (images, support)]
+    nearest = torch.cdist(*soft).argmin(-1).view(2, 20)
+    assert (nearest == torch.arange(2)[:, None]).float().mean() > 0.9
+    assert images.std(1).mean() > 0.03  # and they vary
+
+
+@pytest.mark.parametrize("name", EXTRACTORS)
+def test_an_extractor_loads_by_its_name_and_is_told_how_it_was_made(name):
+    path = travelling("extractors", name)
+    extractor, info, weights = load_extractor(path)
+    assert size(path) <= 4_000_000
+    assert len(weights) == 64
+    assert extractor.of(torch.rand(3, 1, 28, 28)).isfinite().all()
+    assert info["data"]["task_set"] == name.partition("-")[0]
+    assert info["training"]["steps"] > 0
+    for split in ("val", "test"):
+        assert 0.8 < info["accuracy"][split]["low"] <= info["accuracy"][split]["mean"] < 1
+        assert info["accuracy"][split]["ways"] == 20
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_what_selects_and_what_reports_differ_and_know_the_same_train_tasks(domain):
+    places = [travelling("extractors", f"{domain}-{role}") for role in ("select", "report")]
+    (one, told, first), (other, also, second) = (load_extractor(place) for place in places)
+    assert first != second
+    assert told["training"]["seed"] != also["training"]["seed"]
+    assert {n: w.shape for n, w in one.state_dict().items()} != {n: w.shape for n, w in other.state_dict().items()}
+    splits = [read_split(place / "split.json") for place in places]
+    assert splits[0] == splits[1]
+    expected = Glyphs().split if domain == "glyphs" else whole_split("canonical")
+    assert set(splits[0].train) == set(expected.train)
