@@ -36,19 +36,23 @@ class Contender:
     Attributes:
         learner: the model.
         steps: N.
-        sees: whose support it is given: each task's "own", another task's ("other"), or "none".
+        sees: whose support it is to be given: each task's "own", another task's ("other"), or "none".
     """
 
     learner: Learner
     steps: int
     sees: str = "own"
 
+    def supports(self, episodes: Sequence[Episode]) -> list[Episode]:
+        """The episodes with the support that it is to see in place of their own."""
+        support = torch.cat([episode.support for episode in episodes])
+        seen = {"own": support, "other": support.roll(1, 0), "none": support[:, :0]}[self.sees]
+        parts = seen.split([len(episode.support) for episode in episodes])
+        return [episode._replace(support=part) for episode, part in zip(episodes, parts, strict=True)]
+
     def meet(self, episode: Episode, key: tuple[int | str, ...], made: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The query loss of each task [T] after adaptation, summed over players, and new images [T, made, C, H, W]."""
-        support = {"own": episode.support, "other": episode.support.roll(1, 0), "none": episode.support[:, :0]}[
-            self.sees
-        ]
-        adapted = adapt_tasks(self.learner, support, key, episode.numbers, self.steps)
+        adapted = adapt_tasks(self.learner, episode.support, key, episode.numbers, self.steps)
         noise = draw_noise(self.learner.generator, (*key, "query"), episode.numbers, episode.query.shape[1])
         loss = torch.stack(list(adapted.query_loss(episode.query, noise).values())).sum(0)
         if not made:
@@ -136,7 +140,7 @@ def measure(
         card.add(name, None, images, None)
     for name, contender in contenders(learner, fine_tuned).items():
         started = time.perf_counter()
-        met = [contender.meet(episode, key, half) for episode in held_out]
+        met = [contender.meet(episode, key, half) for episode in contender.supports(held_out)]
         losses, images = (torch.cat(parts) for parts in zip(*met, strict=True))
         card.add(name, losses, images, contender.steps, time.perf_counter() - started)
     points = [{"steps": n, **asdict(over_tasks_interval(query_losses(learner, held_out, key, n)))} for n in curve]

@@ -9,7 +9,7 @@ import torch
 
 from metagen import evaluation
 from metagen.errors import MetagenError
-from metagen.evaluation import contenders, measure, query_losses, tuned, untrained
+from metagen.evaluation import Contender, contenders, measure, query_losses, tuned, untrained
 from metagen.learners import MAML, Amortised, Joint, Reptile
 from metagen.metrics import Extractor, metrics
 from metagen.tasks.episodes import Episode, Episodes
@@ -263,6 +263,16 @@ def test_a_model_trained_without_steps_is_its_own_joint_baseline(monkeypatch, sm
     result = measure(amortised, Episodes(Blobs(), 2, 3), "test", 3, ())
     assert [row["row"] for row in result["rows"]][2] == "joint + fine-tune"
     assert result["fine_tuned"]["joint + fine-tune"] == {"rate": 1e-4, "steps": 1, "chosen_on": "val"}
+
+
+def test_another_support_is_of_another_task_also_where_a_batch_holds_one():
+    episodes = list(Episodes(Blobs(), 2, 3).held_out("test", 5))
+    assert [len(episode.tasks) for episode in episodes] == [5, 1]
+    own = torch.cat([episode.support for episode in episodes])
+    for sees, expected in (("own", own), ("other", own[[5, 0, 1, 2, 3, 4]]), ("none", own[:, :0])):
+        found = Contender(Joint(tiny_vae()), 0, sees).supports(episodes)
+        assert torch.equal(torch.cat([episode.support for episode in found]), expected)
+        assert all(torch.equal(f.query, e.query) for f, e in zip(found, episodes, strict=True))
 
 
 def test_too_few_queries_or_tasks_are_one_error(learner, small_grid):
