@@ -18,8 +18,14 @@ def pixel_grid(size: int, like: torch.Tensor) -> torch.Tensor:
 
 
 def read_at(images: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
-    """Images [n, C, H, W] at places [n, H', W', 2]: [n, C, H', W'], cubic between pixels, the rim repeated outside."""
-    return F.grid_sample(images, grid, mode="bicubic", padding_mode="border", align_corners=False)
+    """Images [n, C, H, W] at places [n, H', W', 2]: [n, C, H', W'], cubic between pixels.
+
+    Outside lies paper: the median of each image's rim. Were the rim itself repeated, a line that touches it would go on
+    for ever.
+    """
+    edges = (images[..., 0, :], images[..., -1, :], images[..., :, 0], images[..., :, -1])
+    paper = torch.cat(edges, -1).median(-1).values[..., None, None]
+    return F.grid_sample(images - paper, grid, mode="bicubic", padding_mode="zeros", align_corners=False) + paper
 
 
 def affine_maps(draws: torch.Tensor, strength: float = 1.0) -> torch.Tensor:

@@ -51,13 +51,21 @@ def test_an_image_read_at_its_own_pixels_is_itself(size, channels):
     torch.testing.assert_close(read, images, rtol=0, atol=1e-12)
 
 
-def test_any_places_may_be_read_and_outside_the_rim_goes_on():
+def test_any_places_may_be_read_and_outside_is_paper():
+    """The median of the rim, whatever the polarity: a line that touches the rim does not go on."""
     images = uniform(2, 3, 6, 6)
     places = torch.tensor([[[-5.0, -5.0], [5.0, -5.0], [-5.0, 5.0], [5.0, 5.0], [1 / 6, -0.5]]], dtype=torch.float64)
     read = read_at(images, places.expand(2, 1, 5, 2))
     assert read.shape == (2, 3, 1, 5)
-    expected = torch.stack([images[:, :, y, x] for y, x in ((0, 0), (0, 5), (5, 0), (5, 5), (1, 3))], -1)
-    torch.testing.assert_close(read[:, :, 0], expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(read[:, :, 0, -1], images[:, :, 1, 3], rtol=0, atol=1e-12)
+    rims = torch.cat([images[..., 0, :], images[..., -1, :], images[..., :, 0], images[..., :, -1]], -1)
+    paper = rims.sort(-1).values[..., 11]  # the lower of the two in the middle
+    torch.testing.assert_close(read[:, :, 0, :-1], paper[..., None].expand(2, 3, 4), rtol=0, atol=1e-12)
+    line = torch.zeros(1, 1, 28, 28)
+    line[..., 14, :] = 1
+    for ink, ground in ((line, 0.0), (1 - line, 1.0)):
+        moved_far = read_at(ink, pixel_grid(28, ink)[None] + torch.tensor([1.0, 0.0]))
+        assert (moved_far[..., 20:] == ground).all()
 
 
 def test_between_pixels_it_reads_a_smooth_picture_closely():

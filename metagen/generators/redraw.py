@@ -70,7 +70,7 @@ class Redraw(Generator):
         hidden: int = 64,
         likelihood: str = "bernoulli",
         beta: float = 3.0,
-        temperature: float = 0.85,
+        temperature: float = 1.0,
         null_rate: float = 0.03,
     ) -> None:
         super().__init__()
