@@ -27,6 +27,7 @@ COLUMNS = {
 PREAMBLE = """# Results
 
 Made by `python scripts/make_results.py {names}`; no figure here is typed.
+The result files come from `bash scripts/quickstart.sh` and, DIR holding Omniglot, `bash scripts/omniglot.sh DIR`.
 
 Every figure is of held-out test tasks, with its 95 % interval over tasks: a bootstrap for means over tasks, a jackknife
 for `fd` and `kid`, which are of all tasks together. Every row of a table is judged by the same real images, which no
@@ -71,13 +72,11 @@ def table(rows: Iterable[tuple[str, dict[str, Any]]], first: str) -> list[str]:
 
 
 def model_line(name: str, result: dict[str, Any]) -> str:
-    """How one model was made and measured, with the commands."""
+    """How one model was made, and what it was measured on."""
     model, training = result["model"], result["model"]["training"]
     root = " --data.root DIR" if result["data"]["task_set"] == "omniglot" else ""
-    options = f"{root} --data.shots {result['shots']} --data.queries {result['queries']} --limit {result['tasks']}"
     return (
-        f"- `{name}`: `metagen fit --config configs/{name}.yaml{root}`, then `metagen evaluate --model "
-        f"runs/{name}/export{options} --out runs/{name}/evaluation-{result['shots']}`. "
+        f"- `{name}`: `metagen fit --config configs/{name}.yaml{root}`. "
         f"{training['meta_steps']} meta-steps of {training['tasks_per_step']} tasks in "
         f"{training['seconds']:.0f} s, seed {training['seed']} (training) and {result['seed']} (evaluation); "
         f"weights {model['weights_sha256'][:12]}; evaluated on "
@@ -153,7 +152,8 @@ def main(paths: list[str]) -> None:
     groups: dict[str, dict[str, dict[str, Any]]] = {}
     for path in paths:
         result = json.loads(Path(path).read_text(encoding="utf-8"))
-        title = f"{result['data']['task_set']}, {result['shots']} shot{'s' if result['shots'] > 1 else ''}"
+        shots = f"{result['shots']} shot{'s' if result['shots'] > 1 else ''}"
+        title = f"{result['data']['task_set']}, {shots}, {result['tasks']} tasks"
         groups.setdefault(title, {})[Path(path).parent.parent.name] = result
     (ROOT / "docs" / "results.md").write_text(page(paths, groups), encoding="utf-8")
     quickstart = next((group["quickstart"] for group in groups.values() if "quickstart" in group), None)

@@ -7,10 +7,10 @@ root=$(realpath "${1:?name the folder that holds images_background and images_ev
 metagen="${VENV:-$PWD/.venv}/bin/metagen"
 
 fit() { [ -d "runs/$1/export" ] || "$metagen" fit --config "configs/$1.yaml" --data.root "$root" --overwrite; }
-evaluate() { # model shots [joint]
-  local out="runs/$1/evaluation-$2"
+evaluate() { # model, shots, tasks, a jointly trained model
+  local out="runs/$1/evaluation-$2-shot-$3"
   [ -f "$out/result.json" ] || "$metagen" evaluate --model "runs/$1/export" --data.root "$root" --data.shots "$2" \
-    --data.queries 14 --out "$out" "${@:3}"
+    --data.queries 14 --limit "$3" --joint "runs/$4/export" --out "$out"
 }
 
 models="omniglot-redraw omniglot-redraw-maml omniglot-vae-maml omniglot-vae-fomaml omniglot-vae-reptile"
@@ -19,6 +19,7 @@ for shots in 1 5; do
   for model in $models; do
     joint=omniglot-vae-joint
     [[ $model == *redraw* ]] && joint=omniglot-redraw # trained without steps is trained jointly
-    evaluate "$model" "$shots" --joint "runs/$joint/export"
+    evaluate "$model" "$shots" 100 "$joint"
   done
 done
+evaluate omniglot-redraw 1 473 omniglot-redraw # every test character of the 44 alphabets

@@ -83,7 +83,7 @@ def test_what_is_asked_of_the_tasks(learner, small_grid, split):
     """Scratch is tuned on val tasks alone, and no train task is looked at."""
     episodes = Recorded(Blobs())
     result = measure(learner, episodes, split, 4, (0, 2))
-    assert sorted(episodes.asked) == sorted([(split, 4), ("val", 16)])
+    assert sorted(episodes.asked) == sorted([(split, 4), ("val", evaluation.TUNING_TASKS)])
     scratch = result["fine_tuned"]["scratch"]
     assert scratch["chosen_on"] == "val"
     assert (scratch["rate"], scratch["steps"]) in evaluation.SCRATCH_GRID
