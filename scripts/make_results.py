@@ -35,7 +35,7 @@ model was shown, through the same extractor, and makes as many images as the row
 
 | column | meaning |
 |---|---|
-| query loss | negative evidence lower bound of images that were not shown, nats per image |
+| query loss | what is minimised, of images not shown, nats each: the negative ELBO; redraw counts its KL 3 times |
 | fd, kid | Frechet and kernel distance from real images, in the extractor's features: not the published FID and KID |
 | fd by task | Frechet distance of each task's few images, then the mean: large for real ones too |
 | recognised | share of new images that lie nearer to their own support's mean than to those of 19 random other tasks |
@@ -45,7 +45,8 @@ model was shown, through the same extractor, and makes as many images as the row
 *Affine* is a random affine map of a support image (x1: up to 15 degrees, 15 % scale, 10 degrees shear, 8 % shift).
 *Unadapted* has no step and no support; *scratch* is the same networks without meta-training, its rate and steps chosen
 on val tasks; *joint + fine-tune* is trained on all train tasks mixed; *another task's support* shows how much the
-support matters; *context only* takes no step, *adapted* is the model as it is used.
+support matters; *context only* takes no step, *adapted* is the model as it is used. The Omniglot models were trained
+side by side on two cores, so their seconds are no speeds.
 """
 
 
