@@ -36,4 +36,5 @@ def test_two_processes_learn_what_one_learns(process, tmp_path, learner):
     options = (*learner, *inner, "--data.episodes", "4", "--trainer.val_check_interval", "2")
     process(tmp_path / "one", *options)
     process(tmp_path / "two", *options, "--trainer.strategy", "ddp", "--trainer.devices", "2")
-    assert_same_run(tmp_path / "one", tmp_path / "two", atol=1e-5)
+    # redraw bends thin lines: a weight that differs by 1e-6 changes gradients by some 1e-5 of the largest
+    assert_same_run(tmp_path / "one", tmp_path / "two", atol=1e-5 if inner else 1e-4)
