@@ -115,7 +115,7 @@ class Redraw(Generator):
         return {"latent": latent, "source": uniform[:, 0], "null": uniform[:, 1], "copy": uniform[:, 2:]}
 
     def loss(self, player: str, images: torch.Tensor, noise: Noise, context: Sources) -> torch.Tensor:
-        """Negative ELBO, nats per image."""
+        """Negative ELBO with the KL counted `beta` times, nats per image; some sources are hidden in training mode."""
         source = self._source(noise, context)
         if self.training:
             hidden = (noise["null"] < self.null_rate)[:, None, None, None]
