@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Every Omniglot figure of docs/results.md: bash scripts/omniglot.sh DIR, where DIR holds images_background and
-# images_evaluation. Some two hours on two cores; what is there already is not made again.
+# images_evaluation. Some three hours on two cores; what is there already is not made again.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 root=$(realpath "${1:?name the folder that holds images_background and images_evaluation}")
@@ -22,4 +22,6 @@ for shots in 1 5; do
     evaluate "$model" "$shots" 100 "$joint"
   done
 done
-evaluate omniglot-redraw 1 473 omniglot-redraw # every test character of the 44 alphabets
+for model in omniglot-redraw omniglot-redraw-maml; do # every test character of the 44 alphabets
+  for shots in 1 5; do evaluate "$model" "$shots" 473 omniglot-redraw; done
+done
