@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+import logging
 import math
+import os
 import signal
 import time
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,28 +22,75 @@ from pytorch_lightning.callbacks import Checkpoint
 from metagen.errors import MetagenError
 from metagen.files import write_atomically
 
+log = logging.getLogger(__name__)
+
 MONITORED = "val/query_loss"
+LAST, BEFORE_LAST = "last.ckpt", "before-last.ckpt"
 
 
 class WholeFiles(TorchCheckpointIO):
-    """Writes beside, then moves: a run that is killed while it writes leaves the checkpoint before."""
+    """Writes beside, then moves: a run that is killed while it writes leaves the checkpoint before.
+
+    The last but one is kept too, for a disk that loses a file.
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:  # noqa: ANN401
         """See Lightning."""
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
-        write_atomically(Path(path), buffer.getvalue())
+        place = Path(path)
+        if place.name == LAST and place.is_file():
+            os.replace(place, place.with_name(BEFORE_LAST))
+        write_atomically(place, buffer.getvalue())
 
     def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:  # noqa: ANN401
-        """Read plain tensors and numbers alone, never code.
+        """See `read_checkpoint`."""
+        return read_checkpoint(Path(path))
 
-        Raises:
-            MetagenError: the file is missing or damaged.
-        """
-        try:
-            return super().load_checkpoint(path, weights_only=True)
-        except Exception as error:  # on damaged files torch raises nearly anything
-            raise MetagenError(f"{path}: cannot read this checkpoint ({type(error).__name__}); name another") from error
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read plain tensors and numbers alone, never code.
+
+    Raises:
+        MetagenError: the file is missing or damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as packed:  # torch does not look at the checksums that it writes
+            damaged = packed.testzip()
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # on damaged files torch raises nearly anything
+        raise MetagenError(f"{path}: cannot read this checkpoint ({type(error).__name__}); name another") from error
+    if damaged or not isinstance(checkpoint, dict):
+        raise MetagenError(f"{path}: this checkpoint is damaged ({damaged or 'no dictionary'}); name another")
+    return checkpoint
+
+
+def find_checkpoint(name: str, folder: Path) -> Path:
+    """The file that "last" or "best" means in a folder, or a path; a damaged last gives way to the one before.
+
+    Raises:
+        MetagenError: there is none, or none that can be read.
+    """
+    if name != "last":
+        path = folder / f"{name}.ckpt" if name == "best" else Path(name)
+        if not path.is_file():
+            raise _no_checkpoint(path)
+        return path
+    last, before = folder / LAST, folder / BEFORE_LAST
+    if not before.is_file():
+        if not last.is_file():
+            raise _no_checkpoint(last)
+        return last
+    try:
+        read_checkpoint(last)
+    except MetagenError as error:
+        log.warning("%s: going on from %s", error, before)
+        return before
+    return last
+
+
+def _no_checkpoint(path: Path) -> MetagenError:
+    return MetagenError(f"ckpt_path: no checkpoint at {path}; leave --ckpt_path out to begin anew")
 
 
 class Checkpoints(Checkpoint):

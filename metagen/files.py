@@ -12,6 +12,11 @@ from pathlib import Path
 from metagen.errors import MetagenError
 
 
+def cache_folder(given: str | None = None) -> Path:
+    """Where metagen keeps what it can make again: the folder given, else $METAGEN_CACHE, else ~/.cache/metagen."""
+    return Path(given or os.environ.get("METAGEN_CACHE") or "~/.cache/metagen").expanduser().absolute()
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file beside its place and move it there once it is whole; missing parent folders are made.
 
@@ -27,6 +32,7 @@ def write_atomically(path: Path, data: bytes) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
+            _sync(path.parent)
         finally:
             with suppress(OSError):  # gone when all went well
                 temporary.unlink()
@@ -54,6 +60,7 @@ def fresh_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
         yield temporary
         try:
             _move_into_place(temporary, place, overwrite)
+            _sync(place.parent)
         except OSError as error:
             raise _cannot_write(path, error) from error
     finally:
@@ -97,6 +104,16 @@ def _move_into_place(temporary: Path, place: Path, overwrite: bool) -> None:
             os.rename(old, place)
             raise
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync(folder: Path) -> None:
+    """Have the disk keep the names in a folder, too, before going on."""
+    with suppress(OSError):  # some systems cannot open a folder
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _beside(path: Path) -> Path:

@@ -19,7 +19,7 @@ from pytorch_lightning.strategies import DeepSpeedStrategy, FSDPStrategy
 
 from metagen import artifacts
 from metagen.callbacks import EMA, NonFiniteGuard, Progress, Samples
-from metagen.checkpoints import Checkpoints, WholeFiles, stops_on_interrupt
+from metagen.checkpoints import Checkpoints, WholeFiles, find_checkpoint, read_checkpoint, stops_on_interrupt
 from metagen.errors import MetagenError
 from metagen.files import write_atomically
 from metagen.generators import generators
@@ -78,7 +78,8 @@ class FitCLI(LightningCLI):
             raise explained(error, "fit", self._parser("fit")._option_string_actions, choices) from error
         options = self.config["fit"]
         self.run_dir, self.overwrite = Path(options["run_dir"]), options["overwrite"]
-        self.resumed = _checkpoint(options["ckpt_path"], self.run_dir)
+        name = options["ckpt_path"]
+        self.resumed = find_checkpoint(name, self.run_dir / "checkpoints") if name else None
         options["ckpt_path"] = None
 
     def before_instantiate_classes(self) -> None:
@@ -154,7 +155,7 @@ class FitCLI(LightningCLI):
         if not best.is_file():
             print(f"stopped at step {step} without a validation of finite loss, so there is no model to export yet")
             return
-        state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
+        state = read_checkpoint(best)["state_dict"]
         learner = self.model.learner.cpu()
         learner.load_state_dict({n.removeprefix("learner."): w for n, w in state.items() if n.startswith("learner.")})
         split = self.datamodule.task_set.split
@@ -176,16 +177,6 @@ class FitCLI(LightningCLI):
                 "torch": torch.__version__,
             },
         }
-
-
-def _checkpoint(name: str | None, run_dir: Path) -> Path | None:
-    """The file that `--ckpt_path` means: "last", "best" or a path."""
-    if name is None:
-        return None
-    path = run_dir / "checkpoints" / f"{name}.ckpt" if name in ("last", "best") else Path(name)
-    if not path.is_file():
-        raise MetagenError(f"ckpt_path: no checkpoint at {path}; leave --ckpt_path out to begin anew")
-    return path
 
 
 def _check_trainer_options(given: Any) -> None:  # noqa: ANN401

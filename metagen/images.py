@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import warnings
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from metagen.errors import MetagenError
 from metagen.files import write_atomically
+
+log = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 MAX_PIXELS = 64_000_000  # decoding more would take gigabytes; a small file can claim any number
@@ -112,8 +115,10 @@ def image_files(folder: Path) -> list[Path]:
         raise MetagenError(f"{folder}: cannot read this folder ({error.strerror})") from error
 
 
-def read_folder(folder: Path, size: int, channels: int) -> torch.Tensor:
+def read_folder(folder: Path, size: int, channels: int, skipped: list[Path] | None = None) -> torch.Tensor:
     """Read the images of a folder in the order of their names, or one image file: uint8 [k, channels, size, size].
+
+    skipped: files that cannot be read are added to it and left out, instead of raised.
 
     Raises:
         MetagenError: there is no such folder, no image directly in it, or one that cannot be read.
@@ -121,7 +126,16 @@ def read_folder(folder: Path, size: int, channels: int) -> torch.Tensor:
     files = [folder] if folder.is_file() else image_files(folder)
     if not files:
         raise MetagenError(f"{folder}: no images directly in it; expected some of {', '.join(IMAGE_SUFFIXES)}")
-    return torch.stack([read_image(path, size, channels) for path in files])
+    images = []
+    for path in files:
+        try:
+            images.append(read_image(path, size, channels))
+        except MetagenError as error:
+            if skipped is None:
+                raise
+            skipped.append(path)
+            log.warning("skipped image %d: %s", len(skipped), error)
+    return torch.stack(images) if images else torch.empty(0, channels, size, size, dtype=torch.uint8)
 
 
 def grid(images: torch.Tensor, pad: int = 2) -> torch.Tensor:

@@ -383,8 +383,8 @@ def test_a_base_that_cannot_be_copied_is_a_user_error(saved, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("function", "call"),  # three files; then the old folder away and the new one there
-    [("fsync", 1), ("fsync", 2), ("fsync", 3), ("replace", 1), ("replace", 3), ("rename", 1), ("rename", 2)],
+    ("function", "call"),  # three files, and after each its folder; then the old folder away and the new one there
+    [("fsync", 1), ("fsync", 3), ("fsync", 5), ("replace", 1), ("replace", 3), ("rename", 1), ("rename", 2)],
 )
 def test_a_full_disk_leaves_the_old_export_whole_and_no_litter(saved, monkeypatch, function, call):
     base, mine = saved

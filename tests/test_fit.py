@@ -45,7 +45,7 @@ def error_of(capsys, *words):
         ("--data.tasks 11", "data.tasks: expected at most the 10 train tasks, got 11"),
         ("--data.seed -1", "data.seed: expected 0 or more"),
         ("--data.size 30", "size 30"),
-        ("--data.shots 5", "has 6 images; 5 shots and 3 queries need 8"),
+        ("--data.shots 5", "need 8 images a task, but 'blob-0' has 6"),
         ("--config nosuch.yaml", "nosuch.yaml"),
         ("--trainer.precision 16-mixed", "use bf16-mixed or 32"),
         ("--trainer.gradient_clip_val 1", "use --model.clip"),

@@ -13,6 +13,7 @@ from PIL import Image
 from metagen.errors import MetagenError
 from metagen.registry import Registry
 from metagen.tasks.base import TaskSet
+from metagen.tasks.episodes import Episodes
 from metagen.tasks.folder import Folder
 from metagen.tasks.splits import SPLITS, Split
 
@@ -177,3 +178,25 @@ def test_a_folder_can_be_written_down_and_built_again(tmp_path):
     description = registry.describe(tasks)
     assert set(description) == {"name", *inspect.signature(Folder).parameters}
     assert registry.build(description).split == tasks.split
+
+
+def test_bad_images_are_raised_or_skipped_and_counted(tmp_path, caplog):
+    root = Path(make(tmp_path / "tree", [f"t{i}" for i in range(30)], count=3))
+    for task in ("t3", "t9"):
+        (root / task / "bad.png").write_bytes(b"\x89PNG no more")
+    with pytest.raises(MetagenError, match=r"t3/bad\.png"):
+        Folder(str(root), size=28).images("t3")
+    tasks = Folder(str(root), size=28, on_bad_image="skip")
+    assert [len(tasks.images(task)) for task in ("t3", "t4", "t9", "t3")] == [3, 3, 3, 3]
+    assert tasks.skipped == [root / "t3/bad.png", root / "t9/bad.png"]
+    assert [message.split(":")[0] for message in caplog.messages] == ["skipped image 1", "skipped image 2"]
+
+
+def test_a_task_of_bad_images_alone_is_too_small_not_a_crash(tmp_path):
+    root = Path(make(tmp_path / "tree", [f"t{i}" for i in range(30)], count=0))
+    for task in range(30):
+        (root / f"t{task}").mkdir(parents=True, exist_ok=True)
+        (root / f"t{task}" / "bad.png").write_bytes(b"")
+    tasks = Folder(str(root), size=28, on_bad_image="skip")
+    with pytest.raises(MetagenError, match=r"has 0 images"):
+        Episodes(tasks, 1, 1).train(0, 2)

@@ -15,6 +15,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter, label
 
 from metagen.errors import MetagenError
+from metagen.files import cache_folder
 from metagen.tasks import glyphs
 from metagen.tasks.glyph_drawing import thin
 from metagen.tasks.glyphs import Faces, Glyphs, draw_letter, letter_of, matplotlib_fonts, render
@@ -244,8 +245,8 @@ def test_unwritable_cache_is_no_error(few: dict[str, str], caplog: pytest.LogCap
 
 def test_cache_folder_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("METAGEN_CACHE", str(tmp_path))
-    assert glyphs.cache_folder(None) == tmp_path
-    assert glyphs.cache_folder("given") == Path("given")
+    assert cache_folder(None) == tmp_path
+    assert cache_folder("given") == Path("given").absolute()
 
 
 # --- the user's own fonts ---

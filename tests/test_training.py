@@ -105,6 +105,18 @@ def test_ctrl_c_is_one_line_and_leaves_whole_files(fit, tmp_path, capsys):
     assert not (tmp_path / "export").exists()
 
 
+@pytest.mark.parametrize("damage", ["cut", "one byte", "gone"])
+def test_a_damaged_last_checkpoint_gives_way_to_the_one_before(whole, fit, tmp_path, caplog, damage):
+    assert fit(tmp_path, "--data.episodes", "10", *INTERRUPT, "6") == 130
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    data = bytearray(last.read_bytes())
+    data[len(data) // 2] ^= 1
+    last.unlink() if damage == "gone" else last.write_bytes(data if damage == "one byte" else data[:-100])
+    assert fit(tmp_path, "--data.episodes", "10", "--ckpt_path", "last") == 0
+    assert any("going on from" in message and "before-last.ckpt" in message for message in caplog.messages)
+    assert_same_run(whole, tmp_path)
+
+
 def test_a_second_ctrl_c_ends_the_run_at_once(fit, tmp_path, capsys):
     assert fit(tmp_path, *INTERRUPT, "6", "--trainer.callbacks.init_args.times", "2") == 130
     assert capsys.readouterr().err.count("\n") == 1

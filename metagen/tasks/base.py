@@ -36,3 +36,7 @@ class TaskSet(ABC):
     @abstractmethod
     def images(self, task: str) -> torch.Tensor:
         """All images of one task, uint8 [n, C, H, W]."""
+
+    def image_count(self, task: str) -> int:
+        """How many images one task has."""
+        return len(self.images(task))

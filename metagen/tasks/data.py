@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -27,7 +27,8 @@ class EpisodeData(pl.LightningDataModule):
         split_file: a JSON split to use in place of the task set's own.
         partition: which of its own splits (omniglot: canonical, random1200).
         binarise: make every pixel 0 or 1 (omniglot).
-        download: fetch the images into `root` first if they are not there (omniglot).
+        download: fetch the images into `root` first if they are not there (omniglot, celeba).
+        on_bad_image: "raise", or "skip" images that cannot be read (folder).
         shots: k, the support images of a task.
         queries: the images of a task that judge an adaptation.
         tasks: train tasks an episode, over all processes.
@@ -50,6 +51,7 @@ class EpisodeData(pl.LightningDataModule):
         partition: str | None = None,
         binarise: bool = False,
         download: bool = False,
+        on_bad_image: str | None = None,
         shots: int = 5,
         queries: int = 15,
         tasks: int = 16,
@@ -65,7 +67,7 @@ class EpisodeData(pl.LightningDataModule):
         if seed < 0:
             raise MetagenError(f"data.seed: expected 0 or more, got {seed}")
         self.options: dict[str, Any] = {"root": root, "size": size, "channels": channels, "invert": invert}
-        self.options |= {"split_file": split_file, "partition": partition}
+        self.options |= {"split_file": split_file, "partition": partition, "on_bad_image": on_bad_image}
         self.options |= {"binarise": binarise or None, "download": download or None}  # unknown to most task sets
         self.name, self.shots, self.queries, self.seed = task_set, shots, queries, seed
         self.tasks, self.val_tasks, self.episodes_per_epoch = tasks, val_tasks, episodes
@@ -86,7 +88,7 @@ class EpisodeData(pl.LightningDataModule):
     @property
     def description(self) -> dict[str, Any]:
         """The task set's options as JSON-ready data, without paths of this machine."""
-        of_this_machine = ("root", "split_file", "download")
+        of_this_machine = ("root", "split_file", "download", "on_bad_image")
         given = {k: v for k, v in self.options.items() if v is not None and k not in of_this_machine}
         return {"task_set": self.name, **given}
 
@@ -121,6 +123,19 @@ class EpisodeData(pl.LightningDataModule):
             raise MetagenError(
                 f"data.val_tasks: expected at least one for each of {processes} processes, "
                 f"got {min(self.val_tasks, len(val))}"
+            )
+
+        self._check_counts([*train, *val])
+
+    def _check_counts(self, tasks: Sequence[str]) -> None:
+        counts = {task: self.task_set.image_count(task) for task in tasks}
+        need = self.shots + self.queries
+        small = [f"{task!r} has {count}" for task, count in counts.items() if count < need]
+        if small:
+            named = ", ".join(small[:5]) + (f" and {len(small) - 5} more tasks" if len(small) > 5 else "")
+            raise MetagenError(
+                f"{self.shots} shots and {self.queries} queries need {need} images a task, but {named}: add images, "
+                "lower --data.queries or --data.shots, or leave those tasks out"
             )
 
     @property

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import torch
 
-from metagen.errors import MetagenError
-from metagen.images import is_image_name, read_folder
+from metagen.archives import ARCHIVE_SUFFIXES, is_archive, unpacked
+from metagen.errors import MetagenError, unknown
+from metagen.images import image_files, is_image_name, read_folder
 from metagen.tasks.base import TaskSet
 from metagen.tasks.splits import SPLITS, Split, read_split, split_by_hash
+
+ON_BAD_IMAGE = ("raise", "skip")
 
 
 class Folder(TaskSet):
@@ -19,7 +22,7 @@ class Folder(TaskSet):
     Images are read when a task is first asked for, and kept.
 
     Args:
-        root: the top of the tree; links to folders are followed, each folder counts once.
+        root: the top of the tree, or a zip or tar file of one; links to folders are followed, each counts once.
         size: height and width in pixels, 28 to 128; other images are cut to a square and resized.
         channels: 1 (grey) or 3 (RGB).
         split_file: a split as `Split.to_json` writes it; without one a hash of each name decides.
@@ -27,6 +30,10 @@ class Folder(TaskSet):
         test: the same for the test tasks.
         seed: another seed, another split, when a hash decides.
         invert: exchange black and white, for ink on paper.
+        on_bad_image: "raise", or "skip" those that cannot be read, which a warning names and counts.
+
+    Attributes:
+        skipped: the files skipped so far.
 
     Raises:
         MetagenError: no such folder, no images, a folder that cannot be read, or a split that does not fit.
@@ -42,8 +49,11 @@ class Folder(TaskSet):
         test: float = 0.1,
         seed: int = 0,
         invert: bool = False,
+        on_bad_image: str = "raise",
     ) -> None:
         super().__init__(size, channels, invert)
+        if on_bad_image not in ON_BAD_IMAGE:
+            raise unknown("on_bad_image", on_bad_image, ON_BAD_IMAGE)
         if not (val > 0 and test > 0 and val + test < 1):
             raise MetagenError(f"val, test: expected two shares above 0 that add up to less than 1, got {val}, {test}")
         self.root = root
@@ -51,7 +61,9 @@ class Folder(TaskSet):
         self.val = val
         self.test = test
         self.seed = seed
-        self._folders = _find_tasks(Path(root))
+        self.on_bad_image = on_bad_image
+        self.skipped: list[Path] = []
+        self._folders = _find_tasks(unpacked(Path(root)) if is_archive(Path(root)) else Path(root))
         self._images: dict[str, torch.Tensor] = {}
         self.split = self._make_split()
 
@@ -64,9 +76,14 @@ class Folder(TaskSet):
         if task not in self._folders:
             raise MetagenError(f"{self.root}: no task {task!r}; expected the path below it of a folder with images")
         if task not in self._images:
-            images = read_folder(self._folders[task], self.size, self.channels)
+            skipped = self.skipped if self.on_bad_image == "skip" else None
+            images = read_folder(self._folders[task], self.size, self.channels, skipped)
             self._images[task] = 255 - images if self.invert else images
         return self._images[task]
+
+    def image_count(self, task: str) -> int:
+        """How many images one task has, those included that cannot be read."""
+        return len(image_files(self._folders[task]))
 
     def _make_split(self) -> Split:
         if self.split_file is None:
@@ -89,7 +106,8 @@ class Folder(TaskSet):
 def _find_tasks(root: Path) -> dict[str, Path]:
     """Every folder that holds images directly, by its posix path relative to root."""
     if not root.is_dir():
-        problem = "is a file, expected a folder; unpack an archive first" if root.exists() else "no such folder"
+        archives = ", ".join(ARCHIVE_SUFFIXES)
+        problem = f"is a file, expected a folder or an archive ({archives})" if root.exists() else "no such folder"
         raise MetagenError(f"{root}: {problem}")
     tasks: dict[str, Path] = {}
     seen: set[str] = set()

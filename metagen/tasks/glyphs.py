@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
@@ -23,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from metagen.errors import MetagenError
-from metagen.files import write_atomically
+from metagen.files import cache_folder, write_atomically
 from metagen.seeding import numpy_rng
 from metagen.tasks.base import TaskSet
 from metagen.tasks.glyph_drawing import (
@@ -295,11 +294,6 @@ def draw_letter(task: str, faces: Faces, size: int, drawings: int, seed: int) ->
         else:
             images.append(draw_lines(lines[rng.integers(len(lines))], size, rng))
     return np.stack(images)
-
-
-def cache_folder(cache_dir: str | None) -> Path:
-    """Where drawings are kept: the folder given, else $METAGEN_CACHE, else ~/.cache/metagen."""
-    return Path(cache_dir or os.environ.get("METAGEN_CACHE") or "~/.cache/metagen").expanduser()
 
 
 def read_images(path: Path, shape: tuple[int, ...]) -> Image | None:

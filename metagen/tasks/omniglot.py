@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from metagen.errors import MetagenError, unknown
-from metagen.images import read_folder
+from metagen.images import image_files, read_folder
 from metagen.seeding import numpy_rng
 from metagen.tasks.base import TaskSet
 from metagen.tasks.splits import SPLITS, Split, read_split
@@ -142,6 +142,10 @@ class Omniglot(TaskSet):
                 ink = (ink >= round(255 * INK)).to(torch.uint8) * 255
             self._images[task] = 255 - ink if self.invert else ink
         return self._images[task]
+
+    def image_count(self, task: str) -> int:
+        """How many drawings one character has."""
+        return len(image_files(self._folders[task]))
 
     def _missing_told(self, whole: Split) -> str:
         alphabets = sorted({name.partition("/")[0] for name in self.missing})

@@ -1,0 +1,124 @@
+"""Images from an archive that may come from anywhere: unpacked once, safely, into metagen's cache."""
+
+from __future__ import annotations
+
+import hashlib
+import lzma
+import shutil
+import tarfile
+import zipfile
+import zlib
+from itertools import islice
+from pathlib import Path, PurePosixPath
+
+from metagen.errors import MetagenError
+from metagen.files import cache_folder, fresh_folder
+from metagen.images import is_image_name
+
+ARCHIVE_SUFFIXES = (".tar", ".tar.bz2", ".tar.gz", ".tar.xz", ".tbz2", ".tgz", ".txz", ".zip")
+MAX_BYTES = 64 << 30  # of all images in an archive together
+MAX_FILES = 5_000_000
+BLOCK = 1 << 20
+
+# What the readers raise on damaged archives.
+_DAMAGE = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    ValueError,
+    RuntimeError,
+    OSError,
+)
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a file is an archive, by its suffix."""
+    return path.is_file() and path.name.lower().endswith(ARCHIVE_SUFFIXES)
+
+
+def unpacked(archive: Path) -> Path:
+    """The folder that holds the images of a zip or tar file; other files in it, links and devices are left out.
+
+    It lies in the cache under the hash of the archive, so the same archive is unpacked once.
+
+    Raises:
+        MetagenError: the archive is damaged, encrypted or too large, a member lies outside it, or nothing can be
+            written.
+    """
+    place = cache_folder() / "archives" / _hash(archive)[:32]
+    if place.is_dir():
+        return place
+    unpack = _unzip if archive.name.lower().endswith(".zip") else _untar
+    with fresh_folder(place, overwrite=True) as folder:  # another process may have been faster
+        try:
+            unpack(archive, folder)
+        except _DAMAGE as error:
+            reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+            raise MetagenError(f"{archive}: cannot unpack this archive ({reason}); it may be damaged") from error
+    return place
+
+
+def _unzip(archive: Path, folder: Path) -> None:
+    with zipfile.ZipFile(archive) as packed:
+        sizes = _Sizes(archive)
+        members = [member for member in packed.infolist() if sizes.admit(member.filename, member.file_size)]
+        sizes.check_room()
+        for member in members:
+            packed.extract(member, folder)  # never more than the stated size, which was counted
+
+
+def _untar(archive: Path, folder: Path) -> None:
+    with tarfile.open(archive) as packed:
+        sizes = _Sizes(archive)
+        members = [member for member in packed if sizes.admit(member.name, member.size) and member.isreg()]
+        sizes.check_room()
+        packed.extractall(folder, members, filter="data")
+        rest = iter(lambda: packed.fileobj and packed.fileobj.read(BLOCK), b"")
+        for _ in islice(rest, MAX_BYTES // BLOCK):  # checksums stand at the very end
+            pass
+
+
+class _Sizes:
+    """Counts what an archive says it holds, one member after the other, so that a bomb is refused as it unfolds."""
+
+    def __init__(self, archive: Path) -> None:
+        self.archive, self.files, self.bytes = archive, 0, 0
+
+    def admit(self, name: str, size: int) -> bool:
+        """Whether the member is named as an image is; members that lie outside or are too much are refused."""
+        path = PurePosixPath(name.replace("\\", "/"))
+        if path.is_absolute() or ".." in path.parts or "\0" in name:
+            raise MetagenError(
+                f"{self.archive}: its member {name!r} lies outside it; not safe, so nothing was unpacked"
+            )
+        self.files, self.bytes = self.files + 1, self.bytes + max(size, 0)
+        if self.files > MAX_FILES or self.bytes > MAX_BYTES:
+            raise MetagenError(
+                f"{self.archive}: more than {MAX_FILES} files or {MAX_BYTES >> 30} GiB; unpack it yourself and name "
+                "the folder"
+            )
+        hidden = any(part.startswith(".") for part in path.parts[:-1])
+        return is_image_name(path.name) and not hidden
+
+    def check_room(self) -> None:
+        """Refuse to fill the disk."""
+        place = cache_folder()
+        free = shutil.disk_usage(next(each for each in (place, *place.parents) if each.exists())).free
+        if self.bytes > free:
+            raise MetagenError(
+                f"{self.archive}: {self.bytes} bytes to unpack, {free} free for {place}; name a roomier place in the "
+                "environment variable METAGEN_CACHE"
+            )
+
+
+def _hash(archive: Path) -> str:
+    digest = hashlib.sha256()
+    try:
+        with archive.open("rb") as file:
+            while block := file.read(BLOCK):
+                digest.update(block)
+    except OSError as error:
+        raise MetagenError(f"{archive}: cannot be read ({error.strerror})") from error
+    return digest.hexdigest()
