@@ -35,6 +35,11 @@ class EMA(WeightAveraging):
 
         super().__init__(use_buffers=False, avg_fn=average)  # buffers are constants
 
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Average in the precision of the run, to which Lightning brings the weights only later."""
+        trainer.precision_plugin.convert_module(pl_module)
+        super().setup(trainer, pl_module, stage)
+
 
 class Progress(RichProgressBar):
     """One bar for the run, with the losses and without a version number."""
@@ -122,7 +127,7 @@ class Samples(pl.Callback):
             return
         module = _ours(pl_module)
         episode = module.data.episodes.first("val", self.tasks)
-        image = picture(module.learner, episode, self.generated, device=module.device)
+        image = picture(module.learner, episode, self.generated)
         save_png(image, Path(trainer.default_root_dir) / "samples" / f"step-{trainer.global_step:06d}.png")
         for logger in trainer.loggers:
             add_image = getattr(getattr(logger, "experiment", None), "add_image", None)

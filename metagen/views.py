@@ -51,16 +51,15 @@ def table(result: Mapping[str, Any]) -> str:
     return captured.get()
 
 
-def picture(
-    learner: Learner, episode: Episode, generated: int, steps: int | None = None, device: torch.device | str = "cpu"
-) -> torch.Tensor:
+def picture(learner: Learner, episode: Episode, generated: int, steps: int | None = None) -> torch.Tensor:
     """One row a task: its support | as many real images, never seen | generated ones; [3, H, W] in [0, 1]."""
     shots = episode.support.shape[1]
-    adapted = adapt_tasks(learner, episode.support.to(device), (0, "picture"), episode.numbers, steps)
+    like = next(learner.parameters())  # its device and precision
+    adapted = adapt_tasks(learner, episode.support.to(like), (0, "picture"), episode.numbers, steps)
     draws = [
         learner.generator.noise(generated, torch_rng(0, "picture", number, "sample")) for number in episode.numbers
     ]
-    noise = {name: torch.stack([draw[name] for draw in draws]).to(device) for name in draws[0]}
+    noise = {name: torch.stack([draw[name] for draw in draws]).to(like) for name in draws[0]}
     blocks = {"support": episode.support, "real, not shown to it": episode.query[:, : max(shots, 3)]}
-    blocks["generated"] = adapted.generate(noise).cpu()
+    blocks["generated"] = adapted.generate(noise).to(episode.support)
     return labelled({heading: grid(block, pad=1) for heading, block in blocks.items()}, cell=learner.generator.size)

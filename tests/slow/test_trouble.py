@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -40,6 +43,37 @@ def test_two_processes_stop_together_at_a_bad_image(command, tmp_path):
     assert done.stderr.count("metagen: error: ") == 1
     assert "task 'blob-3'" in done.stderr
     assert (tmp_path / "run" / "last-good.ckpt").is_file()
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_dead_process_ends_the_job_within_a_minute(command, tmp_path, victim):
+    """Killed without a word, as by a system out of memory."""
+    run = tmp_path / "run"
+    words = command(run, "--data.episodes", "100000", *TWO)[1:]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *words]
+    job = subprocess.Popen(torchrun, stderr=subprocess.PIPE, start_new_session=True)
+    try:
+        while not (run / "checkpoints" / "last.ckpt").is_file():
+            assert job.poll() is None, job.communicate()[1]
+            time.sleep(0.1)
+        os.kill(ranks_of(job.pid)[victim], signal.SIGKILL)
+        job.communicate(timeout=60)
+        assert job.returncode != 0
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(job.pid, signal.SIGKILL)
+
+
+def ranks_of(launcher: int) -> list[int]:
+    """The processes that a launcher started, in the order of their ranks."""
+    children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
+    rank = {int(pid): _environment(int(pid)).get("LOCAL_RANK") for pid in children}
+    return sorted((pid for pid in rank if rank[pid] is not None), key=lambda pid: int(rank[pid]))
+
+
+def _environment(pid: int) -> dict[str, str]:
+    entries = Path(f"/proc/{pid}/environ").read_text().split("\0")
+    return dict(entry.split("=", 1) for entry in entries if "=" in entry)
 
 
 SAVE_FOREVER = """
