@@ -45,19 +45,23 @@ def test_two_processes_stop_together_at_a_bad_image(command, tmp_path):
     assert (tmp_path / "run" / "last-good.ckpt").is_file()
 
 
+@pytest.mark.parametrize("launcher", ["torchrun", "lightning"])
 @pytest.mark.parametrize("victim", [0, 1])
-def test_a_dead_process_ends_the_job_within_a_minute(command, tmp_path, victim):
+def test_a_dead_process_ends_the_job_within_a_minute(command, tmp_path, launcher, victim):
     """Killed without a word, as by a system out of memory."""
     run = tmp_path / "run"
-    words = command(run, "--data.episodes", "100000", *TWO)[1:]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *words]
-    job = subprocess.Popen(torchrun, stderr=subprocess.PIPE, start_new_session=True)
+    words = command(run, "--data.episodes", "100000", *TWO)
+    if launcher == "torchrun":
+        words[1:1] = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    job = subprocess.Popen(words, stderr=subprocess.PIPE, start_new_session=True)
     try:
         while not (run / "checkpoints" / "last.ckpt").is_file():
             assert job.poll() is None, job.communicate()[1]
             time.sleep(0.1)
-        os.kill(ranks_of(job.pid)[victim], signal.SIGKILL)
-        job.communicate(timeout=60)
+        ranks = ranks_of(job.pid)
+        assert len(ranks) == 2
+        os.kill(ranks[victim], signal.SIGKILL)
+        job.communicate(timeout=60)  # until every process that holds the pipe has ended
         assert job.returncode != 0
     finally:
         with suppress(ProcessLookupError):
@@ -65,10 +69,11 @@ def test_a_dead_process_ends_the_job_within_a_minute(command, tmp_path, victim):
 
 
 def ranks_of(launcher: int) -> list[int]:
-    """The processes that a launcher started, in the order of their ranks."""
+    """The processes of a job in the order of their ranks; Lightning's launcher is rank 0 itself."""
     children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
-    rank = {int(pid): _environment(int(pid)).get("LOCAL_RANK") for pid in children}
-    return sorted((pid for pid in rank if rank[pid] is not None), key=lambda pid: int(rank[pid]))
+    rank = {pid: _environment(pid).get("LOCAL_RANK") for pid in map(int, children)}
+    ranks = sorted((int(rank), pid) for pid, rank in rank.items() if rank is not None)
+    return [pid for _, pid in ([] if len(ranks) == 2 else [(0, launcher)]) + ranks]
 
 
 def _environment(pid: int) -> dict[str, str]:
