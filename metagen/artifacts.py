@@ -11,8 +11,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import reprlib
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from metagen.errors import MetagenError
 from metagen.files import fresh_folder, write_atomically
@@ -32,7 +36,10 @@ from metagen.tasks.splits import Split
 M = TypeVar("M", bound=nn.Module)
 VERSION = 1
 KINDS = ("model", "adapted", "extractor")
-MAX_CONFIG_BYTES = 8_000_000
+MAX_CONFIG_BYTES = 1_000_000
+MAX_TOLD = 500  # characters of what a file holds, in a message
+SLACK = 4  # a network may register a weight more than once while it is built
+SMALL = 100_000  # weights that may always be described, so that a file that lacks some is told to lack them
 
 
 def describe(learner: Learner) -> dict[str, Any]:
@@ -144,21 +151,24 @@ def load_adapted(path: Path) -> tuple[dict[str, torch.Tensor], torch.Tensor | No
     where, reference, info = path / "config.json", config.get("base"), config.get("info")
     if not isinstance(reference, dict) or not isinstance(reference.get("path"), str) or not isinstance(info, dict):
         raise MetagenError(f"{where}: expected the objects base (path, weights_sha256) and info; save it again")
-    base = Path(os.path.normpath(path.resolve() / reference["path"].replace("\0", "")))
-    if not base.is_dir():
-        raise MetagenError(
-            f"{where}: its base model is not at {base}; put it there, or save it again with --standalone"
-        )
+    if not reference["path"].isprintable():
+        raise MetagenError(f"{where}: its base's path {reprlib.repr(reference['path'])} is none; save it again")
+    base = Path(os.path.normpath(path.resolve() / reference["path"]))
+    if not os.path.isdir(base):  # where the name is too long, Path.is_dir raises
+        hint = "put it there, or save it again with --standalone"
+        raise MetagenError(f"{where}: its base model is not at {_brief(base)}; {hint}")
     found = read_config(base, "model")["weights_sha256"]
     if found != reference.get("weights_sha256"):
         raise MetagenError(
-            f"{where}: made from a base with weights {str(reference.get('weights_sha256'))[:12]}, but {base} has "
-            f"{found[:12]}; put the right base there"
+            f"{where}: made from a base with weights {reprlib.repr(reference.get('weights_sha256'))}, but {base} has "
+            f"{reprlib.repr(found)}; put the right base there"
         )
     difference = _read_tensors(path / "difference.safetensors", config["weights_sha256"])
     support = None
     if "support_sha256" in config:
-        support = _read_tensors(path / "support.safetensors", str(config["support_sha256"])).get("support")
+        support = _read_tensors(path / "support.safetensors", config["support_sha256"]).get("support")
+        if support is not None and support.dtype != torch.float32:
+            raise MetagenError(f"{path / 'support.safetensors'}: expected torch.float32, got {support.dtype}")
     return difference, support, base, info
 
 
@@ -180,7 +190,9 @@ def read_config(path: Path, kind: str | None = None) -> dict[str, Any]:
     if not isinstance(config, dict) or config.get("format") != "metagen":
         raise MetagenError(f"{where}: not a metagen config")
     if config.get("version") != VERSION:
-        raise MetagenError(f"{where}: version {config.get('version')!r}; this metagen reads version {VERSION}")
+        raise MetagenError(
+            f"{where}: version {reprlib.repr(config.get('version'))}; this metagen reads version {VERSION}"
+        )
     if config.get("kind") not in KINDS or not isinstance(config.get("weights_sha256"), str):
         raise MetagenError(f"{where}: expected kind ({' or '.join(KINDS)}) and weights_sha256")
     if kind and config["kind"] != kind:
@@ -196,7 +208,8 @@ def check_tensors(where: Path, found: Mapping[str, torch.Tensor], expected: Mapp
     """
     missing, extra = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
     if missing or extra:
-        raise MetagenError(f"{where}: missing tensors {missing[:5]}, unexpected tensors {extra[:5]}; not of this model")
+        names = f"missing tensors {_brief(missing[:5])}, unexpected tensors {_brief(extra[:5])}"
+        raise MetagenError(f"{where}: {names}; not of this model")
     for name, tensor in expected.items():
         if found[name].shape != tensor.shape or found[name].dtype != tensor.dtype:
             raise MetagenError(
@@ -234,14 +247,44 @@ def _described(path: Path, kind: str, parts: Sequence[str]) -> dict[str, Any]:
 
 
 def _with_weights(path: Path, config: Mapping[str, Any], build: Callable[[Mapping[str, Any]], M]) -> M:
-    try:
-        module = build(config)
-    except MetagenError as error:
-        raise MetagenError(f"{path / 'config.json'}: {error}") from error
     tensors = _read_tensors(path / "model.safetensors", config["weights_sha256"])
-    check_tensors(path / "model.safetensors", tensors, module.state_dict())
+    most = max(SMALL, SLACK * sum(t.numel() for t in tensors.values()))
+    try:
+        with torch.device("meta"), _no_more_weights_than(most):
+            planned = build(config)
+    except (MetagenError, RecursionError) as error:  # the latter of a value nested too deep to be told
+        raise MetagenError(f"{path / 'config.json'}: {_brief(error)}") from error
+    check_tensors(path / "model.safetensors", tensors, planned.state_dict())
+    module = build(config)
     module.load_state_dict(tensors)
     return module.requires_grad_(False).eval()
+
+
+@contextmanager
+def _no_more_weights_than(most: int) -> Iterator[None]:
+    """Stop building modules in this thread when their weights hold more than `most` numbers.
+
+    A config can describe a network of any size; one on the meta device takes no memory, but layers without end do.
+    """
+    count, thread = 0, threading.get_ident()
+
+    def add(module: nn.Module, name: str, weight: nn.Parameter) -> None:
+        nonlocal count
+        count += weight.numel() if threading.get_ident() == thread else 0
+        if count > most:
+            raise MetagenError("describes a far larger network than model.safetensors holds")
+
+    handle = register_module_parameter_registration_hook(add)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _brief(told: object) -> str:
+    """As one line, its end cut off if it is long: a damaged file can hold names of any length."""
+    text = " ".join(str(told).split())
+    return text if len(text) <= MAX_TOLD else f"{text[:MAX_TOLD]} ..."
 
 
 def _write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> str:
@@ -250,18 +293,20 @@ def _write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _read_tensors(path: Path, stated: str) -> dict[str, torch.Tensor]:
+def _read_tensors(path: Path, stated: object) -> dict[str, torch.Tensor]:
     try:
         data = path.read_bytes()
     except OSError as error:
         raise MetagenError(f"{path}: cannot be read ({error.strerror})") from error
     found = hashlib.sha256(data).hexdigest()
     if found != stated:
-        raise MetagenError(f"{path}: its SHA-256 is {found[:12]}, not the stated {stated[:12]}; damaged")
+        raise MetagenError(
+            f"{path}: its SHA-256 is {reprlib.repr(found)}, not the stated {reprlib.repr(stated)}; damaged"
+        )
     try:
         tensors: dict[str, torch.Tensor] = load_tensors(data)
     except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
-        raise MetagenError(f"{path}: not a safetensors file ({error})") from error
+        raise MetagenError(f"{path}: not a safetensors file ({_brief(error)})") from error
     return tensors
 
 

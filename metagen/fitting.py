@@ -70,7 +70,7 @@ class FitCLI(LightningCLI):
         """Parse, and take out where to continue: a rerun of the saved config begins anew."""
         try:
             super().parse_arguments(parser, args)
-        except ArgumentError as error:
+        except (ArgumentError, ValueError, OverflowError) as error:  # the last two of NULs and huge integers
             choices: dict[str, list[type[Any]]] = {
                 "model.generator": generators.classes,
                 "model.learner": learners.classes,

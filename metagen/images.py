@@ -195,7 +195,10 @@ def _opaque(image: Image.Image) -> Image.Image:
 
 def _eight_bits(image: Image.Image) -> Image.Image:
     # PIL's own convert("L") clips at 255, so that nearly all of a 16-bit image would be white.
-    pixels = np.asarray(image).astype(np.int64)
+    pixels = np.asarray(image)
     if pixels.min() < 0 or pixels.max() > 65535:
         raise MetagenError(f"pixel values {pixels.min()} to {pixels.max()}, expected 8 or 16 bits")
-    return Image.fromarray(((pixels + 128) // 257).astype(np.uint8))
+    scaled = pixels.astype(np.uint32)  # in place from here: an image may hold 64 million
+    scaled += 128
+    scaled //= 257
+    return Image.fromarray(scaled.astype(np.uint8))

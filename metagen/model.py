@@ -137,13 +137,15 @@ class Model:
         Raises:
             MetagenError: naming `what` was to be done with them.
         """
-        generator = self.learner.generator
+        generator, dtype = self.learner.generator, next(self.learner.parameters()).dtype
         shape = [generator.channels, generator.size, generator.size]
         if images.ndim != 4 or list(images.shape[1:]) != shape:
             expected = ", ".join(map(str, shape))
             raise MetagenError(f"{what}: expected images [k, {expected}], got {list(images.shape)}")
         if not len(images):
             raise MetagenError(f"{what}: got no image; give at least one")
+        if images.is_floating_point() and images.dtype != dtype:
+            raise MetagenError(f"{what}: expected {dtype} as the weights are, got {images.dtype}; convert the images")
         if not images.is_floating_point() or not ((images >= 0) & (images <= 1)).all():
             raise MetagenError(f"{what}: expected float images with values in [0, 1] and no NaN; divide bytes by 255")
 

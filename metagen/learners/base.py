@@ -102,8 +102,8 @@ class FixedRate(Learner):
         moves: tuple[str, ...] = ("*",),
         test_steps: int | None = None,
     ) -> None:
-        if rate <= 0:
-            raise MetagenError(f"rate: expected more than 0, got {rate}")
+        if not 0 < rate < float("inf"):
+            raise MetagenError(f"rate: expected a finite number above 0, got {rate}")
         super().__init__(generator, fixed_rate_step(optimiser, rate), steps, test_steps, moves)
         self.rate, self.optimiser = rate, optimiser
 

@@ -2,10 +2,11 @@
 
 from metagen.registry import Registry
 from metagen.tasks.base import TaskSet
+from metagen.tasks.celeba import CelebA
 from metagen.tasks.folder import Folder
 from metagen.tasks.glyphs import Glyphs
 from metagen.tasks.omniglot import Omniglot
 
-task_sets: Registry[TaskSet] = Registry("task set", folder=Folder, glyphs=Glyphs, omniglot=Omniglot)
+task_sets: Registry[TaskSet] = Registry("task set", celeba=CelebA, folder=Folder, glyphs=Glyphs, omniglot=Omniglot)
 
-__all__ = ["Folder", "Glyphs", "Omniglot", "TaskSet", "task_sets"]
+__all__ = ["CelebA", "Folder", "Glyphs", "Omniglot", "TaskSet", "task_sets"]

@@ -18,14 +18,14 @@ class EpisodeData(pl.LightningDataModule):
     """Tasks to learn from and held-out tasks to judge by.
 
     Args:
-        task_set: "glyphs" (built in), "omniglot", "folder" (your own images: one leaf folder a task), or another
-            registered one.
-        root: where the images lie (omniglot, folder), or a folder of your own fonts (glyphs).
+        task_set: "glyphs" (built in), "omniglot", "celeba", or "folder" (your own images: one leaf folder a task, or
+            an archive of such a tree).
+        root: where the images lie (omniglot, celeba, folder), or a folder of your own fonts (glyphs).
         size: height and width in pixels, 28 to 128.
         channels: 1 (grey) or 3 (RGB).
         invert: exchange black and white.
         split_file: a JSON split to use in place of the task set's own.
-        partition: which of its own splits (omniglot: canonical, random1200).
+        partition: which of its own splits (omniglot: canonical, random1200; celeba: identity, official).
         binarise: make every pixel 0 or 1 (omniglot).
         download: fetch the images into `root` first if they are not there (omniglot, celeba).
         on_bad_image: "raise", or "skip" images that cannot be read (folder).

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ class Split:
     def __post_init__(self) -> None:
         names = [name for split in SPLITS for name in self[split]]
         if len(names) != len(set(names)):
-            twice = sorted({name for name in names if names.count(name) > 1})[0]
+            twice = min(name for name, times in Counter(names).items() if times > 1)
             raise MetagenError(f"split: task {twice!r} is named twice; every task belongs to one split alone")
 
     def __getitem__(self, split: str) -> tuple[str, ...]:
@@ -53,7 +54,7 @@ def read_split(path: Path) -> Split:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         split = Split(*(tuple(map(str, data[s])) for s in SPLITS))
-        stated = data["sha256"]
+        stated = " ".join(str(data["sha256"]).split())
     except FileNotFoundError:
         raise MetagenError(f"split file {path}: no such file") from None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
