@@ -133,8 +133,9 @@ def read_folder(folder: Path, size: int, channels: int, skipped: list[Path] | No
         except MetagenError as error:
             if skipped is None:
                 raise
-            skipped.append(path)
-            log.warning("skipped image %d: %s", len(skipped), error)
+            if path not in skipped:  # told once, however often it is read
+                skipped.append(path)
+                log.warning("skipped image %d: %s", len(skipped), error)
     return torch.stack(images) if images else torch.empty(0, channels, size, size, dtype=torch.uint8)
 
 

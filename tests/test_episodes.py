@@ -124,6 +124,26 @@ def test_an_epoch_goes_on_where_the_loop_is(monkeypatch, total, current, first, 
     assert found == list(range(first, first + count))
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_episodes_read_ahead_are_the_same_in_the_same_order(monkeypatch, workers):
+    plain, ahead = (data_at(monkeypatch, 7, 7, workers=workers) for _ in range(2))
+    ahead.task_set.streamed = True
+    pairs = list(zip(plain.train_dataloader(), ahead.train_dataloader(), strict=True))
+    assert [one.index for one, _ in pairs] == list(range(7, 12))
+    for one, other in pairs:
+        assert one.tasks == other.tasks
+        assert torch.equal(one.support, other.support)
+        assert torch.equal(one.query, other.query)
+
+
+def test_what_a_worker_meets_is_raised_as_it_was(monkeypatch):
+    data = data_at(monkeypatch, 0, 0)
+    data.queries = 99
+    data.task_set.streamed = True
+    with pytest.raises(MetagenError, match=r"^task '[^\n]* or add images$"):
+        next(iter(data.train_dataloader()))
+
+
 @pytest.mark.parametrize(("val_tasks", "batches"), [(1, 1), (4, 1), (5, 2), (60, 2)])
 def test_the_val_loader_says_how_long_it_is(monkeypatch, val_tasks, batches):
     loader = data_at(monkeypatch, 0, 0, val_tasks=val_tasks).val_dataloader()

@@ -12,6 +12,7 @@ from PIL import Image
 
 from metagen.errors import MetagenError
 from metagen.registry import Registry
+from metagen.tasks import folder
 from metagen.tasks.base import TaskSet
 from metagen.tasks.episodes import Episodes
 from metagen.tasks.folder import Folder
@@ -200,3 +201,15 @@ def test_a_task_of_bad_images_alone_is_too_small_not_a_crash(tmp_path):
     tasks = Folder(str(root), size=28, on_bad_image="skip")
     with pytest.raises(MetagenError, match=r"has 0 images"):
         Episodes(tasks, 1, 1).train(0, 2)
+
+
+def test_a_tree_too_large_to_keep_is_read_each_time(tmp_path, monkeypatch):
+    root = make(tmp_path, TWELVE)
+    monkeypatch.setattr(folder, "MAX_KEPT", 12 * 2 * 3 * 28**2)
+    assert not Folder(root, size=28, **SHARES).streamed
+    monkeypatch.setattr(folder, "MAX_KEPT", 12 * 2 * 3 * 28**2 - 1)
+    tasks = Folder(root, size=28, **SHARES)
+    assert tasks.streamed
+    assert tasks.images("t03")[:, 0, 0, 0].tolist() == [30, 31]
+    Image.new("L", (28, 28), 99).save(tmp_path / "t03" / "1.png")
+    assert tasks.images("t03")[:, 0, 0, 0].tolist() == [30, 99]

@@ -105,6 +105,13 @@ def test_ctrl_c_is_one_line_and_leaves_whole_files(fit, tmp_path, capsys):
     assert not (tmp_path / "export").exists()
 
 
+def test_a_streamed_run_stopped_and_continued_is_the_run_in_memory(whole, fit, tmp_path, monkeypatch):
+    monkeypatch.setattr("metagen.tasks.folder.MAX_KEPT", 0)
+    assert fit(tmp_path, "--data.episodes", "10", *INTERRUPT, "6") == 130
+    assert fit(tmp_path, "--data.episodes", "10", "--ckpt_path", "last") == 0
+    assert_same_run(whole, tmp_path)
+
+
 @pytest.mark.parametrize("damage", ["cut", "one byte", "gone"])
 def test_a_damaged_last_checkpoint_gives_way_to_the_one_before(whole, fit, tmp_path, caplog, damage):
     assert fit(tmp_path, "--data.episodes", "10", *INTERRUPT, "6") == 130

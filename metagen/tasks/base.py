@@ -20,9 +20,11 @@ class TaskSet(ABC):
         channels: 1 (grey) or 3 (RGB).
         invert: whether black and white are exchanged.
         split: the names of the train, val and test tasks.
+        streamed: whether images are read from disk each time they are asked for.
     """
 
     split: Split
+    streamed: bool = False
 
     def __init__(self, size: int, channels: int, invert: bool = False) -> None:
         if not SIZES[0] <= size <= SIZES[1]:

@@ -48,6 +48,8 @@ class CelebA(TaskSet):
         MetagenError: nothing is there, a list is damaged, an option is refused, or a part of the split is empty.
     """
 
+    streamed = True
+
     def __init__(
         self,
         root: str,

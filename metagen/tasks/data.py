@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from metagen.errors import MetagenError
 from metagen.tasks import TaskSet, task_sets
@@ -35,6 +35,7 @@ class EpisodeData(pl.LightningDataModule):
         val_tasks: how many val tasks are watched during training.
         episodes: meta-steps of the run (of an epoch, to be exact).
         seed: of the episodes.
+        workers: processes that read ahead where images are streamed from disk (celeba, a large folder); 0 for none.
 
     Raises:
         MetagenError: a number is out of range.
@@ -58,14 +59,17 @@ class EpisodeData(pl.LightningDataModule):
         val_tasks: int = 60,
         episodes: int = 3000,
         seed: int = 0,
+        workers: int = 2,
     ) -> None:
         super().__init__()
         numbers = {"shots": shots, "queries": queries, "tasks": tasks, "val_tasks": val_tasks, "episodes": episodes}
         for name, value in numbers.items():
             if value < 1:
                 raise MetagenError(f"data.{name}: expected 1 or more, got {value}")
-        if seed < 0:
-            raise MetagenError(f"data.seed: expected 0 or more, got {seed}")
+        for name, value in {"seed": seed, "workers": workers}.items():
+            if value < 0:
+                raise MetagenError(f"data.{name}: expected 0 or more, got {value}")
+        self.workers = workers
         self.options: dict[str, Any] = {"root": root, "size": size, "channels": channels, "invert": invert}
         self.options |= {"split_file": split_file, "partition": partition, "on_bad_image": on_bad_image}
         self.options |= {"binarise": binarise or None, "download": download or None}  # unknown to most task sets
@@ -150,12 +154,16 @@ class EpisodeData(pl.LightningDataModule):
         rank, world = trainer.global_rank, trainer.world_size
 
         def epoch() -> Iterator[Episode]:
-            progress = trainer.fit_loop.epoch_loop.batch_progress
+            progress = trainer.fit_loop.epoch_loop.batch_progress  # right from the first episode on, not before
             first, left = progress.total.completed, self.episodes_per_epoch - progress.current.completed
-            for index in range(first, first + left):
-                yield episodes.train(index, self.tasks, rank, world)
+            numbers = _Numbered(episodes, self.tasks, rank, world, range(first, first + left))
+            workers = self.workers if self.task_set.streamed else 0
+            for episode in DataLoader(numbers, batch_size=None, num_workers=workers):
+                if isinstance(episode, MetagenError):
+                    raise episode
+                yield episode
 
-        return _loader(epoch, self.episodes_per_epoch)
+        return DataLoader(_Stream(epoch, self.episodes_per_epoch), batch_size=None)
 
     def val_dataloader(self) -> DataLoader[Episode]:
         """The fixed val episodes, each process its own tasks."""
@@ -163,7 +171,8 @@ class EpisodeData(pl.LightningDataModule):
         rank, world = trainer.global_rank, trainer.world_size
         known = min(self.val_tasks, len(self.task_set.split.val))
         batches = math.ceil(len(range(rank, known, world)) / self.tasks)
-        return _loader(lambda: episodes.held_out("val", self.tasks, self.val_tasks, rank, world), batches)
+        stream = _Stream(lambda: episodes.held_out("val", self.tasks, self.val_tasks, rank, world), batches)
+        return DataLoader(stream, batch_size=None)
 
 
 class _Stream(IterableDataset[Episode]):
@@ -177,5 +186,17 @@ class _Stream(IterableDataset[Episode]):
         return self.length
 
 
-def _loader(iterate: Callable[[], Iterator[Episode]], length: int) -> DataLoader[Episode]:
-    return DataLoader(_Stream(iterate, length), batch_size=None)
+class _Numbered(Dataset[Episode | MetagenError]):
+    """Train episodes by number, also in other processes: an error comes back as what it is, without their traceback."""
+
+    def __init__(self, episodes: Episodes, tasks: int, rank: int, world: int, numbers: range) -> None:
+        self.episodes, self.share, self.numbers = episodes, (tasks, rank, world), numbers
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, place: int) -> Episode | MetagenError:
+        try:
+            return self.episodes.train(self.numbers[place], *self.share)
+        except MetagenError as error:
+            return error

@@ -14,12 +14,13 @@ from metagen.tasks.base import TaskSet
 from metagen.tasks.splits import SPLITS, Split, read_split, split_by_hash
 
 ON_BAD_IMAGE = ("raise", "skip")
+MAX_KEPT = 1 << 30  # bytes of all images together
 
 
 class Folder(TaskSet):
     """Every folder under `root` with images directly in it is a task, named by its path below `root`.
 
-    Images are read when a task is first asked for, and kept.
+    Images are read when a task is first asked for, and kept; of a tree that would take more than a GiB, read each time.
 
     Args:
         root: the top of the tree, or a zip or tar file of one; links to folders are followed, each counts once.
@@ -65,6 +66,7 @@ class Folder(TaskSet):
         self.skipped: list[Path] = []
         self._folders = _find_tasks(unpacked(Path(root)) if is_archive(Path(root)) else Path(root))
         self._images: dict[str, torch.Tensor] = {}
+        self.streamed = sum(map(self.image_count, self._folders)) * channels * size**2 > MAX_KEPT
         self.split = self._make_split()
 
     def images(self, task: str) -> torch.Tensor:
@@ -75,11 +77,14 @@ class Folder(TaskSet):
         """
         if task not in self._folders:
             raise MetagenError(f"{self.root}: no task {task!r}; expected the path below it of a folder with images")
-        if task not in self._images:
-            skipped = self.skipped if self.on_bad_image == "skip" else None
-            images = read_folder(self._folders[task], self.size, self.channels, skipped)
-            self._images[task] = 255 - images if self.invert else images
-        return self._images[task]
+        if task in self._images:
+            return self._images[task]
+        skipped = self.skipped if self.on_bad_image == "skip" else None
+        images = read_folder(self._folders[task], self.size, self.channels, skipped)
+        images = 255 - images if self.invert else images
+        if not self.streamed:
+            self._images[task] = images
+        return images
 
     def image_count(self, task: str) -> int:
         """How many images one task has, those included that cannot be read."""
