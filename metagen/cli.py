@@ -17,7 +17,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 from metagen.artifacts import load_extractor, save_extractor
 from metagen.errors import MetagenError, unknown
 from metagen.files import check_free, fresh_folder, write_atomically
-from metagen.images import grid, save_png, save_pngs
+from metagen.images import conversions, grid, save_png, save_pngs
 from metagen.model import AdaptedModel, Model, load
 from metagen.options import EXAMPLES, explained, spelled_out
 from metagen.resources import travelling
@@ -70,6 +70,8 @@ def adapt(
     base = _expect(load(model), Model, model, "an adapted model cannot be adapted again; name its base")
     started = time.perf_counter()
     images = base.read(support)
+    for told in conversions(Path(support), images.shape[-1], images.shape[1]):
+        print(told)
     adapted = base.adapt(1 - images if invert else images, steps, seed)
     seconds = time.perf_counter() - started
     adapted.save(out, standalone, overwrite)

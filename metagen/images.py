@@ -115,6 +115,22 @@ def image_files(folder: Path) -> list[Path]:
         raise MetagenError(f"{folder}: cannot read this folder ({error.strerror})") from error
 
 
+def conversions(folder: Path, size: int, channels: int) -> list[str]:
+    """What `read_folder` does to images that are of another size or colour, in words; nothing where all fit."""
+    shapes, colours = set(), set()
+    for path in [folder] if folder.is_file() else image_files(folder):
+        with Image.open(path, formats=_FORMATS) as image:
+            shapes.add(image.size)
+            colours.add(image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;16"))
+    told = []
+    if other := sorted(shapes - {(size, size)}):
+        named = ", ".join(f"{width} x {height}" for width, height in other[:3]) + (" ..." if len(other) > 3 else "")
+        told.append(f"{named} pixels cut square and resized to {size} x {size}")
+    if (channels == 3) in colours:
+        told.append("grey made RGB" if channels == 3 else "colours made grey")
+    return told
+
+
 def read_folder(folder: Path, size: int, channels: int, skipped: list[Path] | None = None) -> torch.Tensor:
     """Read the images of a folder in the order of their names, or one image file: uint8 [k, channels, size, size].
 

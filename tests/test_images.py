@@ -300,3 +300,20 @@ def test_save_pngs_numbers_them(tmp_path):
     names = [path.name for path in images.image_files(tmp_path / "new")]
     assert names == [f"{i:04}.png" for i in range(12)]
     assert images.read_folder(tmp_path / "new", 4, 1)[:, 0, 0, 0].tolist() == list(range(12))
+
+
+@pytest.mark.parametrize(
+    ("modes", "shape", "channels", "told"),
+    [
+        (("L", "1"), (28, 28), 1, []),
+        (("RGB",), (28, 28), 3, []),
+        (("L", "RGB"), (28, 28), 1, ["colours made grey"]),
+        (("L", "RGB"), (28, 28), 3, ["grey made RGB"]),
+        (("P",), (40, 30), 1, ["40 x 30 pixels cut square and resized to 28 x 28", "colours made grey"]),
+    ],
+)
+def test_what_is_converted_is_told(tmp_path, modes, shape, channels, told):
+    for mode in modes:
+        Image.new(mode, shape).save(tmp_path / f"{mode}.png")
+    assert images.conversions(tmp_path, 28, channels) == told
+    assert images.read_folder(tmp_path, 28, channels).shape == (len(modes), channels, 28, 28)
