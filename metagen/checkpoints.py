@@ -6,6 +6,7 @@ import io
 import logging
 import math
 import os
+import shutil
 import signal
 import time
 import zipfile
@@ -40,12 +41,26 @@ class WholeFiles(TorchCheckpointIO):
         torch.save(checkpoint, buffer)
         place = Path(path)
         if place.name == LAST and place.is_file():
-            os.replace(place, place.with_name(BEFORE_LAST))
+            _keep(place)
         write_atomically(place, buffer.getvalue())
 
     def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:  # noqa: ANN401
         """See `read_checkpoint`."""
         return read_checkpoint(Path(path))
+
+
+def _keep(last: Path) -> None:
+    """Give the file its second name, so that there is always one called last."""
+    second = last.with_name(".before-last.tmp")
+    try:
+        second.unlink(missing_ok=True)
+        try:
+            os.link(last, second)
+        except OSError:  # some disks have no links
+            shutil.copyfile(last, second)
+        os.replace(second, last.with_name(BEFORE_LAST))
+    except OSError as error:
+        raise MetagenError(f"{last.parent}: cannot write there ({error.strerror})") from error
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
