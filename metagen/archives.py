@@ -50,14 +50,22 @@ def unpacked(archive: Path) -> Path:
     place = cache_folder() / "archives" / _hash(archive)[:32]
     if place.is_dir():
         return place
-    unpack = _unzip if archive.name.lower().endswith(".zip") else _untar
-    with fresh_folder(place, overwrite=True) as folder:  # another process may have been faster
-        try:
-            unpack(archive, folder)
-        except _DAMAGE as error:
-            reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
-            raise MetagenError(f"{archive}: cannot unpack this archive ({reason}); it may be damaged") from error
+    try:
+        with fresh_folder(place) as folder:
+            _unpack(archive, folder)
+    except MetagenError:
+        if not place.is_dir():  # where another process was faster, its images are the same, and may be in use
+            raise
     return place
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    try:
+        (_unzip if archive.name.lower().endswith(".zip") else _untar)(archive, folder)
+    except _DAMAGE as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+        hint = "" if getattr(error, "errno", None) else "; it may be damaged"  # else a full disk, for example
+        raise MetagenError(f"{archive}: cannot unpack this archive ({reason}){hint}") from error
 
 
 def _unzip(archive: Path, folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -158,7 +159,7 @@ class EpisodeData(pl.LightningDataModule):
             first, left = progress.total.completed, self.episodes_per_epoch - progress.current.completed
             numbers = _Numbered(episodes, self.tasks, rank, world, range(first, first + left))
             workers = self.workers if self.task_set.streamed else 0
-            for episode in DataLoader(numbers, batch_size=None, num_workers=workers):
+            for episode in DataLoader(numbers, batch_size=None, num_workers=workers, worker_init_fn=_deaf):
                 if isinstance(episode, MetagenError):
                     raise episode
                 yield episode
@@ -184,6 +185,11 @@ class _Stream(IterableDataset[Episode]):
 
     def __len__(self) -> int:
         return self.length
+
+
+def _deaf(_: int) -> None:
+    """Ctrl-C reaches every process of a terminal; a worker goes on until the run has ended its step."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class _Numbered(Dataset[Episode | MetagenError]):

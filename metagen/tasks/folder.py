@@ -66,7 +66,8 @@ class Folder(TaskSet):
         self.skipped: list[Path] = []
         self._folders = _find_tasks(unpacked(Path(root)) if is_archive(Path(root)) else Path(root))
         self._images: dict[str, torch.Tensor] = {}
-        self.streamed = sum(map(self.image_count, self._folders)) * channels * size**2 > MAX_KEPT
+        self._counts = {task: len(image_files(folder)) for task, folder in self._folders.items()}
+        self.streamed = sum(self._counts.values()) * channels * size**2 > MAX_KEPT
         self.split = self._make_split()
 
     def images(self, task: str) -> torch.Tensor:
@@ -88,7 +89,7 @@ class Folder(TaskSet):
 
     def image_count(self, task: str) -> int:
         """How many images one task has, those included that cannot be read."""
-        return len(image_files(self._folders[task]))
+        return self._counts[task]
 
     def _make_split(self) -> Split:
         if self.split_file is None:

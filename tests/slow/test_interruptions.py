@@ -44,13 +44,12 @@ def test_a_killed_run_leaves_whole_files_and_goes_on(command, process, tmp_path)
         time.sleep(rng.uniform(0, 0.3))
         started.kill()
         _, said = started.communicate()
-        assert started.returncode == -signal.SIGKILL, said
+        assert started.returncode == -signal.SIGKILL, said or "the run is too short to be killed 20 times"
         for path in (run / "checkpoints").glob("*.ckpt"):
             state = read_checkpoint(path)
             assert all(w.isfinite().all() for w in state["state_dict"].values())
         assert checkpoint(run)["global_step"] > reached
         reached = checkpoint(run)["global_step"]
-        assert started.returncode != 0, "the run is too short to be killed 20 times"
     process(run, *options, "--ckpt_path", "last")
     assert_same_run(tmp_path / "whole", run)
     metagen.load(run / "export")
