@@ -11,6 +11,7 @@ from pytorch_lightning.callbacks import RichProgressBar, WeightAveraging
 
 from metagen.errors import MetagenError
 from metagen.images import save_png
+from metagen.processes import gathered
 from metagen.training import MetaTraining
 from metagen.views import picture
 
@@ -75,7 +76,7 @@ class NonFiniteGuard(pl.Callback):
     def _stop(self, trainer: pl.Trainer, found: tuple[str, str | None] | None) -> None:
         path = Path(trainer.default_root_dir) / "last-good.ckpt"
         trainer.save_checkpoint(path)
-        of_all = [each for each in _gathered(trainer, found) if each]
+        of_all = [each for each in gathered(found) if each]
         tensor, task = min(of_all, key=lambda each: each[1] is None)
         if not trainer.is_global_zero:
             raise SystemExit(2)  # rank 0 says it for all
@@ -93,14 +94,6 @@ def _first_bad(gradients: dict[str, torch.Tensor], module: MetaTraining) -> tupl
     task = next((name for name, loss in pairs if not loss.isfinite()), None)
     bad = next((f"gradient of {name}" for name, g in gradients.items() if not g.isfinite().all()), None)
     return (bad or "query loss", task) if bad or task else None
-
-
-def _gathered(trainer: pl.Trainer, thing: Any) -> list[Any]:  # noqa: ANN401
-    """The thing of every process."""
-    things = [thing] * trainer.world_size
-    if trainer.world_size > 1:
-        torch.distributed.all_gather_object(things, thing)
-    return things
 
 
 def _ours(module: pl.LightningModule) -> MetaTraining:

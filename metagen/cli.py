@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import argparse
 import inspect
-import json
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jsonargparse import ArgumentError, ArgumentParser
 
-from metagen.artifacts import load_extractor, save_extractor
+from metagen.artifacts import save_extractor
 from metagen.errors import MetagenError, unknown
-from metagen.files import check_free, fresh_folder, write_atomically
+from metagen.files import check_free, fresh_folder
 from metagen.images import conversions, grid, save_png, save_pngs
-from metagen.model import AdaptedModel, Model, load
+from metagen.model import AdaptedModel, Model, expect, load
 from metagen.options import EXAMPLES, explained, spelled_out
-from metagen.resources import travelling
-from metagen.tasks.splits import Split, read_split
+from metagen.processes import Processes
 
 if TYPE_CHECKING:
-    from metagen.metrics import Extractor
     from metagen.tasks.data import EpisodeData
 
-T = TypeVar("T")
+ONE = Processes()
 
 OVERVIEW = f"""usage: metagen VERB [options]     (metagen VERB --help for each)
 
@@ -67,7 +64,7 @@ def adapt(
         standalone: put a copy of the whole base model inside.
         overwrite: replace what stands at `out`.
     """
-    base = _expect(load(model), Model, model, "an adapted model cannot be adapted again; name its base")
+    base = expect(load(model), Model, model, "an adapted model cannot be adapted again; name its base")
     started = time.perf_counter()
     images = base.read(support)
     for told in conversions(Path(support), images.shape[-1], images.shape[1]):
@@ -88,7 +85,7 @@ def sample(model: str, n: int, out: str, seed: int = 0, overwrite: bool = False)
         seed: image i of a seed is the same at every n.
         overwrite: replace what stands at `out`.
     """
-    adapted = _expect(load(model), AdaptedModel, model, "adapt it first: metagen adapt --model ... --support ...")
+    adapted = expect(load(model), AdaptedModel, model, "adapt it first: metagen adapt --model ... --support ...")
     images = adapted.sample(n, seed)
     columns = min(n, max(1, round(n**0.5)))
     blank = -n % columns
@@ -102,16 +99,20 @@ def sample(model: str, n: int, out: str, seed: int = 0, overwrite: bool = False)
 def evaluate(
     model: str,
     out: str,
-    data: dict[str, Any],
+    data: EpisodeData,
     split: str = "test",
     limit: int | None = 100,
     extractor: str | None = None,
     joint: str | None = None,
     curve: tuple[int, ...] = (0, 1, 2, 5, 10, 20, 50),
     seed: int = 0,
+    batch: int = 8,
+    trainer: Processes = ONE,
     overwrite: bool = False,
 ) -> None:
     """Measure a model on held-out tasks: result.json, samples.png, curve.png and a table.
+
+    What is measured is kept in OUT.unfinished until the end: the same command goes on where it was stopped.
 
     Args:
         model: an exported model: a folder, or the name of one that travels with metagen.
@@ -125,77 +126,19 @@ def evaluate(
             was trained without steps is its own.
         curve: the numbers of inner steps at which the adapted loss is measured.
         seed: of the noise.
+        batch: tasks at once; figures depend on it by rounding alone.
+        trainer: the processes that share the tasks, batch by batch.
         overwrite: replace what stands at `out`.
     """
-    from metagen.evaluation import check_options, measure  # slow to import, and for this verb alone
-    from metagen.pictures import curve_png
-    from metagen.tasks.data import EpisodeData
-    from metagen.views import picture, table
+    from metagen.judging import judge  # slow to import, and for this verb alone
 
-    check_options(split, limit, curve)
-    check_free(Path(out), overwrite)
-    base = _judged(model, tasks := EpisodeData(**data), split)
-    other = _judged(joint, tasks, split).learner if joint else None
-    look, seen = _look_through(extractor, tasks, split)
-    result: dict[str, Any] = {"model": {"weights_sha256": base.weights_hash, **base.info}, "extractor": seen}
-    result["data"] = tasks.description
-    result |= measure(base.learner, tasks.episodes, split, limit, curve, seed, look, other)
-    with fresh_folder(Path(out), overwrite) as folder:
-        write_atomically(folder / "result.json", (json.dumps(result, indent=1) + "\n").encode())
-        save_png(picture(base.learner, tasks.episodes.first(split, 12), 10), folder / "samples.png")
-        write_atomically(folder / "curve.png", curve_png(result))
-    print(table(result))
-    print(f"wrote result.json, samples.png and curve.png to {out}")
-
-
-def _judged(name: str, tasks: EpisodeData, split: str) -> Model:
-    """A model that may be judged on these tasks: of their size, and never trained on them."""
-    base = _expect(load(name), Model, name, "name its base")
-    generator = base.learner.generator
-    if (tasks.task_set.size, tasks.task_set.channels) != (generator.size, generator.channels):
-        raise MetagenError(
-            f"{name}: makes images of {generator.size} px and {generator.channels} channels; "
-            "leave out --data.size and --data.channels"
-        )
-    if base.info.get("data", {}).get("task_set") == tasks.name:
-        _refuse_trained_on(name, base.split, tasks, split)
-    return base
-
-
-def _refuse_trained_on(name: str, trained: Split | None, tasks: EpisodeData, split: str) -> None:
-    if trained is None:
-        raise MetagenError(f"{name}: has no split.json, so nobody knows which tasks it was trained on; export it again")
-    used = {*trained.train, *(trained.val if split == "test" else ())}
-    seen = sorted(used & set(tasks.task_set.split[split]))
-    if seen:
-        raise MetagenError(
-            f"{name}: was trained or chosen on {len(seen)} of these {split} tasks, {seen[0]!r} first; give the "
-            "split.json of its folder as --data.split_file"
-        )
-
-
-def _look_through(name: str | None, tasks: EpisodeData, split: str) -> tuple[Extractor | None, dict[str, Any] | None]:
-    """The extractor and what is told of it; by default the reporting one of the task set."""
-    if name == "none":
-        return None, None
-    try:
-        path = travelling("extractors", name or f"{tasks.name}-report")
-    except MetagenError as error:
-        if name:
-            raise
-        raise MetagenError(
-            f"no extractor of {tasks.name} travels with metagen: name one as --extractor (metagen train-extractor "
-            "makes one), or --extractor none to measure the query loss alone"
-        ) from error
-    extractor, info, weights = load_extractor(path)
-    if info.get("data", {}).get("task_set") == tasks.name:
-        _refuse_trained_on(str(path), read_split(path / "split.json"), tasks, split)
-    return extractor, {"name": path.name, "weights_sha256": weights, **info}
+    options = {"split": split, "limit": limit, "curve": list(curve), "seed": seed}
+    judge(model, Path(out), data, options, extractor, joint, trainer, batch, overwrite)
 
 
 def train_extractor(
     out: str,
-    data: dict[str, Any],
+    data: EpisodeData,
     steps: int = 3000,
     rate: float = 2e-3,
     widths: tuple[int, ...] = (32, 64, 128),
@@ -219,27 +162,19 @@ def train_extractor(
     """
     from metagen.extractor_training import check_tasks, held_out_accuracy
     from metagen.extractor_training import train_extractor as train
-    from metagen.tasks.data import EpisodeData
 
-    tasks = EpisodeData(**data)
     check_free(Path(out), overwrite)  # what can go wrong goes wrong before minutes of training
-    check_tasks(tasks.task_set)
+    check_tasks(data.task_set)
     started = time.perf_counter()
-    extractor = train(tasks.task_set, steps, rate, widths, dimensions, seed)
+    extractor = train(data.task_set, steps, rate, widths, dimensions, seed)
     seconds = round(time.perf_counter() - started, 1)
-    accuracy = {split: held_out_accuracy(extractor, tasks.task_set, split) for split in ("val", "test")}
+    accuracy = {split: held_out_accuracy(extractor, data.task_set, split) for split in ("val", "test")}
     training = {"steps": steps, "rate": rate, "seed": seed, "seconds": seconds, "torch": torch.__version__}
-    info = {"data": tasks.description, "training": training, "accuracy": accuracy}
-    save_extractor(Path(out), extractor, info, tasks.task_set.split, overwrite)
+    info = {"data": data.description, "training": training, "accuracy": accuracy}
+    save_extractor(Path(out), extractor, info, data.task_set.split, overwrite)
     for split, found in accuracy.items():
         print(f"{split}: {100 * found['mean']:.1f} % right, {found['ways']}-way 1-shot, {found['tasks']} tasks")
     print(f"wrote {out}; look through it with: metagen evaluate --extractor {out}")
-
-
-def _expect(thing: Model | AdaptedModel, kind: type[T], name: str, hint: str) -> T:
-    if not isinstance(thing, kind):
-        raise MetagenError(f"{name}: expected {kind.__name__}, got {type(thing).__name__}; {hint}")
-    return thing
 
 
 def _run(function: Callable[..., None], argv: Sequence[str]) -> None:
@@ -248,14 +183,24 @@ def _run(function: Callable[..., None], argv: Sequence[str]) -> None:
         prog=f"metagen {verb}", exit_on_error=False, allow_abbrev=False, epilog=f"example: {EXAMPLES[verb]}"
     )
     parser.add_argument("--config", action="config", help="read options from a YAML file")
-    parser.add_function_arguments(function, as_positional=False, skip={"data"})
-    if "data" in inspect.signature(function).parameters:
+    groups = [name for name in ("data", "trainer") if name in inspect.signature(function).parameters]
+    parser.add_function_arguments(function, as_positional=False, skip=set(groups))
+    if "data" in groups:
         _add_data_arguments(parser, argv)
+    if "trainer" in groups:
+        parser.add_class_arguments(Processes, "trainer")
     try:
         options = parser.parse_args(list(argv)).as_dict()
     except ArgumentError as error:
         raise explained(error, verb, parser._option_string_actions) from error
-    function(**{key: value for key, value in options.items() if key != "config"})
+    made = {name: _made(name, options[name]) for name in groups}
+    function(**{key: value for key, value in {**options, **made}.items() if key != "config"})
+
+
+def _made(group: str, options: dict[str, Any]) -> EpisodeData | Processes:
+    from metagen.tasks.data import EpisodeData
+
+    return EpisodeData(**options) if group == "data" else Processes(**options)
 
 
 def _add_data_arguments(parser: ArgumentParser, argv: Sequence[str]) -> None:

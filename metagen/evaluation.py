@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+from torch.utils._pytree import tree_map
 
 from metagen.adaptation import draw_noise
 from metagen.artifacts import build, describe
@@ -18,12 +20,17 @@ from metagen.generators import Generator
 from metagen.intervals import Interval, over_tasks_interval
 from metagen.learners import Joint, Learner, adapt_tasks
 from metagen.metrics import Extractor, Seen, metrics
+from metagen.processes import count
 from metagen.seeding import torch_rng
+from metagen.spread import Spread
 from metagen.tasks.episodes import Episode, Episodes
 from metagen.warps import DRAWS, random_affine
 
 HELD_OUT = ("val", "test")
-BATCH = 16
+AFFINE = {"affine x1": 1.0, "affine x1.5": 1.5}
+MODEL_FREE = ("human", "copy", *AFFINE)
+ALONE = Spread()
+Grid = Sequence[tuple[float, int]]
 TUNING_TASKS = 8  # val tasks on which a baseline's rate and steps are chosen
 # 150 steps at lower rates gained nothing over these on val tasks of Omniglot, at 1 and 5 shots.
 SCRATCH_GRID = tuple((rate, steps) for rate in (3e-3, 1e-2) for steps in (20, 60))
@@ -44,41 +51,69 @@ class Contender:
     steps: int
     sees: str = "own"
 
-    def supports(self, episodes: Sequence[Episode]) -> list[Episode]:
-        """The episodes with the support that it is to see in place of their own."""
-        support = torch.cat([episode.support for episode in episodes])
-        seen = {"own": support, "other": support.roll(1, 0), "none": support[:, :0]}[self.sees]
-        parts = seen.split([len(episode.support) for episode in episodes])
-        return [episode._replace(support=part) for episode, part in zip(episodes, parts, strict=True)]
+    def meet(
+        self, episode: Episode, others: torch.Tensor, key: tuple[int | str, ...], made: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Adapt to each task and be judged.
 
-    def meet(self, episode: Episode, key: tuple[int | str, ...], made: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The query loss of each task [T] after adaptation, summed over players, and new images [T, made, C, H, W]."""
-        adapted = adapt_tasks(self.learner, episode.support, key, episode.numbers, self.steps)
+        Args:
+            episode: the tasks.
+            others: supports of other tasks, as many as theirs.
+            key: names the noise.
+            made: how many images to make of each task.
+
+        Returns:
+            The query loss of each task [T], summed over players, and new images [T, made, C, H, W].
+        """
+        support = {"own": episode.support, "other": others, "none": episode.support[:, :0]}[self.sees]
+        adapted = adapt_tasks(self.learner, support, key, episode.numbers, self.steps)
         noise = draw_noise(self.learner.generator, (*key, "query"), episode.numbers, episode.query.shape[1])
+        noise = tree_map(lambda x: x.to(support), noise)
         loss = torch.stack(list(adapted.query_loss(episode.query, noise).values())).sum(0)
         if not made:
             return loss, episode.query[:, :0]
         draws = [self.learner.generator.noise(made, torch_rng(*key, number, "sample")) for number in episode.numbers]
-        return loss, adapted.generate({name: torch.stack([draw[name] for draw in draws]) for name in draws[0]})
+        stacked = {name: torch.stack([draw[name] for draw in draws]).to(support) for name in draws[0]}
+        return loss, adapted.generate(stacked)
 
 
-def query_losses(learner: Learner, episodes: Sequence[Episode], key: tuple[int | str, ...], steps: int) -> torch.Tensor:
+def query_losses(learner: Learner, episode: Episode, key: tuple[int | str, ...], steps: int) -> torch.Tensor:
     """The query loss after N steps, of each task [T], summed over players, in the generator's units."""
-    return torch.cat([Contender(learner, steps).meet(episode, key, 0)[0] for episode in episodes])
+    return Contender(learner, steps).meet(episode, episode.support, key, 0)[0]
 
 
-def tuned(generator: Generator, grid: Sequence[tuple[float, int]], episodes: Sequence[Episode], seed: int = 0) -> Joint:
+def tuned(
+    name: str, generator: Generator, grid: Grid, episodes: Episodes, seed: int = 0, spread: Spread = ALONE
+) -> Joint:
     """Fine-tuning of a generator with Adam: rate and number of steps chosen from a grid on val tasks by query loss."""
     candidates = [Joint(generator, rate=rate, test_steps=steps).requires_grad_(False).eval() for rate, steps in grid]
-    losses = [float(query_losses(each, episodes, (seed, "val"), each.test_steps).mean()) for each in candidates]
-    return candidates[losses.index(min(losses))]
+
+    def losses(tasks: list[int]) -> dict[str, torch.Tensor]:
+        episode = _on(generator, episodes.of("val", tasks))
+        return {str(n): query_losses(c, episode, (seed, "val"), c.test_steps) for n, c in enumerate(candidates)}
+
+    found = spread.over(name, episodes.held_out_numbers("val", TUNING_TASKS), losses)
+    means = [float(found[str(n)].mean()) for n in range(len(candidates))]
+    return candidates[means.index(min(means))]
 
 
 def untrained(learner: Learner, seed: int = 0) -> Generator:
-    """The same networks without meta-training."""
+    """The same networks without meta-training, on the same device."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return build(describe(learner)).generator
+        return build(describe(learner)).generator.to(next(learner.parameters()))
+
+
+def _fine_tuned(
+    learner: Learner, joint: Learner | None, episodes: Episodes, seed: int, spread: Spread
+) -> dict[str, Joint]:
+    """The baselines that are tuned on val tasks, by the names of their rows."""
+    found = {"scratch": tuned("scratch", untrained(learner, seed), SCRATCH_GRID, episodes, seed, spread)}
+    if joint is None and not learner.steps:
+        joint = learner  # trained without steps is trained jointly
+    if joint is not None:
+        found["joint + fine-tune"] = tuned("joint", joint.generator, JOINT_GRID, episodes, seed, spread)
+    return found
 
 
 def contenders(learner: Learner, fine_tuned: Mapping[str, Joint]) -> dict[str, Contender]:
@@ -101,11 +136,12 @@ def measure(
     seed: int = 0,
     extractor: Extractor | None = None,
     joint: Learner | None = None,
+    spread: Spread = ALONE,
 ) -> dict[str, Any]:
     """The scorecard on held-out tasks: rows, differences of the adapted row from the others, and the curve over N.
 
     The query is cut in two: the reference that distances are from, and the human half; every row makes as many images
-    as that half holds.
+    as that half holds. Everything is measured where the learner lies.
 
     Args:
         learner: the model.
@@ -117,6 +153,7 @@ def measure(
         extractor: what the metrics look through; None for the query loss alone.
         joint: a model trained jointly on the same train tasks, to be fine-tuned for its row; None for no such row, but
             of a model that was trained without steps.
+        spread: how the tasks are shared by processes and kept.
 
     Returns:
         JSON-ready data; each row and difference has `figures`: by metric, a mean or pooled figure with its interval.
@@ -124,53 +161,39 @@ def measure(
     Raises:
         MetagenError: an option is out of range, or there are too few tasks or queries for a metric.
     """
-    check_options(split, limit, curve)
-    if extractor and episodes.queries < 4:
-        raise MetagenError(f"data.queries: a scorecard needs 4 or more images a task, got {episodes.queries}")
-    key = (seed, split)
-    held_out = list(episodes.held_out(split, BATCH, limit))
-    val = list(episodes.held_out("val", BATCH, TUNING_TASKS))
-    fine_tuned = {"scratch": tuned(untrained(learner, seed), SCRATCH_GRID, val, seed)}
-    if joint is None and not learner.steps:
-        joint = learner  # trained without steps is trained jointly
-    if joint is not None:
-        fine_tuned["joint + fine-tune"] = tuned(joint.generator, JOINT_GRID, val, seed)
-    half = episodes.queries // 2 if extractor else 0
-    card = Scorecard(held_out, half, extractor)
-    for name, images in card.baselines(key):
-        card.add(name, None, images, None)
-    for name, contender in contenders(learner, fine_tuned).items():
-        started = time.perf_counter()
-        met = [contender.meet(episode, key, half) for episode in contender.supports(held_out)]
-        losses, images = (torch.cat(parts) for parts in zip(*met, strict=True))
-        card.add(name, losses, images, contender.steps, time.perf_counter() - started)
-    points = [{"steps": n, **asdict(over_tasks_interval(query_losses(learner, held_out, key, n)))} for n in curve]
+    tasks = check_options(episodes, split, limit, curve, bool(extractor))
+    fine_tuned = _fine_tuned(learner, joint, episodes, seed, spread)
+    rows, half = contenders(learner, fine_tuned), episodes.queries // 2 if extractor else 0
+    trial = Trial(episodes, split, tasks, rows, (seed, split), curve, extractor, half)
+    card = Scorecard(spread.over("tasks", tasks, trial.meet), rows, bool(extractor))
     return {
         "unit": "nats per image",
         "split": split,
         "split_sha256": episodes.task_set.split.hash,
         "shots": episodes.shots,
         "queries": episodes.queries,
-        "tasks": len(card.human),
-        "task_names": [name for episode in held_out for name in episode.tasks],
-        "real": half * len(card.human),
-        "made": half * len(card.human),
+        "tasks": len(tasks),
+        "task_names": [episodes.task_set.split[split][number] for number in tasks],
+        "real": half * len(tasks),
+        "made": half * len(tasks),
         "seed": seed,
-        "environment": environment(),
+        "environment": environment(learner),
         "fine_tuned": {
             name: {"rate": each.rate, "steps": each.test_steps, "chosen_on": "val"} for name, each in fine_tuned.items()
         },
-        "rows": card.rows,
+        "rows": card.rows(),
         "differences": card.differences(),
-        "curve": points,
+        "curve": [{"steps": n, **asdict(over_tasks_interval(card.found[f"curve/{n}"]))} for n in curve],
     }
 
 
-def check_options(split: str, limit: int | None, curve: Sequence[int]) -> None:
-    """Refuse options of `measure` that are out of range.
+def check_options(
+    episodes: Episodes, split: str, limit: int | None, curve: Sequence[int], seen: bool = False
+) -> list[int]:
+    """The numbers of the tasks that options of `measure` mean; `seen` says whether through an extractor.
 
     Raises:
-        MetagenError: naming them.
+        MetagenError: an option is out of range, or there are too few tasks or images.
     """
     if split not in HELD_OUT:
         raise MetagenError(f"split: expected one of {', '.join(HELD_OUT)}, got {split!r}")
@@ -178,67 +201,121 @@ def check_options(split: str, limit: int | None, curve: Sequence[int]) -> None:
         raise MetagenError(
             f"expected a limit of 1 or more and a curve of 0 or more steps, got {limit} and {list(curve)}"
         )
+    tasks = episodes.held_out_numbers(split, limit)
+    if seen and episodes.queries < 4:
+        raise MetagenError(f"data.queries: a scorecard needs 4 or more images a task, got {episodes.queries}")
+    if seen and len(tasks) < 3:
+        raise MetagenError(f"limit: a scorecard needs 3 tasks or more, got {len(tasks)}")
+    return tasks
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What every held-out task goes through.
+
+    Attributes:
+        episodes: of these tasks.
+        split: "val" or "test".
+        tasks: the numbers of all tasks of the evaluation.
+        rows: the models.
+        key: names the noise.
+        curve: the numbers of inner steps at which the query loss of the last row's model is measured.
+        extractor: what features are taken through; None for none.
+        half: how many images each row makes, and the human half and the reference hold.
+    """
+
+    episodes: Episodes
+    split: str
+    tasks: Sequence[int]
+    rows: Mapping[str, Contender]
+    key: tuple[int | str, ...]
+    curve: Sequence[int]
+    extractor: Extractor | None
+    half: int
+
+    def meet(self, tasks: list[int]) -> dict[str, torch.Tensor]:
+        """Of a batch of tasks: "loss/ROW" and "seconds/ROW" [T], "features/ROW" [T, n, d], "curve/N" [T]."""
+        learner = self.rows["adapted"].learner
+        episode = _on(learner, self.episodes.of(self.split, tasks))
+        others = _on(learner, self.episodes.of(self.split, [self._before(task) for task in tasks])).support
+        found = {}
+        for name, images in self._real(episode):
+            found[f"features/{name}"] = self.extractor.of(images) if self.extractor else images
+        for name, contender in self.rows.items():
+            started = time.perf_counter()
+            losses, images = contender.meet(episode, others, self.key, self.half)
+            found[f"loss/{name}"] = losses.cpu()  # waits for the device
+            found[f"seconds/{name}"] = torch.full_like(losses, (time.perf_counter() - started) / len(tasks))
+            if self.extractor:
+                found[f"features/{name}"] = self.extractor.of(images)
+        for steps in self.curve:
+            found[f"curve/{steps}"] = query_losses(learner, episode, self.key, steps)
+        return found
+
+    def _before(self, task: int) -> int:
+        return self.tasks[self.tasks.index(task) - 1]
+
+    def _real(self, episode: Episode) -> Iterator[tuple[str, torch.Tensor]]:
+        """Images that need no model: real ones, the support itself, random affine maps of it."""
+        if not self.extractor:
+            return
+        made, support = self.half, episode.support
+        yield "support", support
+        yield "reference", episode.query[:, :made]
+        yield "human", episode.query[:, made : 2 * made]
+        copies = support[:, torch.arange(made) % support.shape[1]]
+        yield "copy", copies
+        draws = [torch.rand(made, DRAWS, generator=torch_rng(*self.key, n, "affine")) for n in episode.numbers]
+        for name, strength in AFFINE.items():
+            moved = random_affine(copies.flatten(0, 1), torch.cat(draws).to(support), strength)
+            yield name, moved.unflatten(0, copies.shape[:2])
 
 
 class Scorecard:
     """The rows of one table, all judged by the same real images through the same extractor."""
 
-    def __init__(self, episodes: Sequence[Episode], half: int, extractor: Extractor | None) -> None:
-        self.support = torch.cat([episode.support for episode in episodes])
-        query = torch.cat([episode.query for episode in episodes])
-        self.numbers = [number for episode in episodes for number in episode.numbers]
-        self.human, self.extractor = query[:, half : 2 * half], extractor
-        self.rows: list[dict[str, Any]] = []
-        self.losses: dict[str, torch.Tensor] = {}
-        self.features: dict[str, torch.Tensor] = {}
-        if extractor:
-            self.seen = Seen(*map(extractor.of, (self.support, query[:, :half], self.human)))
+    def __init__(self, found: Mapping[str, torch.Tensor], rows: Mapping[str, Contender], seen: bool) -> None:
+        self.found, self.contenders = found, rows
+        self.seen = Seen(*(found[f"features/{name}"] for name in Seen._fields)) if seen else None
+        self.names = [*(MODEL_FREE if seen else ()), *rows]
 
-    def baselines(self, key: tuple[int | str, ...]) -> Iterator[tuple[str, torch.Tensor]]:
-        """Rows that need no model: real images, the support itself, random affine maps of it."""
-        if not self.extractor:
-            return
-        tasks, made = self.human.shape[:2]
-        copies = self.support[:, torch.arange(made) % self.support.shape[1]]
-        draws = torch.stack([torch.rand(made, DRAWS, generator=torch_rng(*key, n, "affine")) for n in self.numbers])
-        yield "human", self.human
-        yield "copy", copies
-        for strength in (1.0, 1.5):
-            moved = random_affine(copies.flatten(0, 1), draws.flatten(0, 1), strength)
-            yield f"affine x{strength:g}", moved.unflatten(0, (tasks, made))
-
-    def add(
-        self,
-        name: str,
-        losses: torch.Tensor | None,
-        images: torch.Tensor,
-        steps: int | None,
-        seconds: float | None = None,
-    ) -> None:
-        """Measure a row: query losses [T] if it has any, images [T, m, C, H, W]."""
-        if losses is not None:
-            self.losses[name] = losses
-        if self.extractor:
-            self.features[name] = self.extractor.of(images)
-        self.rows.append({"row": name, "steps": steps, "seconds": seconds, "figures": self._figures(name)})
+    def rows(self) -> list[dict[str, Any]]:
+        """Every row with its figures."""
+        return [
+            {
+                "row": name,
+                "steps": self.contenders[name].steps if name in self.contenders else None,
+                "seconds": float(self.found[f"seconds/{name}"].sum()) if name in self.contenders else None,
+                "figures": self.figures(name),
+            }
+            for name in self.names
+        ]
 
     def differences(self) -> list[dict[str, Any]]:
         """The adapted row less each other one, paired by task."""
-        others = [row["row"] for row in self.rows if row["row"] not in ("adapted", "human")]
-        return [{"row": f"adapted - {name}", "figures": self._figures("adapted", name)} for name in others]
+        others = [name for name in self.names if name not in ("adapted", "human")]
+        return [{"row": f"adapted - {name}", "figures": self.figures("adapted", name)} for name in others]
 
-    def _figures(self, name: str, against: str | None = None) -> dict[str, Any]:
-        found: dict[str, Interval] = {}
-        if name in self.losses and (against is None or against in self.losses):
-            found["query_loss"] = over_tasks_interval(self.losses[name] - (self.losses[against] if against else 0))
-        if self.extractor:
-            other = self.features[against] if against else None
+    def figures(self, name: str, against: str | None = None) -> dict[str, Any]:
+        """What is measured of a row, or of its difference from another one."""
+        figures: dict[str, Interval] = {}
+        losses, others = self.found.get(f"loss/{name}"), self.found.get(f"loss/{against}")
+        if losses is not None and (against is None or others is not None):
+            figures["query_loss"] = over_tasks_interval(losses if others is None else losses - others)
+        if self.seen:
+            other = self.found[f"features/{against}"] if against else None
             for metric, column in metrics.items():
-                found[metric] = column.interval(self.features[name], self.seen, other)
-        return {metric: asdict(interval) for metric, interval in found.items()}
+                figures[metric] = column.interval(self.found[f"features/{name}"], self.seen, other)
+        return {metric: asdict(interval) for metric, interval in figures.items()}
 
 
-def environment() -> dict[str, str]:
+def _on(module: nn.Module, episode: Episode) -> Episode:
+    """The episode where a module's weights are."""
+    like = next(module.parameters())
+    return episode._replace(support=episode.support.to(like), query=episode.query.to(like))
+
+
+def environment(learner: Learner) -> dict[str, str]:
     """What a figure was measured on."""
     cpu = platform.processor() or platform.machine()
     try:
@@ -246,5 +323,10 @@ def environment() -> dict[str, str]:
         cpu = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), cpu)
     except OSError:
         pass  # not Linux
+    device = next(learner.parameters()).device
     hardware = f"{cpu}, {torch.get_num_threads()} threads"
+    if device.type == "cuda":
+        hardware = f"{torch.cuda.get_device_name(device)}, {hardware}"
+    if count() > 1:
+        hardware += f", {count()} processes"
     return {"hardware": hardware, "python": platform.python_version(), "torch": torch.__version__}

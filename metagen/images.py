@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-import logging
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,6 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from metagen.errors import MetagenError
 from metagen.files import write_atomically
-
-log = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 MAX_PIXELS = 64_000_000  # decoding more would take gigabytes; a small file can claim any number
@@ -131,10 +129,13 @@ def conversions(folder: Path, size: int, channels: int) -> list[str]:
     return told
 
 
-def read_folder(folder: Path, size: int, channels: int, skipped: list[Path] | None = None) -> torch.Tensor:
-    """Read the images of a folder in the order of their names, or one image file: uint8 [k, channels, size, size].
+def read_files(paths: Iterable[Path], size: int, channels: int) -> torch.Tensor:
+    """Read one or more image files, in this order: uint8 [n, channels, size, size]; see `read_image`."""
+    return torch.stack([read_image(path, size, channels) for path in paths])
 
-    skipped: files that cannot be read are added to it and left out, instead of raised.
+
+def read_folder(folder: Path, size: int, channels: int) -> torch.Tensor:
+    """Read the images of a folder in the order of their names, or one image file: uint8 [k, channels, size, size].
 
     Raises:
         MetagenError: there is no such folder, no image directly in it, or one that cannot be read.
@@ -142,17 +143,7 @@ def read_folder(folder: Path, size: int, channels: int, skipped: list[Path] | No
     files = [folder] if folder.is_file() else image_files(folder)
     if not files:
         raise MetagenError(f"{folder}: no images directly in it; expected some of {', '.join(IMAGE_SUFFIXES)}")
-    images = []
-    for path in files:
-        try:
-            images.append(read_image(path, size, channels))
-        except MetagenError as error:
-            if skipped is None:
-                raise
-            if path not in skipped:  # told once, however often it is read
-                skipped.append(path)
-                log.warning("skipped image %d: %s", len(skipped), error)
-    return torch.stack(images) if images else torch.empty(0, channels, size, size, dtype=torch.uint8)
+    return read_files(files, size, channels)
 
 
 def grid(images: torch.Tensor, pad: int = 2) -> torch.Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from PIL import Image
@@ -17,6 +17,7 @@ from metagen.seeding import torch_rng
 from metagen.tasks.splits import Split, read_split
 
 LOG_PROB_CHUNK = 50  # importance samples in memory at once
+T = TypeVar("T")
 Images = torch.Tensor | Image.Image | Sequence[Image.Image] | str | Path
 
 
@@ -42,6 +43,17 @@ def load(name: str | Path, device: str = "cpu") -> Model | AdaptedModel:
         support = torch.zeros(0, generator.channels, generator.size, generator.size)
     stacked = {n: d[None].to(device) for n, d in difference.items()}
     return AdaptedModel(model, Adapted(generator, stacked, support[None].to(device)), info)
+
+
+def expect(thing: Model | AdaptedModel, kind: type[T], name: str, hint: str) -> T:
+    """The thing, if it is of that kind.
+
+    Raises:
+        MetagenError: it is not; `hint` says what to do.
+    """
+    if not isinstance(thing, kind):
+        raise MetagenError(f"{name}: expected {kind.__name__}, got {type(thing).__name__}; {hint}")
+    return thing
 
 
 def _load_model(path: Path, device: str) -> Model:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import signal
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import pytorch_lightning as pl
@@ -112,12 +113,13 @@ class Blobs(TaskSet):
         names = tuple(f"blob-{i}" for i in range(tasks))
         self.split = Split(names[: tasks // 2], names[tasks // 2 : 3 * tasks // 4], names[3 * tasks // 4 :])
 
-    def images(self, task: str) -> torch.Tensor:
+    def images(self, task: str, which: Sequence[int] | None = None) -> torch.Tensor:
         rng = torch.Generator().manual_seed(int(task.split("-")[1]))
         centre = 0.2 + 0.6 * torch.rand(2, generator=rng) + 0.05 * torch.randn(self.count, 2, generator=rng)
         axis = torch.linspace(0, 1, self.size)
         square = (axis - centre[:, :1])[:, None, :] ** 2 + (axis - centre[:, 1:])[:, :, None] ** 2
-        return (255 * (-square / 0.01).exp()).to(torch.uint8)[:, None].expand(-1, self.channels, -1, -1)
+        images = (255 * (-square / 0.01).exp()).to(torch.uint8)[:, None].expand(-1, self.channels, -1, -1)
+        return images if which is None else images[list(which)]
 
 
 class BrokenBlobs(Blobs):
@@ -125,18 +127,18 @@ class BrokenBlobs(Blobs):
 
     broken = "blob-3"
 
-    def images(self, task: str) -> torch.Tensor:
-        images = super().images(task).float()
+    def images(self, task: str, which: Sequence[int] | None = None) -> torch.Tensor:
+        images = super().images(task, which).float()
         return images.fill_(torch.nan) if task == self.broken else images
 
 
 class UntouchableBlobs(Blobs):
     """Blobs whose test tasks nobody may look at."""
 
-    def images(self, task: str) -> torch.Tensor:
+    def images(self, task: str, which: Sequence[int] | None = None) -> torch.Tensor:
         if task in self.split.test:
             raise AssertionError(f"{task} is a test task")
-        return super().images(task)
+        return super().images(task, which)
 
 
 class InterruptAt(pl.Callback):

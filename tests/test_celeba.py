@@ -15,9 +15,11 @@ import torch
 import torchvision
 from PIL import Image
 
+from metagen import images
 from metagen.errors import MetagenError
 from metagen.tasks import CelebA, task_sets
 from metagen.tasks.data import EpisodeData
+from metagen.tasks.episodes import Episodes
 from metagen.tasks.splits import SPLITS, Split
 
 # By the hash of their numbers 4 and 8 are val, 1 and 7 test.
@@ -139,6 +141,27 @@ def test_nothing_is_kept_between_two_questions(tmp_path):
         tasks.images("2880")
 
 
+def test_chosen_photographs_alone_are_opened_in_the_order_asked_for(tmp_path):
+    tasks = celeba(make(tmp_path), invert=True)
+    for shade, path in zip((50, 120, 190), of(tmp_path, 6), strict=True):
+        photograph(path, (shade, shade, shade))
+    of(tmp_path, 6)[1].write_bytes(b"damaged")
+    found = 255 - tasks.images("6", [2, 0]).float().mean((1, 2, 3))
+    assert found.tolist() == pytest.approx([190, 50], abs=3)
+
+
+def test_an_episode_opens_its_own_photographs_alone(root, monkeypatch):
+    paths, read_image = [], images.read_image
+
+    def watched(path, size, channels):
+        paths.append(path)
+        return read_image(path, size, channels)
+
+    monkeypatch.setattr(images, "read_image", watched)
+    Episodes(celeba(root), 1, 1).first("train", 4)
+    assert len(paths) == len(set(paths)) == 4 * 2
+
+
 def test_no_image_is_opened_before_it_is_asked_for(tmp_path):
     root = make(tmp_path)
     for path in of(tmp_path, 3):
@@ -234,7 +257,7 @@ def test_too_small_identities_are_left_out_and_told(tmp_path, caplog):
     assert parts(tasks.split) == {**HASHED, "train": HASHED["train"] - {"2", "10177"}}
     files, identities = (record.getMessage() for record in caplog.records)
     assert "4 of 36 listed images are not there" in files
-    assert "2 of 12 identities are left out, with fewer than 3 images there: 2, 10177" in identities
+    assert "2 of 12 identities are left out, with fewer than 3 images there: '2', '10177'" in identities
     assert root in identities
     assert "\n" not in files + identities
     with pytest.raises(MetagenError, match="no identity '2' with 3 or more images"):
@@ -262,7 +285,7 @@ def test_many_that_are_left_out_are_counted(tmp_path, caplog):
         path.unlink()
     celeba(root, min_images=1)
     assert "20 of 32 identities are left out" in caplog.messages[-1]
-    assert "100, 101, 102, 103, 104, 105, 106, 107 and 12 more" in caplog.messages[-1]
+    assert "'104', '105', '106', '107' and 12 more" in caplog.messages[-1]
 
 
 @pytest.mark.parametrize(("each", "kept"), [(19, 0), (20, len(IDENTITIES))])
@@ -271,7 +294,7 @@ def test_twenty_images_are_enough_by_default(tmp_path, each, kept):
     if kept:
         assert sum(map(len, parts(CelebA(root).split).values())) == kept
     else:
-        with pytest.raises(MetagenError, match="0 identities have 20 or more images"):
+        with pytest.raises(MetagenError, match="none of 12 identities has 20 or more images, the largest has 19:"):
             CelebA(root)
 
 

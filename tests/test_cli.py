@@ -308,7 +308,7 @@ def test_a_model_of_unknown_training_is_not_measured_on_tasks_it_may_have_seen(p
         (["--split", "train"], "split: expected one of val, test"),
         (["--limit", "0"], "limit"),
         (["--curve", "[-1]"], "curve"),
-        (["--data.shots", "4"], "has 4 images; 4 shots and 2 queries need 6"),
+        (["--data.shots", "4"], "4 shots and 2 queries need 6 images a task, but"),
         (["--data.shots", "0"], "data.shots: expected 1 or more"),
         (["--data.shot_count", "3"], "unknown option --data.shot_count: did you mean --data.shots"),
         (["--data.root", "absent"], "absent"),

@@ -8,10 +8,30 @@ import pytest
 import torch
 
 from metagen.errors import MetagenError
-from metagen.tasks import task_sets
+from metagen.tasks import TaskSet, task_sets
 from metagen.tasks.data import EpisodeData
 from metagen.tasks.episodes import Episodes
+from metagen.tasks.splits import Split
 from tests.doubles import Blobs
+
+
+class StreamedBlobs(Blobs):
+    """Blobs that are read anew each time."""
+
+    streamed = True
+
+    def images(self, task, which=None):
+        images = super().images(task)
+        return images if which is None else images[list(which)]
+
+
+class Levels(TaskSet):
+    """One train task whose images are flat, each of another of all 256 levels."""
+
+    split = Split(("levels",), (), ())
+
+    def images(self, task, which=None):
+        return torch.arange(256, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, self.size, self.size)
 
 
 @pytest.fixture
@@ -92,6 +112,52 @@ def test_held_out_episodes_are_the_same_at_every_seed_and_a_limit_keeps_a_subset
     assert set(few.tasks) < set(episodes.task_set.split.test)
 
 
+def test_held_out_tasks_by_number_are_those_of_the_whole(episodes):
+    for limit in (None, 3):
+        whole = next(episodes.held_out("test", 100, limit))
+        assert tuple(episodes.held_out_numbers("test", limit)) == whole.numbers
+        assert_same(episodes.of("test", whole.numbers), whole)
+    assert len(whole.numbers) == 3
+    back = episodes.of("test", whole.numbers[::-1])
+    assert back.tasks == whole.tasks[::-1]
+    assert torch.equal(back.query, whole.query.flip(0))
+
+
+def test_the_first_tasks_are_those_of_the_split(episodes):
+    names = episodes.task_set.split.val
+    assert_same(episodes.first("val", 2), episodes.of("val", [0, 1]))
+    assert episodes.first("val", 99).tasks == names
+
+
+def test_floats_are_exactly_the_levels_over_255():
+    episode = Episodes(Levels(28, 1), 100, 156).train(0, 1)
+    levels = torch.cat([episode.support, episode.query], 1)[0, :, 0, 0, 0].sort().values
+    assert torch.equal(levels, torch.arange(256) / 255)
+
+
+def test_episodes_are_put_together_on_the_device_where_each_task_is_kept(episodes, monkeypatch):
+    asked, images = [], episodes.task_set.images
+
+    def watched(task):
+        asked.append(task)
+        return images(task)
+
+    monkeypatch.setattr(episodes.task_set, "images", watched)
+    there = Episodes(episodes.task_set, 2, 3, seed=1, device="meta")
+    for index in range(40):
+        episode = there.train(index, 4)
+        assert episode.support.device.type == episode.query.device.type == "meta"
+        assert (episode.support.shape, episode.query.shape) == ((4, 2, 1, 28, 28), (4, 3, 1, 28, 28))
+    assert sorted(asked) == sorted(episodes.task_set.split.train)  # each once
+    assert episode[:3] == episodes.train(39, 4)[:3]
+
+
+def test_streamed_tasks_give_the_same_episodes_and_stay_on_the_cpu(episodes):
+    streamed = Episodes(StreamedBlobs(tasks=20, images=6), 2, 3, seed=1, device="meta")
+    for index in range(5):
+        assert_same(streamed.train(index, 4), episodes.train(index, 4))
+
+
 def test_what_cannot_be_drawn_is_refused(episodes):
     for options, match in [({"shots": 0, "queries": 1}, "shots: expected"), ({"shots": 1, "queries": 0}, "queries")]:
         with pytest.raises(MetagenError, match=match):
@@ -106,12 +172,14 @@ def test_what_cannot_be_drawn_is_refused(episodes):
         next(episodes.held_out("tset", 4))
 
 
-def data_at(monkeypatch, total, current, **options):
-    monkeypatch.setitem(task_sets._classes, "blobs", Blobs)
-    data = EpisodeData("blobs", shots=2, queries=3, tasks=4, episodes=12, **options)
+def data_at(monkeypatch, total, current, task_set=Blobs, device="cpu", **options):
+    name = task_set.__name__.lower()
+    monkeypatch.setitem(task_sets._classes, name, task_set)
+    data = EpisodeData(name, shots=2, queries=3, tasks=4, episodes=12, **options)
     progress = SimpleNamespace(total=SimpleNamespace(completed=total), current=SimpleNamespace(completed=current))
     loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=progress))
-    data.trainer = SimpleNamespace(fit_loop=loop, global_rank=0, world_size=1)  # type: ignore[assignment]
+    strategy = SimpleNamespace(root_device=torch.device(device))
+    data.trainer = SimpleNamespace(fit_loop=loop, strategy=strategy, global_rank=0, world_size=1)  # type: ignore[assignment]
     return data
 
 
@@ -126,8 +194,7 @@ def test_an_epoch_goes_on_where_the_loop_is(monkeypatch, total, current, first, 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_episodes_read_ahead_are_the_same_in_the_same_order(monkeypatch, workers):
-    plain, ahead = (data_at(monkeypatch, 7, 7, workers=workers) for _ in range(2))
-    ahead.task_set.streamed = True
+    plain, ahead = (data_at(monkeypatch, 7, 7, each, workers=workers) for each in (Blobs, StreamedBlobs))
     pairs = list(zip(plain.train_dataloader(), ahead.train_dataloader(), strict=True))
     assert [one.index for one, _ in pairs] == list(range(7, 12))
     for one, other in pairs:
@@ -137,11 +204,18 @@ def test_episodes_read_ahead_are_the_same_in_the_same_order(monkeypatch, workers
 
 
 def test_what_a_worker_meets_is_raised_as_it_was(monkeypatch):
-    data = data_at(monkeypatch, 0, 0)
+    data = data_at(monkeypatch, 0, 0, StreamedBlobs)
     data.queries = 99
-    data.task_set.streamed = True
     with pytest.raises(MetagenError, match=r"^task '[^\n]* or add images$"):
         next(iter(data.train_dataloader()))
+
+
+@pytest.mark.parametrize(("task_set", "expected"), [(Blobs, "meta"), (StreamedBlobs, "cpu")])
+def test_loaders_put_episodes_together_where_the_run_is(monkeypatch, task_set, expected):
+    data = data_at(monkeypatch, 0, 0, task_set, device="meta")
+    for loader in (data.train_dataloader(), data.val_dataloader()):
+        assert next(iter(loader)).support.device.type == expected
+    assert data.episodes.first("val", 1).support.device.type == "cpu"
 
 
 @pytest.mark.parametrize(("val_tasks", "batches"), [(1, 1), (4, 1), (5, 2), (60, 2)])

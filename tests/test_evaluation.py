@@ -12,6 +12,7 @@ from metagen.errors import MetagenError
 from metagen.evaluation import Contender, contenders, measure, query_losses, tuned, untrained
 from metagen.learners import MAML, Amortised, Joint, Reptile
 from metagen.metrics import Extractor, metrics
+from metagen.spread import Spread
 from metagen.tasks.episodes import Episode, Episodes
 from tests.doubles import Blobs, tiny_generator, tiny_vae
 
@@ -39,11 +40,14 @@ class Recorded(Episodes):
         self.asked.append(("train",))
         return super().train(*args, **kwargs)
 
-    def held_out(self, split, batch, limit=None, rank=0, world=1):
+    def held_out_numbers(self, split, limit=None):
         self.asked.append((split, limit))
-        for episode in super().held_out(split, batch, limit, rank, world):
-            self.given.append((split, episode))
-            yield episode
+        return super().held_out_numbers(split, limit)
+
+    def of(self, split, numbers):
+        episode = super().of(split, numbers)
+        self.given.append((split, episode))
+        return episode
 
 
 # measuring
@@ -54,7 +58,7 @@ def test_differences_are_paired_and_rows_are_what_they_say(learner, small_grid, 
     hardness = torch.linspace(100, 2000, 6)
     gains = {0: torch.zeros(6), 1: torch.zeros(6) + 0.5, 2: torch.tensor([1.0, 1.1, 0.9, 1.2, 0.8, 1.0])}
 
-    def meet(contender, episode, key, made):
+    def meet(contender, episode, others, key, made):
         worse = 7 if contender.sees == "other" else 0
         return hardness - gains[contender.steps] + worse, episode.query[:, :made]
 
@@ -97,17 +101,17 @@ def test_what_is_asked_of_the_tasks(learner, small_grid, split):
 
 
 def test_fine_tuning_is_the_best_of_its_grid_on_what_it_is_given(learner, monkeypatch):
-    val = list(Episodes(Blobs(), 2, 3).held_out("val", 16, 16))
+    episodes = Episodes(Blobs(), 2, 3)
     seen, losses = [], iter([3.0, 1.0, 2.0, 1.0])
 
     def fake(scratch, given, key, steps):
-        seen.append((scratch.rate, steps, given))
-        return torch.tensor([next(losses)])
+        seen.append((scratch.rate, steps, given.tasks))
+        return torch.full((len(given.tasks),), next(losses))
 
     monkeypatch.setattr(evaluation, "query_losses", fake)
-    best = tuned(learner.generator, evaluation.SCRATCH_GRID, val)
+    best = tuned("scratch", learner.generator, evaluation.SCRATCH_GRID, episodes)
     assert [(rate, steps) for rate, steps, _ in seen] == list(evaluation.SCRATCH_GRID)
-    assert all(given is val for *_, given in seen)
+    assert {tasks for *_, tasks in seen} == {episodes.task_set.split.val}
     assert (best.rate, best.test_steps) == evaluation.SCRATCH_GRID[1]
     assert best.generator is learner.generator
 
@@ -125,25 +129,26 @@ def test_scratch_has_nothing_that_meta_training_put_into_it(learner):
 
 def test_the_measured_loss_is_of_the_query_after_adaptation_to_the_support(learner):
     episode = next(Episodes(Blobs(), 2, 3).held_out("test", 16, 4))
-    losses = query_losses(learner, [episode], (0, "test"), 2)
+    losses = query_losses(learner, episode, (0, "test"), 2)
     assert losses.shape == (4,)
     other_query = episode._replace(query=episode.query.roll(1, 0))
     other_support = episode._replace(support=episode.support.roll(1, 0))
     for other in (other_query, other_support):
-        assert not torch.allclose(losses, query_losses(learner, [other], (0, "test"), 2), rtol=1e-5)
-    unadapted = query_losses(learner, [episode], (0, "test"), 0)
-    torch.testing.assert_close(unadapted, query_losses(learner, [other_support], (0, "test"), 0))
+        assert not torch.allclose(losses, query_losses(learner, other, (0, "test"), 2), rtol=1e-5)
+    unadapted = query_losses(learner, episode, (0, "test"), 0)
+    torch.testing.assert_close(unadapted, query_losses(learner, other_support, (0, "test"), 0))
     halves = [
         Episode(0, episode.tasks[s], episode.numbers[s], episode.support[s], episode.query[s])
         for s in (slice(0, 1), slice(1, 4))
     ]
-    torch.testing.assert_close(query_losses(learner, halves, (0, "test"), 2), losses)  # batching changes nothing
+    parts = [query_losses(learner, half, (0, "test"), 2) for half in halves]
+    torch.testing.assert_close(torch.cat(parts), losses)  # batching changes nothing
 
 
 def test_no_support_image_is_a_query_image_and_no_test_task_is_a_train_task(learner, small_grid):
     episodes = Recorded(Blobs())
     measure(learner, episodes, "test", None, (0,))
-    assert [split for split, _ in episodes.given] == ["test", "val"]
+    assert [split for split, _ in episodes.given] == ["val", "test", "test"]  # the last time for others' supports
     for split, episode in episodes.given:
         assert set(episode.tasks) == set(episodes.task_set.split[split])
         assert not set(episode.tasks) & set(episodes.task_set.split.train)
@@ -265,14 +270,30 @@ def test_a_model_trained_without_steps_is_its_own_joint_baseline(monkeypatch, sm
     assert result["fine_tuned"]["joint + fine-tune"] == {"rate": 1e-4, "steps": 1, "chosen_on": "val"}
 
 
-def test_another_support_is_of_another_task_also_where_a_batch_holds_one():
-    episodes = list(Episodes(Blobs(), 2, 3).held_out("test", 5))
-    assert [len(episode.tasks) for episode in episodes] == [5, 1]
-    own = torch.cat([episode.support for episode in episodes])
-    for sees, expected in (("own", own), ("other", own[[5, 0, 1, 2, 3, 4]]), ("none", own[:, :0])):
-        found = Contender(Joint(tiny_vae()), 0, sees).supports(episodes)
-        assert torch.equal(torch.cat([episode.support for episode in found]), expected)
-        assert all(torch.equal(f.query, e.query) for f, e in zip(found, episodes, strict=True))
+@pytest.mark.parametrize("batch", [1, 5, 16])
+def test_another_support_is_of_another_task_whatever_the_batches(learner, small_grid, monkeypatch, batch):
+    shown: dict[str, list[torch.Tensor]] = {"own": [], "other": [], "none": []}
+
+    def meet(contender, episode, others, key, made):
+        shown[contender.sees] += list(
+            {"own": episode.support, "other": others, "none": episode.support[:, :0]}[contender.sees]
+        )
+        return torch.zeros(len(episode.tasks)), episode.query[:, :0]
+
+    monkeypatch.setattr(Contender, "meet", meet)
+    measure(learner, Episodes(Blobs(), 2, 3), "test", None, (), spread=Spread(batch=batch))
+    own = Episodes(Blobs(), 2, 3).first("test", 6).support
+    assert torch.equal(torch.stack(shown["other"]), own.roll(1, 0))
+
+
+def test_a_contender_is_shown_what_it_is_to_see(learner):
+    episode = Episodes(Blobs(), 2, 3).first("test", 3)
+    others = episode.support.roll(1, 0)
+    key = (0, "test")
+    loss = {sees: Contender(learner, 2, sees).meet(episode, others, key, 0)[0] for sees in ("own", "other")}
+    exchanged = Contender(learner, 2).meet(episode._replace(support=others), others, key, 0)[0]
+    torch.testing.assert_close(loss["other"], exchanged)
+    assert not torch.allclose(loss["own"], loss["other"])
 
 
 def test_too_few_queries_or_tasks_are_one_error(learner, small_grid):

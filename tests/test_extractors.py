@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -38,23 +39,24 @@ class Stripes(TaskSet):
         names = tuple(f"stripes-{i}" for i in range(32))
         self.split = Split(names[:16], names[16:24], names[24:])
 
-    def images(self, task: str) -> torch.Tensor:
+    def images(self, task: str, which: Sequence[int] | None = None) -> torch.Tensor:
         number = int(task.split("-")[1])
         rng = torch.Generator().manual_seed(number)
         angle, waves = math.pi * (number * 0.618 % 1), 3 + 4 * (number * 0.755 % 1)
         axis = torch.linspace(0, 1, self.size)
         along = waves * (axis * math.cos(angle) + axis[:, None] * math.sin(angle))
         phase = torch.rand(self.count, 1, 1, generator=rng)
-        return (127 * (1 + (2 * math.pi * (along + phase)).sin())).to(torch.uint8)[:, None]
+        images = (127 * (1 + (2 * math.pi * (along + phase)).sin())).to(torch.uint8)[:, None]
+        return images if which is None else images[list(which)]
 
 
 class TrainBlobsAlone(Blobs):
     """Blobs whose held-out tasks nobody may look at."""
 
-    def images(self, task: str) -> torch.Tensor:
+    def images(self, task: str, which: Sequence[int] | None = None) -> torch.Tensor:
         if task not in self.split.train:
             raise AssertionError(f"{task} is held out")
-        return super().images(task)
+        return super().images(task, which)
 
 
 def small(name: str, seed: int = 0):
@@ -267,10 +269,10 @@ def test_held_out_accuracy_is_of_one_exemplar_a_task():
             super().__init__(28, 1)
             self.split = Split(("0",), ("1", "2", "3", "4"), ("5", "6"))
 
-        def images(self, task):
+        def images(self, task, which=None):
             grey = torch.full((5 + int(task) % 2, 1, 28, 28), 20 * int(task), dtype=torch.uint8)  # 4 of each are judged
             grey[4:] += 20
-            return grey
+            return grey if which is None else grey[list(which)]
 
     found = held_out_accuracy(Means(), Greys(), "val")
     assert (found["ways"], found["shots"], found["images"], found["tasks"]) == (4, 1, 4, 4)
@@ -484,8 +486,8 @@ def test_images_that_are_not_finite_are_refused():
 
 def test_tasks_that_cannot_judge_are_refused_before_training():
     class Alone(Blobs):
-        def images(self, task):
-            return super().images(task)[: 1 if task in self.split.val else None]
+        def images(self, task, which=None):
+            return super().images(task, which)[: 1 if task in self.split.val else None]
 
     with pytest.raises(MetagenError, match="2 or more val tasks with 2 or more images"):
         check_tasks(Alone())

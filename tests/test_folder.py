@@ -10,10 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
+from metagen import images
 from metagen.errors import MetagenError
+from metagen.images import read_image
 from metagen.registry import Registry
 from metagen.tasks import folder
 from metagen.tasks.base import TaskSet
+from metagen.tasks.data import EpisodeData
 from metagen.tasks.episodes import Episodes
 from metagen.tasks.folder import Folder
 from metagen.tasks.splits import SPLITS, Split
@@ -213,3 +216,121 @@ def test_a_tree_too_large_to_keep_is_read_each_time(tmp_path, monkeypatch):
     assert tasks.images("t03")[:, 0, 0, 0].tolist() == [30, 31]
     Image.new("L", (28, 28), 99).save(tmp_path / "t03" / "1.png")
     assert tasks.images("t03")[:, 0, 0, 0].tolist() == [30, 99]
+
+
+def opened(monkeypatch) -> list[Path]:
+    """The image files read from now on."""
+    paths: list[Path] = []
+
+    def watched(path, size, channels):
+        paths.append(path)
+        return read_image(path, size, channels)
+
+    monkeypatch.setattr(images, "read_image", watched)
+    monkeypatch.setattr(folder, "read_image", watched)
+    return paths
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_chosen_images_come_in_the_order_asked_for(tmp_path, monkeypatch, streamed):
+    monkeypatch.setattr(folder, "MAX_KEPT", 0 if streamed else 1 << 30)
+    tasks = Folder(make(tmp_path, TWELVE, count=5), size=28, invert=True, **SHARES)
+    assert tasks.images("t02", [3, 0, 4])[:, 0, 0, 0].tolist() == [255 - 23, 255 - 20, 255 - 24]
+
+
+@pytest.mark.parametrize("on_bad_image", ["raise", "skip"])
+def test_a_streamed_tree_gives_the_same_episodes(tmp_path, monkeypatch, on_bad_image):
+    root = make(tmp_path, TWELVE, count=6)
+    if on_bad_image == "skip":
+        for task, image in (("t00", 0), ("t05", 3), ("t11", 5)):
+            (tmp_path / task / f"{image}.png").write_bytes(b"damaged")
+    kept = Folder(root, size=28, on_bad_image=on_bad_image, **SHARES)
+    monkeypatch.setattr(folder, "MAX_KEPT", 0)
+    streamed = Folder(root, size=28, on_bad_image=on_bad_image, **SHARES)
+    assert (kept.streamed, streamed.streamed) == (False, True)
+    for split in SPLITS:
+        names = range(len(kept.split[split]))
+        one, other = (Episodes(tasks, 2, 3).of(split, names) for tasks in (kept, streamed))
+        assert torch.equal(one.support, other.support)
+        assert torch.equal(one.query, other.query)
+    assert sorted(kept.skipped) == sorted(streamed.skipped)
+    assert len(kept.skipped) == (3 if on_bad_image == "skip" else 0)
+
+
+def test_an_episode_of_a_streamed_tree_opens_its_own_images_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(folder, "MAX_KEPT", 0)
+    tasks = Folder(make(tmp_path, TWELVE, count=9), size=28, **SHARES)
+    paths = opened(monkeypatch)
+    episode = Episodes(tasks, 2, 3).first("train", 1)
+    assert len(paths) == len(set(paths)) == 2 + 3
+    assert {path.parent.name for path in paths} == set(episode.tasks)
+
+
+def test_what_is_skipped_is_tried_once_and_counted_no_more(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(folder, "MAX_KEPT", 0)
+    root = make(tmp_path, TWELVE, count=9)
+    (tmp_path / "t00" / "4.png").write_bytes(b"damaged")
+    tasks = Folder(root, size=28, on_bad_image="skip", **SHARES)
+    paths = opened(monkeypatch)
+    assert tasks.image_count("t00") == 9
+    assert not paths
+    assert tasks.readable_count("t00") == tasks.image_count("t00") == 8
+    assert len(paths) == 9
+    assert tasks.images("t00", [4])[0, 0, 0, 0] == 5
+    assert len(paths) == 10
+    assert [message.split(":")[0] for message in caplog.messages] == ["skipped image 1"]
+
+
+def of_sizes(root: Path, counts: dict[str, int]) -> str:
+    for name, count in counts.items():
+        make(root, [name], count)
+    return str(root)
+
+
+def test_tasks_with_too_few_images_are_left_out_before_the_split_and_told_once(tmp_path, caplog):
+    root = of_sizes(tmp_path, {name: 3 if i % 4 else 2 for i, name in enumerate(TWELVE)})
+    whole = Folder(root, **SHARES).split
+    assert not caplog.messages
+    tasks = Folder(root, min_images=3, **SHARES)
+    small = {"t00", "t04", "t08"}
+    assert {part: set(tasks.split[part]) for part in SPLITS} == {part: set(whole[part]) - small for part in SPLITS}
+    told = f"{root}: 3 of 12 tasks are left out, with fewer than 3 images there: 't00', 't04', 't08'"
+    assert caplog.messages == [told]
+    with pytest.raises(MetagenError, match=r"no task 't04'; expected .* a folder with 3 or more images$"):
+        tasks.images("t04")
+
+
+def test_many_tasks_that_are_left_out_are_counted(tmp_path, caplog):
+    Folder(of_sizes(tmp_path, {**{f"s{i:02}": 1 for i in range(20)}, **dict.fromkeys(TWELVE, 2)}), min_images=2)
+    assert "20 of 32 tasks" in caplog.text
+    assert caplog.messages[0].endswith("'s06', 's07' and 12 more")
+
+
+def test_a_split_file_that_names_a_task_too_small_is_refused(tmp_path):
+    root = of_sizes(tmp_path / "tree", {"a": 3, "b": 3, "c": 3, "d": 2})
+    path = tmp_path / "split.json"
+    path.write_text(Split(train=("a", "d"), val=("b",), test=("c",)).to_json())
+    assert Folder(root, split_file=str(path), min_images=2).split.train == ("a", "d")
+    with pytest.raises(MetagenError, match=r"^split file .*: 1 tasks have fewer than 3 images under .*: 'd'; leave"):
+        Folder(root, split_file=str(path), min_images=3)
+
+
+def test_no_task_large_enough_is_one_line(tmp_path):
+    root = of_sizes(tmp_path, {"a": 3, "b": 5})
+    with pytest.raises(MetagenError, match=r"^\S+: none of 2 tasks has 6 or more .* has 5: lower --data.min_images.*$"):
+        Folder(root, min_images=6)
+
+
+def test_an_impossible_smallest_number_is_refused(tmp_path):
+    with pytest.raises(MetagenError, match="min_images: expected 1 or more, got 0"):
+        Folder(make(tmp_path, TWELVE), min_images=0)
+
+
+def test_a_run_says_how_to_leave_small_tasks_out_and_then_does(tmp_path):
+    counts = {f"t{i:02}": 5 if i % 4 else 2 for i in range(40)}
+    options = {"root": of_sizes(tmp_path, counts), "shots": 2, "queries": 3, "tasks": 2}
+    with pytest.raises(MetagenError, match=r"'t\d\d' has 2.* leave those tasks out with --data.min_images 5$"):
+        EpisodeData("folder", **options).check(1)
+    data = EpisodeData("folder", min_images=5, **options)
+    data.check(1)
+    assert data.description["min_images"] == 5

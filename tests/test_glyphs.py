@@ -185,7 +185,9 @@ def test_ink_channels_and_sizes(few: dict[str, str]) -> None:
 def test_changing_what_images_gave_changes_nothing(few: dict[str, str]) -> None:
     tasks = Glyphs(drawings=2, **few)
     before = tasks.images("LATIN/U+0042").clone()
+    assert (tasks.images("LATIN/U+0042", [1, 0]) == before.flip(0)).all()
     tasks.images("LATIN/U+0042").zero_()
+    tasks.images("LATIN/U+0042", [1, 0]).zero_()
     assert (tasks.images("LATIN/U+0042") == before).all()
 
 

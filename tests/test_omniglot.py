@@ -113,6 +113,11 @@ def test_images_are_read_once_and_when_asked_for(tmp_path):
         tasks.images("ULOG/character01")
 
 
+def test_chosen_drawings_come_in_the_order_asked_for(root):
+    tasks = Omniglot(root)
+    assert torch.equal(tasks.images("Greek/character01", [2, 0]), tasks.images("Greek/character01")[[2, 0]])
+
+
 @pytest.mark.parametrize("name", ["Greek/character04", "Greek", "../secret", "Klingon/character01", ""])
 def test_an_unknown_character_is_refused(root, name):
     with pytest.raises(MetagenError, match=rf"no character {re.escape(repr(name))}"):

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 
 from metagen.errors import MetagenError
 from metagen.tasks.splits import Split
 
+log = logging.getLogger(__name__)
+
 SIZES = (28, 128)
+NAMED = 8  # names that a message lists before it only counts
 
 
 class TaskSet(ABC):
@@ -36,9 +41,49 @@ class TaskSet(ABC):
         self.invert = invert
 
     @abstractmethod
-    def images(self, task: str) -> torch.Tensor:
-        """All images of one task, uint8 [n, C, H, W]."""
+    def images(self, task: str, which: Sequence[int] | None = None) -> torch.Tensor:
+        """Images of one task, uint8 [n, C, H, W].
+
+        which: the places of the n images to read, in this order, each from 0 below `readable_count`; None for all.
+        """
 
     def image_count(self, task: str) -> int:
-        """How many images one task has."""
+        """How many images one task has, as far as that is known without reading them."""
         return len(self.images(task))
+
+    def readable_count(self, task: str) -> int:
+        """How many images one task has that can be read, which may take reading them."""
+        return self.image_count(task)
+
+
+def with_enough_images(
+    files: Mapping[str, list[str]], min_images: int, root: str, tasks: str = "tasks"
+) -> dict[str, list[str]]:
+    """The tasks that have `min_images` or more files; one warning counts the others and names a few.
+
+    Args:
+        files: the file names of each task.
+        min_images: at least 1.
+        root: where they lie, for the messages.
+        tasks: what they are called there.
+
+    Raises:
+        MetagenError: there are tasks, but none has so many.
+    """
+    enough = {name: names for name, names in files.items() if len(names) >= min_images}
+    if files and not enough:
+        most = max(map(len, files.values()))
+        raise MetagenError(
+            f"{root}: none of {len(files)} {tasks} has {min_images} or more images, the largest has {most}: "
+            "lower --data.min_images, or add images"
+        )
+    if small := [name for name in files if name not in enough]:
+        told = f"{len(small)} of {len(files)} {tasks} are left out, with fewer than {min_images} images there"
+        log.warning("%s: %s: %s", root, told, some(map(repr, small)))
+    return enough
+
+
+def some(names: Iterable[str]) -> str:
+    """A few names for a message, and how many more there are."""
+    names = list(names)
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")

@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 
 from metagen.errors import MetagenError, unknown
-from metagen.images import read_image
-from metagen.tasks.base import TaskSet
+from metagen.images import read_files
+from metagen.tasks.base import TaskSet, some, with_enough_images
 from metagen.tasks.splits import SPLITS, Split, read_split, split_by_hash
 
 log = logging.getLogger(__name__)
@@ -21,7 +21,6 @@ log = logging.getLogger(__name__)
 IDENTITIES, OFFICIAL, IMAGES = "identity_CelebA.txt", "list_eval_partition.txt", "img_align_celeba"
 PARTITIONS = ("identity", "official")
 SHARES = {"val": 0.1, "test": 0.1}  # of `identity`
-TOLD = 8  # identities that a warning names
 
 
 class CelebA(TaskSet):
@@ -71,14 +70,14 @@ class CelebA(TaskSet):
         official = partition == "official" and split_file is None
         self._tree = _find(Path(root), (IDENTITIES, IMAGES, *([OFFICIAL] if official else [])), download)
         listed = _files_by_identity(self._tree)
-        self._files = {name: files for name, files in listed.items() if len(files) >= min_images}
+        self._files = with_enough_images(listed, min_images, root, "identities")
         self.left_out = tuple(name for name in listed if name not in self._files)
-        if self.left_out:
-            log.warning("%s", self._left_out_told(len(listed)))
         self.split = self._make_split()
 
-    def images(self, task: str) -> torch.Tensor:
+    def images(self, task: str, which: Sequence[int] | None = None) -> torch.Tensor:
         """The photographs of one identity in the order of their file names, uint8 [n, C, H, W], read anew each time.
+
+        which: the places of those to read, in this order; None for all.
 
         Raises:
             MetagenError: there is no such identity, or a photograph cannot be read.
@@ -88,8 +87,8 @@ class CelebA(TaskSet):
                 f"{self.root}: no identity {task!r} with {self.min_images} or more images; "
                 "expected a number as text, such as '2880'"
             )
-        paths = (self._tree / IMAGES / name for name in self._files[task])
-        images = torch.stack([read_image(path, self.size, self.channels) for path in paths])
+        names = self._files[task] if which is None else [self._files[task][place] for place in which]
+        images = read_files([self._tree / IMAGES / name for name in names], self.size, self.channels)
         return 255 - images if self.invert else images
 
     def image_count(self, task: str) -> int:
@@ -107,7 +106,7 @@ class CelebA(TaskSet):
         if empty:
             raise MetagenError(
                 f"{self.root}: {len(self._files)} identities have {self.min_images} or more images, but none of them "
-                f"is in the split {' and '.join(empty)}; lower min_images, add identities, or name a split_file"
+                f"is in the split {' and '.join(empty)}; lower --data.min_images, add identities, or name a split_file"
             )
         return split
 
@@ -117,20 +116,9 @@ class CelebA(TaskSet):
         if absent:
             raise MetagenError(
                 f"split file {path}: {len(absent)} identities do not have {self.min_images} or more images under "
-                f"{self.root}: {_some(absent)}; leave them out of it, or add their images"
+                f"{self.root}: {some(absent)}; leave them out of it, lower --data.min_images, or add their images"
             )
         return split
-
-    def _left_out_told(self, total: int) -> str:
-        return (
-            f"{self.root}: {len(self.left_out)} of {total} identities are left out, "
-            f"with fewer than {self.min_images} images there: {_some(self.left_out)}"
-        )
-
-
-def _some(names: Iterable[str]) -> str:
-    names = list(names)
-    return ", ".join(names[:TOLD]) + (f" and {len(names) - TOLD} more" if len(names) > TOLD else "")
 
 
 def _files_by_identity(tree: Path) -> dict[str, list[str]]:

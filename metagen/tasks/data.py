@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from metagen.errors import MetagenError
 from metagen.tasks import TaskSet, task_sets
+from metagen.tasks.base import some
 from metagen.tasks.episodes import Episode, Episodes
 
 
@@ -30,6 +32,7 @@ class EpisodeData(pl.LightningDataModule):
         binarise: make every pixel 0 or 1 (omniglot).
         download: fetch the images into `root` first if they are not there (omniglot, celeba).
         on_bad_image: "raise", or "skip" images that cannot be read (folder).
+        min_images: tasks with fewer images are left out, and told (folder, celeba).
         shots: k, the support images of a task.
         queries: the images of a task that judge an adaptation.
         tasks: train tasks an episode, over all processes.
@@ -54,6 +57,7 @@ class EpisodeData(pl.LightningDataModule):
         binarise: bool = False,
         download: bool = False,
         on_bad_image: str | None = None,
+        min_images: int | None = None,
         shots: int = 5,
         queries: int = 15,
         tasks: int = 16,
@@ -73,6 +77,7 @@ class EpisodeData(pl.LightningDataModule):
         self.workers = workers
         self.options: dict[str, Any] = {"root": root, "size": size, "channels": channels, "invert": invert}
         self.options |= {"split_file": split_file, "partition": partition, "on_bad_image": on_bad_image}
+        self.options |= {"min_images": min_images}
         self.options |= {"binarise": binarise or None, "download": download or None}  # unknown to most task sets
         self.name, self.shots, self.queries, self.seed = task_set, shots, queries, seed
         self.tasks, self.val_tasks, self.episodes_per_epoch = tasks, val_tasks, episodes
@@ -99,8 +104,11 @@ class EpisodeData(pl.LightningDataModule):
 
     @property
     def episodes(self) -> Episodes:
-        """The episodes of these tasks."""
-        return Episodes(self.task_set, self.shots, self.queries, self.seed)
+        """The episodes of these tasks, on the CPU."""
+        return self._episodes_on("cpu")
+
+    def _episodes_on(self, device: torch.device | str) -> Episodes:
+        return Episodes(self.task_set, self.shots, self.queries, self.seed, device)
 
     def prepare_data(self) -> None:
         """Make or read the images once, before the other processes look for them."""
@@ -130,17 +138,22 @@ class EpisodeData(pl.LightningDataModule):
                 f"got {min(self.val_tasks, len(val))}"
             )
 
-        self._check_counts([*train, *val])
+        self.check_counts([*train, *val])
 
-    def _check_counts(self, tasks: Sequence[str]) -> None:
+    def check_counts(self, tasks: Sequence[str]) -> None:
+        """Refuse tasks with fewer images than an episode needs.
+
+        Raises:
+            MetagenError: naming them.
+        """
         counts = {task: self.task_set.image_count(task) for task in tasks}
         need = self.shots + self.queries
         small = [f"{task!r} has {count}" for task, count in counts.items() if count < need]
         if small:
-            named = ", ".join(small[:5]) + (f" and {len(small) - 5} more tasks" if len(small) > 5 else "")
+            how = f" with --data.min_images {need}" if hasattr(self.task_set, "min_images") else ""
             raise MetagenError(
-                f"{self.shots} shots and {self.queries} queries need {need} images a task, but {named}: add images, "
-                "lower --data.queries or --data.shots, or leave those tasks out"
+                f"{self.shots} shots and {self.queries} queries need {need} images a task, but {some(small)}: "
+                f"add images, lower --data.queries or --data.shots, or leave those tasks out{how}"
             )
 
     @property
@@ -151,7 +164,8 @@ class EpisodeData(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Episode]:
         """Each epoch goes on from the loop's own batch counter, so that resuming is exact, mid-epoch too."""
-        trainer, episodes = self._trainer, self.episodes
+        trainer = self._trainer
+        episodes = self._episodes_on(trainer.strategy.root_device)
         rank, world = trainer.global_rank, trainer.world_size
 
         def epoch() -> Iterator[Episode]:
@@ -168,7 +182,8 @@ class EpisodeData(pl.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Episode]:
         """The fixed val episodes, each process its own tasks."""
-        trainer, episodes = self._trainer, self.episodes
+        trainer = self._trainer
+        episodes = self._episodes_on(trainer.strategy.root_device)
         rank, world = trainer.global_rank, trainer.world_size
         known = min(self.val_tasks, len(self.task_set.split.val))
         batches = math.ceil(len(range(rank, known, world)) / self.tasks)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from metagen.errors import MetagenError
@@ -23,23 +24,29 @@ class Episode(NamedTuple):
 
 
 class Episodes:
-    """Draws episodes of k support and q query images a task.
+    """Draws episodes of k support and q query images a task, the same on every device.
 
     Args:
         task_set: where the images come from.
         shots: k, at least 1.
         queries: q, at least 1.
         seed: of the run; held-out episodes do not depend on it.
+        device: where episodes are put together. The images of each task stay there from the first time they are
+            needed; those of a streamed task set are read anew each time, and its episodes are always on the CPU.
 
     Raises:
         MetagenError: a number is out of range, or some task has fewer than k + q images.
     """
 
-    def __init__(self, task_set: TaskSet, shots: int, queries: int, seed: int = 0) -> None:
+    def __init__(
+        self, task_set: TaskSet, shots: int, queries: int, seed: int = 0, device: torch.device | str = "cpu"
+    ) -> None:
         for name, value in (("shots", shots), ("queries", queries)):
             if value < 1:
                 raise MetagenError(f"{name}: expected 1 or more, got {value}")
         self.task_set, self.shots, self.queries, self.seed = task_set, shots, queries, seed
+        self.device = torch.device("cpu" if task_set.streamed else device)  # workers must not touch another
+        self._kept: dict[str, torch.Tensor] = {}
 
     def train(self, index: int, tasks: int, rank: int = 0, world: int = 1) -> Episode:
         """Episode `index` of `tasks` different train tasks, or the share of it that one of `world` processes has."""
@@ -60,28 +67,49 @@ class Episodes:
 
         limit: take only this many tasks, chosen once by a fixed shuffle. Processes share tasks without padding.
         """
-        names = self.task_set.split[split]
-        order = numpy_rng(0, split, "order").permutation(len(names))[:limit]
-        mine = sorted(order.tolist())[rank::world]
+        mine = self.held_out_numbers(split, limit)[rank::world]
         for start in range(0, len(mine), batch):
-            numbers = mine[start : start + batch]
-            yield self._gather(0, [names[n] for n in numbers], numbers, (0, split))
+            yield self.of(split, mine[start : start + batch])
+
+    def held_out_numbers(self, split: str, limit: int | None = None) -> list[int]:
+        """The numbers, in order, of all tasks of "val" or "test", or of `limit` of them chosen by a fixed shuffle."""
+        order = numpy_rng(0, split, "order").permutation(len(self.task_set.split[split]))
+        return sorted(order[:limit].tolist())
+
+    def of(self, split: str, numbers: Sequence[int]) -> Episode:
+        """The fixed episode of one or more held-out tasks by number, in this order, whichever others there are."""
+        names = self.task_set.split[split]
+        return self._gather(0, [names[n] for n in numbers], numbers, (0, split))
 
     def first(self, split: str, count: int) -> Episode:
         """The same for the first tasks of a split by order, as pictures show them."""
-        names = self.task_set.split[split][:count]
-        return self._gather(0, list(names), range(len(names)), (0, split))
+        return self.of(split, range(min(count, len(self.task_set.split[split]))))
 
     def _gather(self, index: int, names: list[str], numbers: Sequence[int], key: tuple[int | str, ...]) -> Episode:
-        chosen = []
-        for name, number in zip(names, numbers, strict=True):
-            images = self.task_set.images(name)
-            if len(images) < self.shots + self.queries:
-                raise MetagenError(
-                    f"task {name!r} has {len(images)} images; {self.shots} shots and {self.queries} queries need "
-                    f"{self.shots + self.queries}: lower --data.queries or --data.shots, or add images"
-                )
-            order = numpy_rng(*key, number, "images").permutation(len(images))[: self.shots + self.queries]
-            chosen.append(images[torch.from_numpy(order)])
-        images = torch.stack(chosen).float() / 255
+        rngs = [numpy_rng(*key, number, "images") for number in numbers]
+        images = torch.stack([self._drawn(name, rng) for name, rng in zip(names, rngs, strict=True)]).float()
+        images = images / images.new_full((1,), 255)  # by a plain 255 CUDA multiplies by 1/255: the last bit differs
         return Episode(index, tuple(names), tuple(numbers), images[:, : self.shots], images[:, self.shots :])
+
+    def _drawn(self, name: str, rng: np.random.Generator) -> torch.Tensor:
+        """The support and then the query of one task, uint8 [k + q, C, H, W]."""
+        kept = None if self.task_set.streamed else self._resident(name)
+        count = self.task_set.readable_count(name) if kept is None else len(kept)
+        need = self.shots + self.queries
+        if count < need:
+            raise MetagenError(
+                f"task {name!r} has {count} images; {self.shots} shots and {self.queries} queries need {need}: "
+                "lower --data.queries or --data.shots, or add images"
+            )
+        places = rng.permutation(count)[:need]
+        if kept is None:
+            return self.task_set.images(name, places.tolist())
+        return kept[torch.from_numpy(places).to(kept.device)]
+
+    def _resident(self, name: str) -> torch.Tensor:
+        """All images of a task, on the device; on the CPU it is the task set that keeps them."""
+        if self.device.type == "cpu":
+            return self.task_set.images(name)
+        if name not in self._kept:
+            self._kept[name] = self.task_set.images(name).to(self.device)
+        return self._kept[name]

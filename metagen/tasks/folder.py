@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from metagen.archives import ARCHIVE_SUFFIXES, is_archive, unpacked
 from metagen.errors import MetagenError, unknown
-from metagen.images import image_files, is_image_name, read_folder
-from metagen.tasks.base import TaskSet
+from metagen.images import image_files, is_image_name, read_files, read_image
+from metagen.tasks.base import TaskSet, some, with_enough_images
 from metagen.tasks.splits import SPLITS, Split, read_split, split_by_hash
+
+log = logging.getLogger(__name__)
 
 ON_BAD_IMAGE = ("raise", "skip")
 MAX_KEPT = 1 << 30  # bytes of all images together
@@ -21,6 +25,7 @@ class Folder(TaskSet):
     """Every folder under `root` with images directly in it is a task, named by its path below `root`.
 
     Images are read when a task is first asked for, and kept; of a tree that would take more than a GiB, read each time.
+    Which files there are is looked up once, at the start.
 
     Args:
         root: the top of the tree, or a zip or tar file of one; links to folders are followed, each counts once.
@@ -32,12 +37,14 @@ class Folder(TaskSet):
         seed: another seed, another split, when a hash decides.
         invert: exchange black and white, for ink on paper.
         on_bad_image: "raise", or "skip" those that cannot be read, which a warning names and counts.
+        min_images: folders with fewer image files are no tasks, and told.
 
     Attributes:
         skipped: the files skipped so far.
 
     Raises:
-        MetagenError: no such folder, no images, a folder that cannot be read, or a split that does not fit.
+        MetagenError: an option is refused, no such folder, too few images, a folder that cannot be read, or a split
+            that does not fit.
     """
 
     def __init__(
@@ -51,61 +58,111 @@ class Folder(TaskSet):
         seed: int = 0,
         invert: bool = False,
         on_bad_image: str = "raise",
+        min_images: int = 1,
     ) -> None:
         super().__init__(size, channels, invert)
         if on_bad_image not in ON_BAD_IMAGE:
             raise unknown("on_bad_image", on_bad_image, ON_BAD_IMAGE)
         if not (val > 0 and test > 0 and val + test < 1):
             raise MetagenError(f"val, test: expected two shares above 0 that add up to less than 1, got {val}, {test}")
+        if min_images < 1:
+            raise MetagenError(f"min_images: expected 1 or more, got {min_images}")
         self.root = root
         self.split_file = split_file
         self.val = val
         self.test = test
         self.seed = seed
         self.on_bad_image = on_bad_image
+        self.min_images = min_images
         self.skipped: list[Path] = []
         self._folders = _find_tasks(unpacked(Path(root)) if is_archive(Path(root)) else Path(root))
         self._images: dict[str, torch.Tensor] = {}
-        self._counts = {task: len(image_files(folder)) for task, folder in self._folders.items()}
-        self.streamed = sum(self._counts.values()) * channels * size**2 > MAX_KEPT
+        found = {task: [path.name for path in image_files(folder)] for task, folder in self._folders.items()}
+        self._files = with_enough_images(found, min_images, root)
+        self._untried = set(self._files if on_bad_image == "skip" else ())
+        self.streamed = sum(map(len, self._files.values())) * channels * size**2 > MAX_KEPT
         self.split = self._make_split()
 
-    def images(self, task: str) -> torch.Tensor:
-        """All images of one task in the order of their file names, uint8 [n, C, H, W].
+    def images(self, task: str, which: Sequence[int] | None = None) -> torch.Tensor:
+        """Images of one task in the order of their file names, uint8 [n, C, H, W].
+
+        which: the places of the n images among those that can be read, in this order; None for all.
 
         Raises:
             MetagenError: there is no such task, or an image cannot be read.
         """
-        if task not in self._folders:
-            raise MetagenError(f"{self.root}: no task {task!r}; expected the path below it of a folder with images")
+        if task not in self._files:
+            raise MetagenError(
+                f"{self.root}: no task {task!r}; expected the path below it of a folder with {self.min_images} or more "
+                "images"
+            )
+        if which is None or not self.streamed:
+            images = self._all(task)
+            return images if which is None else images[list(which)]
+        self.readable_count(task)  # from here on a place is one among the readable files
+        paths = [self._folders[task] / self._files[task][place] for place in which]
+        images = read_files(paths, self.size, self.channels)
+        return 255 - images if self.invert else images
+
+    def image_count(self, task: str) -> int:
+        """How many images one task has, those included that cannot be read and were not tried yet."""
+        return len(self._files[task])
+
+    def readable_count(self, task: str) -> int:
+        """How many images of one task can be read: where bad ones are skipped, all are tried the first time."""
+        if task in self._untried:
+            self._all(task)
+        return self.image_count(task)
+
+    def _all(self, task: str) -> torch.Tensor:
+        """Every image of a task; the files that are skipped are taken out of it for good."""
         if task in self._images:
             return self._images[task]
-        skipped = self.skipped if self.on_bad_image == "skip" else None
-        images = read_folder(self._folders[task], self.size, self.channels, skipped)
-        images = 255 - images if self.invert else images
+        tried = {name: self._read(self._folders[task] / name) for name in self._files[task]}
+        read = {name: image for name, image in tried.items() if image is not None}
+        none = torch.empty(0, self.channels, self.size, self.size, dtype=torch.uint8)
+        images = torch.stack(list(read.values())) if read else none
+        self._files[task] = list(read)
+        self._untried.discard(task)
         if not self.streamed:
             self._images[task] = images
         return images
 
-    def image_count(self, task: str) -> int:
-        """How many images one task has, those included that cannot be read."""
-        return self._counts[task]
+    def _read(self, path: Path) -> torch.Tensor | None:
+        """One image, or None where it is skipped."""
+        try:
+            image = read_image(path, self.size, self.channels)
+        except MetagenError as error:
+            if self.on_bad_image == "raise":
+                raise
+            self.skipped.append(path)
+            log.warning("skipped image %d: %s", len(self.skipped), error)
+            return None
+        return 255 - image if self.invert else image
 
     def _make_split(self) -> Split:
         if self.split_file is None:
-            split = split_by_hash(self._folders, {"val": self.val, "test": self.test}, self.seed)
+            split = split_by_hash(self._files, {"val": self.val, "test": self.test}, self.seed)
             mend = "add tasks, raise val or test, choose another seed, or name a split_file"
         else:
-            split = read_split(Path(self.split_file))
+            split = self._read_split(self.split_file)
             mend = "name at least one task for each split there"
-        absent = [name for part in SPLITS for name in split[part] if name not in self._folders]
-        if absent:
-            named = ", ".join(map(repr, absent[:3])) + (" ..." if len(absent) > 3 else "")
-            raise MetagenError(f"split file {self.split_file}: {len(absent)} tasks are not under {self.root}: {named}")
         empty = [part for part in SPLITS if not split[part]]
         if empty:
-            found = f"{len(self._folders)} tasks under {self.root}"
+            found = f"{len(self._files)} tasks under {self.root}"
             raise MetagenError(f"{found}, but none of them in the split {' and '.join(empty)}: {mend}")
+        return split
+
+    def _read_split(self, path: str) -> Split:
+        split = read_split(Path(path))
+        named = [name for part in SPLITS for name in split[part]]
+        if absent := [repr(name) for name in named if name not in self._folders]:
+            raise MetagenError(f"split file {path}: {len(absent)} tasks are not under {self.root}: {some(absent)}")
+        if small := [repr(name) for name in named if name not in self._files]:
+            raise MetagenError(
+                f"split file {path}: {len(small)} tasks have fewer than {self.min_images} images under {self.root}: "
+                f"{some(small)}; leave them out of it, lower --data.min_images, or add images"
+            )
         return split
 
 

@@ -360,8 +360,10 @@ class Glyphs(TaskSet):
         self._place = {name: i for i, name in enumerate(name for part in SPLITS for name in self.split[part])}
         self._drawn: Image | None = None
 
-    def images(self, task: str) -> torch.Tensor:
-        """All drawings of one letter, uint8 [drawings, C, H, W]. The first call draws every letter, or finds them kept.
+    def images(self, task: str, which: Sequence[int] | None = None) -> torch.Tensor:
+        """Drawings of one letter, uint8 [n, C, H, W]. The first call draws every letter, or finds them kept.
+
+        which: the places of the n drawings, in this order; None for all.
 
         Raises:
             MetagenError: there is no such task.
@@ -373,7 +375,8 @@ class Glyphs(TaskSet):
             )
         if self._drawn is None:
             self._drawn = self._kept_or_drawn()
-        ink = torch.from_numpy(self._drawn[self._place[task]].copy())
+        drawings = self._drawn[self._place[task]]
+        ink = torch.from_numpy(drawings.copy() if which is None else drawings[list(which)])
         grey = 255 - ink if self.invert else ink
         return grey[:, None].repeat(1, self.channels, 1, 1)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -128,8 +128,10 @@ class Omniglot(TaskSet):
         if empty:
             raise MetagenError(f"{root}: no character of the split {' and '.join(empty)} is there; add its alphabets")
 
-    def images(self, task: str) -> torch.Tensor:
+    def images(self, task: str, which: Sequence[int] | None = None) -> torch.Tensor:
         """The drawings of one character in the order of their file names, uint8 [n, C, H, W].
+
+        which: the places of some of them, in this order; None for all.
 
         Raises:
             MetagenError: there is no such character, or a drawing cannot be read.
@@ -141,7 +143,7 @@ class Omniglot(TaskSet):
             if self.binarise:
                 ink = (ink >= round(255 * INK)).to(torch.uint8) * 255
             self._images[task] = 255 - ink if self.invert else ink
-        return self._images[task]
+        return self._images[task] if which is None else self._images[task][list(which)]
 
     def image_count(self, task: str) -> int:
         """How many drawings one character has."""

@@ -1,0 +1,106 @@
+"""Work on held-out tasks: dealt to all processes without padding, kept as it is done, gone on with where it stopped."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import track
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+from metagen.errors import MetagenError
+from metagen.files import write_atomically
+from metagen.processes import count, gathered, rank
+
+log = logging.getLogger(__name__)
+
+ABOUT = "about.json"
+Found = dict[str, torch.Tensor]  # by name, one row a task: [T, ...]
+
+
+class Spread:
+    """Shares work on tasks among the processes of a job.
+
+    Args:
+        folder: where finished batches are kept; None to keep none.
+        about: JSON-ready, names all that the work depends on.
+        batch: tasks at once. Rounding depends on who is in a batch, so batches do not depend on the processes.
+        overwrite: replace what a folder holds of other work, instead of refusing.
+
+    Attributes:
+        kept: how many batches were there before.
+
+    Raises:
+        MetagenError: the folder holds other work, or something else, or the batch is out of range.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None = None,
+        about: Mapping[str, Any] | None = None,
+        batch: int = 8,
+        overwrite: bool = False,
+    ) -> None:
+        if batch < 1:
+            raise MetagenError(f"batch: expected 1 task at once or more, got {batch}")
+        self.folder, self.batch, self.about = folder, batch, json.dumps(about, indent=1, sort_keys=True).encode()
+        if folder and folder.exists() and not self._is_of_this_work(folder):
+            if not (overwrite and (folder / ABOUT).is_file()):
+                hint = "end it with its own options, move it away, or (if it is unfinished work) say --overwrite"
+                raise MetagenError(f"{folder}: expected unfinished work with these options, got something else; {hint}")
+            shutil.rmtree(folder, ignore_errors=True)  # other processes do the same
+        self.kept = len(list(folder.glob("*.safetensors"))) if folder else 0
+
+    def _is_of_this_work(self, folder: Path) -> bool:
+        page = folder / ABOUT
+        return page.is_file() and page.read_bytes() == self.about
+
+    def over(self, stage: str, tasks: Sequence[int], work: Callable[[list[int]], Found]) -> Found:
+        """The work of all tasks, in their order, on every process; the same however many processes there are.
+
+        Args:
+            stage: names the work among other work on tasks of the same numbers; fit for a file's name.
+            tasks: their numbers.
+            work: what is found of a batch of tasks, each tensor with one row a task.
+        """
+        mine = self._kept(stage)
+        done = {number for each in gathered(list(mine)) for number in each}
+        batches = [list(tasks[at : at + self.batch]) for at in range(0, len(tasks), self.batch)]
+        share = [batch for batch in batches if not done.issuperset(batch)][rank() :: count()]
+        silent = rank() > 0 or not sys.stderr.isatty()
+        for batch in track(share, stage, console=Console(stderr=True), transient=True, disable=silent):
+            found = {name: rows.cpu() for name, rows in work(batch).items()}
+            self._keep(stage, batch, found)
+            mine |= _by_task(batch, found)
+        rows = {number: row for each in gathered(mine) for number, row in each.items()}
+        return {name: torch.stack([rows[n][name] for n in tasks]) for name in rows[tasks[0]]}
+
+    def _keep(self, stage: str, batch: list[int], found: Found) -> None:
+        if self.folder:
+            write_atomically(self.folder / ABOUT, self.about)
+            data = save_tensors({**{k: v.contiguous() for k, v in found.items()}, "tasks": torch.tensor(batch)})
+            write_atomically(self.folder / f"{stage}-{batch[0]:06d}.safetensors", data)
+
+    def _kept(self, stage: str) -> dict[int, Found]:
+        """What is found of each task that was done before."""
+        kept: dict[int, Found] = {}
+        for path in sorted(self.folder.glob(f"{stage}-*.safetensors")) if self.folder else []:
+            try:
+                found = load_tensors(path.read_bytes())
+                kept |= _by_task(found.pop("tasks").tolist(), found)
+            except (OSError, SafetensorError, KeyError, ValueError) as error:
+                log.warning("%s: cannot be read (%s); these tasks are measured again", path, type(error).__name__)
+        return kept
+
+
+def _by_task(tasks: list[int], found: Found) -> dict[int, Found]:
+    return {number: {name: rows[at] for name, rows in found.items()} for at, number in enumerate(tasks)}
