@@ -1,4 +1,4 @@
-"""The verbs: `metagen fit | adapt | sample | evaluate | train-extractor`."""
+"""The verbs: `metagen fit | adapt | sample | evaluate | compare | train-extractor`."""
 
 from __future__ import annotations
 
@@ -36,6 +36,8 @@ OVERVIEW = f"""usage: metagen VERB [options]     (metagen VERB --help for each)
                    {EXAMPLES["sample"]}
   evaluate         measure on held-out tasks
                    {EXAMPLES["evaluate"]}
+  compare          a league table of evaluated models
+                   {EXAMPLES["compare"]}
   train-extractor  train what evaluate looks through
                    {EXAMPLES["train-extractor"]}
 
@@ -103,6 +105,9 @@ def evaluate(
     split: str = "test",
     limit: int | None = 100,
     extractor: str | None = None,
+    inception: str | None = None,
+    metrics: list[str] | None = None,
+    full: bool = False,
     joint: str | None = None,
     curve: tuple[int, ...] = (0, 1, 2, 5, 10, 20, 50),
     seed: int = 0,
@@ -110,7 +115,7 @@ def evaluate(
     trainer: Processes = ONE,
     overwrite: bool = False,
 ) -> None:
-    """Measure a model on held-out tasks: result.json, samples.png, curve.png and a table.
+    """Measure a model on held-out tasks: result.json, values.safetensors, samples.png, curve.png and a table.
 
     What is measured is kept in OUT.unfinished until the end: the same command goes on where it was stopped.
 
@@ -122,6 +127,11 @@ def evaluate(
         limit: take only this many tasks, chosen once and for all; null for all.
         extractor: what the measures look through: a folder, or the name of one that travels with metagen; by default
             the one of the task set ("glyphs-report", "omniglot-report"); "none" to measure the query loss alone.
+        inception: for FID, Inception Score and KID as they are published: the weights file of torch-fidelity, or
+            "download" to fetch it.
+        metrics: names of figures, such as fd or fd[omniglot-report], and of studies (log_likelihood, gain, cost); by
+            default every figure that is quickly measured, and no study.
+        full: let studies take all tasks and images.
         joint: a model trained jointly on the same tasks (learner Joint), for the row "joint + fine-tune"; a model that
             was trained without steps is its own.
         curve: the numbers of inner steps at which the adapted loss is measured.
@@ -130,10 +140,27 @@ def evaluate(
         trainer: the processes that share the tasks, batch by batch.
         overwrite: replace what stands at `out`.
     """
-    from metagen.judging import judge  # slow to import, and for this verb alone
+    from metagen.judging import Question, judge  # slow to import, and for this verb alone
 
+    question = Question(model, joint, extractor, inception, metrics, full)
     options = {"split": split, "limit": limit, "curve": list(curve), "seed": seed}
-    judge(model, Path(out), data, options, extractor, joint, trainer, batch, overwrite)
+    judge(question, Path(out), data, options, trainer, batch, overwrite)
+
+
+def compare(results: list[str], by: str | None = None, out: str | None = None, overwrite: bool = False) -> None:
+    """A league table of evaluated models: their figures, and the differences between them, paired by task.
+
+    The models have to be evaluated alike: on the same tasks and shots, through the same extractors, with one seed.
+
+    Args:
+        results: result folders of metagen evaluate, or runs and exported models with one result each.
+        by: the figure to order by, such as fd or recognisability[omniglot-report]; the first fd if not given.
+        out: a folder to write league.md, league.csv and league.json to.
+        overwrite: replace what stands at `out`.
+    """
+    from metagen import comparing  # slow to import, and for this verb alone
+
+    comparing.compare(results, by, Path(out) if out else None, overwrite)
 
 
 def train_extractor(
@@ -184,7 +211,9 @@ def _run(function: Callable[..., None], argv: Sequence[str]) -> None:
     )
     parser.add_argument("--config", action="config", help="read options from a YAML file")
     groups = [name for name in ("data", "trainer") if name in inspect.signature(function).parameters]
-    parser.add_function_arguments(function, as_positional=False, skip=set(groups))
+    if function is compare:
+        parser.add_argument("results", nargs="+", help="result folders, runs or exported models, each evaluated alike")
+    parser.add_function_arguments(function, as_positional=False, skip={*groups, "results"})
     if "data" in groups:
         _add_data_arguments(parser, argv)
     if "trainer" in groups:
@@ -229,6 +258,7 @@ VERBS: dict[str, Callable[[Sequence[str]], None]] = {
     "adapt": lambda argv: _run(adapt, argv),
     "sample": lambda argv: _run(sample, argv),
     "evaluate": lambda argv: _run(evaluate, argv),
+    "compare": lambda argv: _run(compare, argv),
     "train-extractor": lambda argv: _run(train_extractor, argv),
 }
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -17,9 +17,9 @@ from metagen.adaptation import draw_noise
 from metagen.artifacts import build, describe
 from metagen.errors import MetagenError
 from metagen.generators import Generator
-from metagen.intervals import Interval, over_tasks_interval
+from metagen.intervals import over_tasks_interval
 from metagen.learners import Joint, Learner, adapt_tasks
-from metagen.metrics import Extractor, Seen, metrics
+from metagen.metrics import Column, Extractor, QueryLoss, Seen, chosen, metrics
 from metagen.processes import count
 from metagen.seeding import torch_rng
 from metagen.spread import Spread
@@ -127,6 +127,18 @@ def contenders(learner: Learner, fine_tuned: Mapping[str, Joint]) -> dict[str, C
     return {**rows, "adapted": Contender(learner, steps)}
 
 
+class Measurement(NamedTuple):
+    """What was measured.
+
+    Attributes:
+        result: JSON-ready; each row and difference has `figures`: by name, a figure with its interval.
+        values: what the figures come from, by "ROW/FIGURE" and "scale/FIGURE": paired differences need no more.
+    """
+
+    result: dict[str, Any]
+    values: dict[str, torch.Tensor]
+
+
 def measure(
     learner: Learner,
     episodes: Episodes,
@@ -134,10 +146,11 @@ def measure(
     limit: int | None,
     curve: Sequence[int],
     seed: int = 0,
-    extractor: Extractor | None = None,
+    extractors: Mapping[str, Extractor] | None = None,
+    figures: Mapping[str, tuple[str, str]] | None = None,
     joint: Learner | None = None,
     spread: Spread = ALONE,
-) -> dict[str, Any]:
+) -> Measurement:
     """The scorecard on held-out tasks: rows, differences of the adapted row from the others, and the curve over N.
 
     The query is cut in two: the reference that distances are from, and the human half; every row makes as many images
@@ -150,23 +163,23 @@ def measure(
         limit: how many tasks; None for all.
         curve: the numbers of inner steps at which the query loss is measured.
         seed: of the noise.
-        extractor: what the metrics look through; None for the query loss alone.
+        extractors: what the columns look through, by name; None for the query loss alone.
+        figures: the columns and extractors to measure with, by name (see `chosen`); None for the usual ones.
         joint: a model trained jointly on the same train tasks, to be fine-tuned for its row; None for no such row, but
             of a model that was trained without steps.
         spread: how the tasks are shared by processes and kept.
 
-    Returns:
-        JSON-ready data; each row and difference has `figures`: by metric, a mean or pooled figure with its interval.
-
     Raises:
         MetagenError: an option is out of range, or there are too few tasks or queries for a metric.
     """
-    tasks = check_options(episodes, split, limit, curve, bool(extractor))
+    looks = dict(extractors or {})
+    tasks = check_options(episodes, split, limit, curve, bool(looks))
     fine_tuned = _fine_tuned(learner, joint, episodes, seed, spread)
-    rows, half = contenders(learner, fine_tuned), episodes.queries // 2 if extractor else 0
-    trial = Trial(episodes, split, tasks, rows, (seed, split), curve, extractor, half)
-    card = Scorecard(spread.over("tasks", tasks, trial.meet), rows, bool(extractor))
-    return {
+    rows, half = contenders(learner, fine_tuned), episodes.queries // 2 if looks else 0
+    trial = Trial(episodes, split, tasks, rows, (seed, split), curve, looks, half)
+    found = spread.over("tasks", tasks, trial.meet)
+    card = Scorecard(found, rows, looks, chosen(None, metrics, looks) if figures is None else figures)
+    result = {
         "unit": "nats per image",
         "split": split,
         "split_sha256": episodes.task_set.split.hash,
@@ -183,8 +196,9 @@ def measure(
         },
         "rows": card.rows(),
         "differences": card.differences(),
-        "curve": [{"steps": n, **asdict(over_tasks_interval(card.found[f"curve/{n}"]))} for n in curve],
+        "curve": [{"steps": n, **asdict(over_tasks_interval(found[f"curve/{n}"]))} for n in curve],
     }
+    return Measurement(result, card.values)
 
 
 def check_options(
@@ -220,7 +234,7 @@ class Trial:
         rows: the models.
         key: names the noise.
         curve: the numbers of inner steps at which the query loss of the last row's model is measured.
-        extractor: what features are taken through; None for none.
+        extractors: what features are taken through, by name.
         half: how many images each row makes, and the human half and the reference hold.
     """
 
@@ -230,34 +244,36 @@ class Trial:
     rows: Mapping[str, Contender]
     key: tuple[int | str, ...]
     curve: Sequence[int]
-    extractor: Extractor | None
+    extractors: Mapping[str, Extractor]
     half: int
 
     def meet(self, tasks: list[int]) -> dict[str, torch.Tensor]:
-        """Of a batch of tasks: "loss/ROW" and "seconds/ROW" [T], "features/ROW" [T, n, d], "curve/N" [T]."""
+        """Of a batch of tasks: "loss/ROW" and "seconds/ROW" [T], "EXTRACTOR/ROW" [T, n, d], "curve/N" [T]."""
         learner = self.rows["adapted"].learner
         episode = _on(learner, self.episodes.of(self.split, tasks))
         others = _on(learner, self.episodes.of(self.split, [self._before(task) for task in tasks])).support
-        found = {}
+        found: dict[str, torch.Tensor] = {}
         for name, images in self._real(episode):
-            found[f"features/{name}"] = self.extractor.of(images) if self.extractor else images
+            found |= self._seen(name, images)
         for name, contender in self.rows.items():
             started = time.perf_counter()
             losses, images = contender.meet(episode, others, self.key, self.half)
             found[f"loss/{name}"] = losses.cpu()  # waits for the device
             found[f"seconds/{name}"] = torch.full_like(losses, (time.perf_counter() - started) / len(tasks))
-            if self.extractor:
-                found[f"features/{name}"] = self.extractor.of(images)
+            found |= self._seen(name, images)
         for steps in self.curve:
             found[f"curve/{steps}"] = query_losses(learner, episode, self.key, steps)
         return found
+
+    def _seen(self, row: str, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {f"{name}/{row}": extractor.of(images) for name, extractor in self.extractors.items()}
 
     def _before(self, task: int) -> int:
         return self.tasks[self.tasks.index(task) - 1]
 
     def _real(self, episode: Episode) -> Iterator[tuple[str, torch.Tensor]]:
         """Images that need no model: real ones, the support itself, random affine maps of it."""
-        if not self.extractor:
+        if not self.extractors:
             return
         made, support = self.half, episode.support
         yield "support", support
@@ -272,12 +288,42 @@ class Trial:
 
 
 class Scorecard:
-    """The rows of one table, all judged by the same real images through the same extractor."""
+    """The rows of one table, all judged by the same real images through the same extractors.
 
-    def __init__(self, found: Mapping[str, torch.Tensor], rows: Mapping[str, Contender], seen: bool) -> None:
+    Args:
+        found: what `Trial.meet` found of all tasks.
+        rows: the models.
+        extractors: what was looked through.
+        figures: the column and the extractor of each figure.
+
+    Attributes:
+        values: what figures come from, by "ROW/FIGURE", and what they are divided by, by "scale/FIGURE".
+    """
+
+    def __init__(
+        self,
+        found: Mapping[str, torch.Tensor],
+        rows: Mapping[str, Contender],
+        extractors: Mapping[str, Extractor],
+        figures: Mapping[str, tuple[str, str]],
+    ) -> None:
         self.found, self.contenders = found, rows
-        self.seen = Seen(*(found[f"features/{name}"] for name in Seen._fields)) if seen else None
-        self.names = [*(MODEL_FREE if seen else ()), *rows]
+        self.names = [*(MODEL_FREE if extractors else ()), *rows]
+        self.columns: dict[str, Column] = {"query_loss": QueryLoss()}
+        self.values = {f"{name}/query_loss": found[f"loss/{name}"].double() for name in rows}
+        self.tasks = len(next(iter(self.values.values())))
+        for figure, (column, look) in figures.items():
+            support, reference, human = (found[f"{look}/{name}"] for name in ("support", "reference", "human"))
+            seen = Seen(support, reference, human, extractors[look].probabilities)
+            self._add(figure, metrics[column], look, seen)
+
+    def _add(self, figure: str, column: Column, look: str, seen: Seen) -> None:
+        if not column.fits(seen):
+            return
+        self.columns[figure] = column
+        scale = column.scale(seen)
+        self.values |= {} if scale is None else {f"scale/{figure}": scale}
+        self.values |= {f"{name}/{figure}": column.values(self.found[f"{look}/{name}"], seen) for name in self.names}
 
     def rows(self) -> list[dict[str, Any]]:
         """Every row with its figures."""
@@ -298,15 +344,13 @@ class Scorecard:
 
     def figures(self, name: str, against: str | None = None) -> dict[str, Any]:
         """What is measured of a row, or of its difference from another one."""
-        figures: dict[str, Interval] = {}
-        losses, others = self.found.get(f"loss/{name}"), self.found.get(f"loss/{against}")
-        if losses is not None and (against is None or others is not None):
-            figures["query_loss"] = over_tasks_interval(losses if others is None else losses - others)
-        if self.seen:
-            other = self.found[f"features/{against}"] if against else None
-            for metric, column in metrics.items():
-                figures[metric] = column.interval(self.found[f"features/{name}"], self.seen, other)
-        return {metric: asdict(interval) for metric, interval in figures.items()}
+        found = {}
+        for figure, column in self.columns.items():
+            values, others = self.values.get(f"{name}/{figure}"), self.values.get(f"{against}/{figure}")
+            if values is not None and (against is None or others is not None):
+                paired = values if others is None else values - others
+                found[figure] = asdict(column.interval(paired, self.tasks, self.values.get(f"scale/{figure}")))
+        return found
 
 
 def _on(module: nn.Module, episode: Episode) -> Episode:

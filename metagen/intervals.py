@@ -50,14 +50,14 @@ def over_tasks_interval(
     return Interval(float(array.mean() / below.mean()), float(low), float(high), int(array.size))
 
 
-def pooled_interval(figure: Callable[[torch.Tensor], float], tasks: int, seed: int = 0) -> Interval:
-    """A figure of all tasks together, with the interval of the delete-a-group jackknife (Quenouille 1956; Kott 2001).
+def replicates(figure: Callable[[torch.Tensor], float], tasks: int, seed: int = 0) -> torch.Tensor:
+    """A figure of all tasks together, and without each of up to 20 groups of them in turn: [1 + groups], float64.
 
-    The bootstrap will not do here: a task drawn twice makes any distance between two distributions larger.
+    Replicates of two figures over the same tasks can be subtracted: the difference is paired.
 
     Args:
         figure: of the tasks whose numbers [n] it is given.
-        tasks: T; they are dealt at random to 20 groups (T groups of one, if fewer), each left out in turn.
+        tasks: T; they are dealt at random to 20 groups (T groups of one, if fewer).
         seed: of the dealing.
 
     Raises:
@@ -67,8 +67,17 @@ def pooled_interval(figure: Callable[[torch.Tensor], float], tasks: int, seed: i
         raise MetagenError(f"interval: a pooled figure needs 3 tasks or more, got {tasks}")
     order = torch.from_numpy(numpy_rng(seed, "jackknife").permutation(tasks))
     groups = order.tensor_split(min(GROUPS, tasks))
-    whole = figure(torch.arange(tasks))
-    without = np.array([figure(torch.cat([*groups[:i], *groups[i + 1 :]]).sort().values) for i in range(len(groups))])
-    error = ((len(groups) - 1) / len(groups) * ((without - without.mean()) ** 2).sum()) ** 0.5
-    reach = float(student.ppf(0.975, len(groups) - 1) * error)
+    kept = [torch.cat([*groups[:i], *groups[i + 1 :]]).sort().values for i in range(len(groups))]
+    return torch.tensor([figure(each) for each in (torch.arange(tasks), *kept)], dtype=torch.float64)
+
+
+def jackknife_interval(found: torch.Tensor, tasks: int) -> Interval:
+    """The interval of the delete-a-group jackknife (Quenouille 1956; Kott 2001) of `replicates` over T tasks.
+
+    The bootstrap will not do here: a task drawn twice makes any distance between two distributions larger.
+    """
+    whole, without = float(found[0]), found[1:].numpy()
+    groups = len(without)
+    error = ((groups - 1) / groups * ((without - without.mean()) ** 2).sum()) ** 0.5
+    reach = float(student.ppf(0.975, groups - 1) * error)
     return Interval(whole, whole - reach, whole + reach, tasks)

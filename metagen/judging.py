@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save as save_tensors
 
 import metagen
 from metagen.artifacts import load_extractor
@@ -16,83 +19,144 @@ from metagen.errors import MetagenError
 from metagen.evaluation import check_options, measure
 from metagen.files import check_free, fresh_folder, write_atomically
 from metagen.images import save_png
-from metagen.metrics import Extractor
+from metagen.metrics import Extractor, chosen, metrics
+from metagen.metrics.extractors import Inception, Scripted
+from metagen.metrics.extractors.scripted import SUFFIXES
+from metagen.metrics.naming import INCEPTION
 from metagen.model import Model, expect, load
 from metagen.pictures import curve_png
 from metagen.processes import Processes, rank
 from metagen.quiet import quieten
 from metagen.resources import travelling
 from metagen.spread import Spread
+from metagen.studies import HeldOut, studies
 from metagen.tasks.data import EpisodeData
 from metagen.tasks.splits import Split, read_split
-from metagen.views import picture, table
+from metagen.views import picture, study_lines, table
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is to be judged, and through what.
+
+    Attributes:
+        model: an exported model.
+        joint: one trained jointly on the same tasks, or None.
+        extractor: see `looks`.
+        inception: see `looks`.
+        metrics: names of figures and studies; None for the usual figures.
+        full: whether studies take all tasks and images.
+    """
+
+    model: str
+    joint: str | None
+    extractor: str | None
+    inception: str | None
+    metrics: Sequence[str] | None
+    full: bool
+
+    @property
+    def columns(self) -> list[str] | None:
+        """The figures among what is asked."""
+        return None if self.metrics is None else [name for name in self.metrics if name not in studies]
+
+    @property
+    def studies(self) -> list[str]:
+        """The studies among what is asked."""
+        return [name for name in self.metrics or () if name in studies]
 
 
 def judge(
-    model: str,
+    question: Question,
     out: Path,
     tasks: EpisodeData,
     options: Mapping[str, Any],
-    extractor: str | None,
-    joint: str | None,
     processes: Processes,
     batch: int,
     overwrite: bool,
 ) -> None:
-    """Measure a model, and write result.json, samples.png and curve.png; `options` are those of `measure`.
+    """Measure a model, and write result.json, values.safetensors, samples.png and curve.png.
+
+    Args:
+        question: what is to be judged.
+        out: the folder to write to.
+        tasks: what it is judged on.
+        options: split, limit, curve and seed of `measure`.
+        processes: what shares the work.
+        batch: tasks at once.
+        overwrite: replace what stands at `out`.
 
     Raises:
         MetagenError: something is missing or does not fit together, or `out` is taken.
     """
     quieten()
     check_free(out, overwrite)
-    held_out = check_options(tasks.episodes, options["split"], options["limit"], options["curve"], extractor != "none")
-    tasks.check_counts([tasks.task_set.split[options["split"]][number] for number in held_out])
-    base = _judged(model, tasks, options["split"])
-    other = _judged(joint, tasks, options["split"]) if joint else None
-    look, seen = _look_through(extractor, tasks, options["split"])
+    split, seen = options["split"], question.extractor != "none"
+    held_out = check_options(tasks.episodes, split, options["limit"], options["curve"], seen)
+    tasks.check_counts([tasks.task_set.split[split][number] for number in held_out])
+    base = judged(question.model, tasks, split)
+    other = judged(question.joint, tasks, split) if question.joint else None
+    looks = looked_through(question, tasks, split)
+    figures = chosen(question.columns, metrics, looks)
     about = {
         "model": {"weights_sha256": base.weights_hash, **base.info},
-        "extractor": seen,
+        "extractors": [info for _, info in looks.values()],
         "data": tasks.description,
     }
+    everything = {**about, **options, "joint": other and other.weights_hash, "batch": batch, **_held_out(tasks)}
     unfinished = out.with_name(f"{out.name}.unfinished")
-    spread = Spread(unfinished, {**_all_of(about, tasks, options, other), "batch": batch}, batch, overwrite)
-    with processes.launched() as device:
+    spread = Spread(unfinished, {**everything, "full": question.full}, batch, overwrite)
+    with processes.launched() as device, _told_how_to_go_on():
         if spread.kept and not rank():
             print(f"going on: {spread.kept} batches of tasks were measured before")
-        through = look.to(device) if look else None
-        joined = other.learner.to(device) if other else None
-        mine = base.learner.to(device)
-        try:
-            found = measure(mine, tasks.episodes, **options, extractor=through, joint=joined, spread=spread)
-        except KeyboardInterrupt:
-            if rank():
-                raise SystemExit(130) from None  # rank 0 says it for all
-            raise KeyboardInterrupt("before the end; the same command goes on from here") from None
+        through = {name: look.to(device) for name, (look, _) in looks.items()}
+        joined, mine = other.learner.to(device) if other else None, base.learner.to(device)
+        found = measure(
+            mine, tasks.episodes, **options, extractors=through, figures=figures, joint=joined, spread=spread
+        )
+        held = HeldOut(mine, tasks.episodes, split, held_out, options["seed"], spread, question.full)
+        studied = {name: studies[name](held) for name in question.studies}
         if not rank():
-            _write(out, about | found, picture(mine, tasks.episodes.first(options["split"], 12), 10), overwrite)
+            samples = picture(mine, tasks.episodes.first(split, 12), 10)
+            _write(out, {**about, **found.result, "studies": studied}, found.values, samples, overwrite)
             shutil.rmtree(unfinished)
 
 
-def _all_of(
-    about: Mapping[str, Any], tasks: EpisodeData, options: Mapping[str, Any], joint: Model | None
-) -> dict[str, Any]:
-    """All that figures depend on, so that unfinished work is gone on with by the same command alone."""
-    held_out = {"split_sha256": tasks.task_set.split.hash, "shots": tasks.shots, "queries": tasks.queries}
-    return {**about, **options, **held_out, "joint": joint and joint.weights_hash, "metagen": metagen.__version__}
+@contextmanager
+def _told_how_to_go_on() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        if rank():
+            raise SystemExit(130) from None  # rank 0 says it for all
+        raise KeyboardInterrupt("before the end; the same command goes on from here") from None
 
 
-def _write(out: Path, result: Mapping[str, Any], samples: torch.Tensor, overwrite: bool) -> None:
+def _held_out(tasks: EpisodeData) -> dict[str, Any]:
+    """What figures depend on beside models and options."""
+    split = tasks.task_set.split.hash
+    return {"split_sha256": split, "shots": tasks.shots, "queries": tasks.queries, "metagen": metagen.__version__}
+
+
+def _write(
+    out: Path,
+    result: Mapping[str, Any],
+    values: Mapping[str, torch.Tensor],
+    samples: torch.Tensor,
+    overwrite: bool,
+) -> None:
     with fresh_folder(out, overwrite) as folder:
         write_atomically(folder / "result.json", (json.dumps(result, indent=1) + "\n").encode())
+        write_atomically(folder / "values.safetensors", save_tensors(dict(values)))
         save_png(samples, folder / "samples.png")
         write_atomically(folder / "curve.png", curve_png(result))
     print(table(result))
-    print(f"wrote result.json, samples.png and curve.png to {out}")
+    for name, study in result["studies"].items():
+        print(study_lines(name, study))
+    print(f"wrote result.json, values.safetensors, samples.png and curve.png to {out}")
 
 
-def _judged(name: str, tasks: EpisodeData, split: str) -> Model:
+def judged(name: str, tasks: EpisodeData, split: str) -> Model:
     """A model that may be judged on these tasks: of their size, and never trained on them."""
     base = expect(load(name), Model, name, "name its base")
     generator = base.learner.generator
@@ -118,12 +182,42 @@ def _refuse_trained_on(name: str, trained: Split | None, tasks: EpisodeData, spl
         )
 
 
-def _look_through(name: str | None, tasks: EpisodeData, split: str) -> tuple[Extractor | None, dict[str, Any] | None]:
-    """The extractor and what is told of it; by default the reporting one of the task set."""
-    if name == "none":
-        return None, None
+Looks = dict[str, tuple[Extractor, dict[str, Any]]]
+
+
+def looked_through(question: Question, tasks: EpisodeData, split: str) -> Looks:
+    """The extractors by name, each with what is told of it: that of the domain first, by default its reporting one.
+
+    Raises:
+        MetagenError: there is none, it is damaged, or it was trained on a task that is to be judged.
+    """
+    looks: Looks = {}
+    if question.extractor != "none":
+        extractor, info = _of_the_domain(question.extractor, tasks, split)
+        looks[info["name"]] = extractor, info
+    if INCEPTION in looks:
+        raise MetagenError(f"{question.extractor}: only Inception is called {INCEPTION!r}; give it another name")
+    if question.inception:
+        published = Inception(question.inception)
+        looks[INCEPTION] = published, {"name": INCEPTION, "weights_sha256": published.weights_sha256}
+    return looks
+
+
+def _of_the_domain(name: str | None, tasks: EpisodeData, split: str) -> tuple[Extractor, dict[str, Any]]:
+    if name and Path(name).suffix in SUFFIXES:  # who made it has to know what it was trained on
+        scripted = Scripted(Path(name), tasks.task_set.size, tasks.task_set.channels)
+        return scripted, {"name": scripted.name, "weights_sha256": scripted.weights_sha256}
+    path = _extractor_folder(name, tasks)
+    extractor, info, weights = load_extractor(path)
+    if info.get("data", {}).get("task_set") == tasks.name:
+        _refuse_trained_on(str(path), read_split(path / "split.json"), tasks, split)
+    told = {"name": path.absolute().name, "weights_sha256": weights}
+    return extractor, told | info | told  # first, and not what the info calls so
+
+
+def _extractor_folder(name: str | None, tasks: EpisodeData) -> Path:
     try:
-        path = travelling("extractors", name or f"{tasks.name}-report")
+        return travelling("extractors", name or f"{tasks.name}-report")
     except MetagenError as error:
         if name:
             raise
@@ -131,7 +225,3 @@ def _look_through(name: str | None, tasks: EpisodeData, split: str) -> tuple[Ext
             f"no extractor of {tasks.name} travels with metagen: name one as --extractor (metagen train-extractor "
             "makes one), or --extractor none to measure the query loss alone"
         ) from error
-    extractor, info, weights = load_extractor(path)
-    if info.get("data", {}).get("task_set") == tasks.name:
-        _refuse_trained_on(str(path), read_split(path / "split.json"), tasks, split)
-    return extractor, {"name": path.name, "weights_sha256": weights, **info}

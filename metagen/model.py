@@ -162,6 +162,28 @@ class Model:
             raise MetagenError(f"{what}: expected float images with values in [0, 1] and no NaN; divide bytes by 255")
 
 
+def log_likelihood(adapted: Adapted, images: torch.Tensor, samples: int, key: Sequence[int | str]) -> torch.Tensor:
+    """Log p(image | support) in nats, [n], of one adapted task by importance sampling (Burda 2016, arXiv:1509.00519).
+
+    A lower bound in expectation, which rises to the true value with the number of samples.
+
+    Args:
+        adapted: one task (T = 1) of a generator with `log_weights`.
+        images: [n, C, H, W], such as its likelihood takes, where its weights are.
+        samples: S, importance samples an image, at least 1; a few are in memory at once.
+        key: names the noise.
+    """
+    parts = []
+    for start in range(0, samples, LOG_PROB_CHUNK):
+        count = min(LOG_PROB_CHUNK, samples - start)
+        drawn = adapted.generator.noise(count * len(images), torch_rng(*key, start))["latent"]
+        noise = drawn.unflatten(0, (count, len(images))).to(images)
+        per_task = {"images": images[None], "noise": noise[None], "support": adapted.support}
+        parts.append(adapted.each("log_weights", per_task)[0])
+    weights = torch.cat(parts)
+    return weights.logsumexp(0) - torch.tensor(float(samples)).log()
+
+
 class AdaptedModels:
     """T adapted models at once."""
 
@@ -225,16 +247,7 @@ class AdaptedModel:
         generator.log_likelihood.check(images)
         if samples < 1:
             raise MetagenError(f"samples: expected 1 or more, got {samples}")
-        images = images.to(self.model.device)
-        parts = []
-        for start in range(0, samples, LOG_PROB_CHUNK):
-            count = min(LOG_PROB_CHUNK, samples - start)
-            drawn = generator.noise(count * len(images), torch_rng(seed, "log_prob", start))["latent"]
-            noise = drawn.unflatten(0, (count, len(images))).to(images)
-            per_task = {"images": images[None], "noise": noise[None], "support": self.adapted.support}
-            parts.append(self.adapted.each("log_weights", per_task)[0])
-        weights = torch.cat(parts)
-        return weights.logsumexp(0) - torch.tensor(float(samples)).log()
+        return log_likelihood(self.adapted, images.to(self.model.device), samples, (seed, "log_prob"))
 
     def save(self, path: str | Path, standalone: bool = False, overwrite: bool = False) -> None:
         """Write the difference from the base to a folder; with a copy of the base if standalone.

@@ -17,9 +17,10 @@ EXAMPLES = {
     "adapt": "metagen adapt --model runs/x/export --support five_images/ --out my_glyph/",
     "sample": "metagen sample --model my_glyph/ --n 64 --out samples/",
     "evaluate": "metagen evaluate --model runs/x/export --out runs/x/evaluation",
+    "compare": "metagen compare runs/x runs/y runs/z --out league/",
     "train-extractor": "metagen train-extractor --data.task_set folder --data.root my_images/ --out my_extractor/",
 }
-SWITCHES = ("--overwrite", "--standalone", "--invert", "--data.invert", "--data.binarise", "--data.download")
+SWITCHES = ("--overwrite", "--standalone", "--invert", "--full", "--data.invert", "--data.binarise", "--data.download")
 
 # Where the parser names the class that was meant: in what it got, or in what it could not import.
 _CLASS = re.compile(r"(?:class_path ?=?|has no attribute )'(?:[\w.]*\.)?(\w+)'|import path string: (?:[\w.]*\.)?(\w+)")

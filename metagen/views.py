@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from metagen.tasks.episodes import Episode
 # What a table shows of a result's figures, each with its heading; the others stand in result.json.
 COLUMNS = {
     "query_loss": "query loss",
+    "fid": "FID",
     "fd": "Frechet",
     "kid": "kernel",
     "recognisability": "recognised %",
@@ -27,28 +28,65 @@ COLUMNS = {
 
 
 def short(figure: Mapping[str, float]) -> str:
-    """A figure to three or four digits, and half the width of its interval."""
+    """A figure to a few digits, and half the width of its interval."""
     mean, half = figure["mean"], (figure["high"] - figure["low"]) / 2
-    digits = 1 if abs(mean) >= 20 else 2
+    digits = 1 if abs(mean) >= 20 else 2 if max(abs(mean), half) >= 0.1 else 4
     return f"{mean:.{digits}f} ±{half:.{digits}f}"
+
+
+def shown(rows: Iterable[Mapping[str, Any]], headings: Mapping[str, str] = COLUMNS) -> dict[str, str]:
+    """The figures of rows that have a heading: the first of each, which is that of the domain's extractor."""
+    measured = list(dict.fromkeys(name for row in rows for name in row["figures"]))
+    first = {bare: [name for name in measured if name.partition("[")[0] == bare] for bare in headings}
+    return {names[0]: headings[bare] for bare, names in first.items() if names}
 
 
 def table(result: Mapping[str, Any]) -> str:
     """The rows and differences of a result as text."""
-    measured = {name for row in result["rows"] for name in row["figures"]}
-    columns = {name: heading for name, heading in COLUMNS.items() if name in measured}
-    extractor = result.get("extractor")
-    seen = f"through {extractor['name']}" if extractor else "no extractor"
-    about = f"{result['tasks']} {result['split']} tasks, {result['shots']} shots, {seen}"
+    columns = shown(result["rows"])
+    seen = " and ".join(extractor["name"] for extractor in result["extractors"])
+    about = f"{result['tasks']} {result['split']} tasks, {result['shots']} shots, through {seen or 'no extractor'}"
     lines = Table("", "N", *columns.values(), title=f"{about}; ± half the 95 % interval")
     for row in [*result["rows"], *result["differences"]]:
         steps = row.get("steps")
         cells = [short(row["figures"][name]) if name in row["figures"] else "" for name in columns]
         lines.add_row(row["row"], "" if steps is None else str(steps), *cells)
+    return _as_text(lines)
+
+
+def study_lines(name: str, study: Mapping[str, Any]) -> str:
+    """What a study found as text: figures with half their intervals, rows as a table."""
+    lines = [f"{name}:"]
+    for key, value in study.items():
+        if isinstance(value, list):
+            lines.append(_as_text(_rows(value)))
+        elif isinstance(value, Mapping) and "mean" not in value:
+            lines += [f"  {key}, {part}: {_cell(each)}" for part, each in value.items()]
+        elif value is not None:
+            lines.append(f"  {key}: {_cell(value)}")
+    return "\n".join(lines)
+
+
+def _rows(rows: Sequence[Mapping[str, Any]]) -> Table:
+    keys = [key for key in rows[0] if key not in ("n", "low", "high")]
+    lines = Table(*keys)
+    for row in rows:
+        whole = {**row, "mean": row} if "mean" in row else row
+        lines.add_row(*(_cell(whole[key]) for key in keys))
+    return lines
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, Mapping):
+        return short(value)
+    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _as_text(lines: Table) -> str:
     console = Console(width=130)
     with console.capture() as captured:
         console.print(lines)
-    return captured.get()
+    return captured.get().rstrip("\n")
 
 
 def picture(learner: Learner, episode: Episode, generated: int, steps: int | None = None) -> torch.Tensor:

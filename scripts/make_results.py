@@ -13,16 +13,26 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 MARKS = ("<!-- quickstart table -->", "<!-- end -->")
+Columns = dict[str, tuple[str, int]]
 MODEL_FREE = ("human", "copy", "affine x1", "affine x1.5")
-COLUMNS = {
+COLUMNS: Columns = {
     "query_loss": ("query loss", 2),
     "fd": ("fd", 2),
-    "kid": ("kid", 3),
-    "fd_task": ("fd by task", 2),
     "recognisability": ("recognised %", 1),
     "diversity_relative": ("diversity % of human", 1),
-    "diversity": ("diversity", 3),
     "copy_ratio": ("copy ratio", 2),
+}
+BESIDE: Columns = {
+    "kid": ("kid", 3),
+    "fd_task": ("fd by task", 2),
+    "is": ("is", 1),
+    "precision": ("precision %", 1),
+    "recall": ("recall %", 1),
+    "density": ("density", 2),
+    "coverage": ("coverage %", 1),
+    "near_copies": ("near copies %", 1),
+    "originality_relative": ("originality % of human", 1),
+    "pairwise_cluster": ("spread in clusters", 2),
 }
 PREAMBLE = """# Results
 
@@ -57,10 +67,15 @@ def figure(found: dict[str, float] | None, digits: int) -> str:
     return f"{found['mean']:.{digits}f} [{found['low']:.{digits}f}, {found['high']:.{digits}f}]"
 
 
-def table(rows: Iterable[tuple[str, dict[str, Any]]], first: str) -> list[str]:
+def bare(figures: dict[str, Any]) -> dict[str, Any]:
+    """Figures by the names of their columns: the first of each is that of the domain's extractor."""
+    return {name.partition("[")[0]: found for name, found in reversed(figures.items())}
+
+
+def table(rows: Iterable[tuple[str, dict[str, Any]]], first: str, columns: Columns = COLUMNS) -> list[str]:
     """Lines of a table: a name and a row of a result each."""
-    rows = list(rows)
-    shown = {m: column for m, column in COLUMNS.items() if any(m in row["figures"] for _, row in rows)}
+    rows = [(name, {**row, "figures": bare(row["figures"])}) for name, row in rows]
+    shown = {m: column for m, column in columns.items() if any(m in row["figures"] for _, row in rows)}
     lines = [
         f"| {first} | N | {' | '.join(heading for heading, _ in shown.values())} |",
         "|---" * (len(shown) + 2) + "|",
@@ -89,13 +104,19 @@ def about(results: dict[str, dict[str, Any]]) -> str:
     """What all results of a group share."""
     one = next(iter(results.values()))
     if (
-        len({(r["split_sha256"], r["tasks"], r["queries"], r["extractor"]["weights_sha256"]) for r in results.values()})
+        len(
+            {
+                (r["split_sha256"], r["tasks"], r["queries"], r["extractors"][0]["weights_sha256"])
+                for r in results.values()
+            }
+        )
         > 1
     ):
         raise SystemExit(
             f"{', '.join(results)}: measured on other tasks or through other extractors; measure them alike"
         )
-    seen, test = one["extractor"], one["extractor"]["accuracy"]["test"]
+    seen = one["extractors"][0]
+    test = seen["accuracy"]["test"]
     return (
         f"{one['tasks']} {one['split']} tasks (split {one['split_sha256'][:12]}), {one['queries']} images a task "
         f"beside the support, {one['real']} reference and {one['made']} made images. Extractor `{seen['name']}` "
@@ -116,9 +137,9 @@ def group_lines(title: str, results: dict[str, dict[str, Any]]) -> list[str]:
     rows = [(row["row"], row) for row in one["rows"] if row["row"] in MODEL_FREE]
     for name, result in results.items():
         rows += [(f"{name}: {row['row']}", row) for row in result["rows"] if row["row"] not in MODEL_FREE]
-    lines += ["\n### Scorecard\n", *table(rows, "row")]
+    lines += ["\n### Scorecard\n", *table(rows, "row"), "", *table(rows, "row", BESIDE)]
     rows = [(f"{name}: {row['row']}", row) for name, result in results.items() for row in result["differences"]]
-    lines += ["\n### Differences, paired by task\n", *table(rows, "row")]
+    lines += ["\n### Differences, paired by task\n", *table(rows, "row"), "", *table(rows, "row", BESIDE)]
     steps = [point["steps"] for point in one["curve"]]
     lines.append("\n### Adapted query loss against the number of inner steps N\n")
     lines.append(f"| model | {' | '.join(f'N = {n}' for n in steps)} |")
@@ -139,11 +160,13 @@ def page(paths: list[str], results: dict[str, dict[str, dict[str, Any]]]) -> str
 
 def short_table(result: dict[str, Any]) -> str:
     """The README's table of one model."""
-    shown = {m: c for m, c in COLUMNS.items() if m not in ("kid", "fd_task", "diversity")}
     said = f"{result['shots']} shots, {result['tasks']} {result['split']} letters, seed {result['seed']}"
-    lines = [f"| {said} | {' | '.join(h for h, _ in shown.values())} |", "|---" * (len(shown) + 1) + "|"]
+    lines = [
+        f"| {said} | {' | '.join(heading for heading, _ in COLUMNS.values())} |",
+        "|---" * (len(COLUMNS) + 1) + "|",
+    ]
     for row in result["rows"]:
-        cells = [figure(row["figures"].get(metric), digits) for metric, (_, digits) in shown.items()]
+        cells = [figure(bare(row["figures"]).get(metric), digits) for metric, (_, digits) in COLUMNS.items()]
         lines.append(f"| {row['row']} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

@@ -8,14 +8,15 @@ metagen="${VENV:-$PWD/.venv}/bin/metagen"
 
 fit() { [ -d "runs/$1/export" ] || "$metagen" fit --config "configs/$1.yaml" --data.root "$root" --overwrite; }
 evaluate() { # model, shots, tasks, a jointly trained model
-  local out="runs/$1/evaluation-$2-shot-$3"
+  local out="runs/$1/evaluation-$2-shot-$3" queries=14
+  [ "$2" = 10 ] && queries=10 # a character has 20 images
   [ -f "$out/result.json" ] || "$metagen" evaluate --model "runs/$1/export" --data.root "$root" --data.shots "$2" \
-    --data.queries 14 --limit "$3" --joint "runs/$4/export" --out "$out"
+    --data.queries "$queries" --limit "$3" --joint "runs/$4/export" --out "$out"
 }
 
 models="omniglot-redraw omniglot-redraw-maml omniglot-vae-maml omniglot-vae-fomaml omniglot-vae-reptile"
 for model in omniglot-vae-joint $models; do fit "$model"; done
-for shots in 1 5; do
+for shots in 1 5 10; do
   for model in $models; do
     joint=omniglot-vae-joint
     [[ $model == *redraw* ]] && joint=omniglot-redraw # trained without steps is trained jointly

@@ -22,6 +22,7 @@ from metagen.errors import MetagenError
 from metagen.images import grid as grid_of
 from metagen.images import save_pngs
 from metagen.learners import Reptile
+from metagen.options import EXAMPLES
 from metagen.tasks.splits import Split
 from metagen.views import short
 from tests.doubles import Blobs, tiny_vae
@@ -108,8 +109,8 @@ def test_every_verb_explains_itself(capsys, verb):
     assert stop.value.code == 0
     out = capsys.readouterr().out
     if verb != "fit":  # whose help is LightningCLI's
-        assert f"example: metagen {verb} --" in " ".join(out.split())
-    expected = {"adapt": "--support", "sample": "--n"}
+        assert f"example: {EXAMPLES[verb]}" in " ".join(out.split())
+    expected = {"adapt": "--support", "sample": "--n", "compare": "--by"}
     assert expected.get(verb, "--data.shots") in out
 
 
@@ -249,8 +250,8 @@ def test_evaluate_measures_and_draws(place, capsys):
     before = contents(place)
     assert main(evaluation_words(place)) == 0
     out = capsys.readouterr().out
-    assert "wrote result.json, samples.png and curve.png to result" in out
-    assert sorted(contents(Path("result"))) == ["curve.png", "result.json", "samples.png"]
+    assert "wrote result.json, values.safetensors, samples.png and curve.png to result" in out
+    assert sorted(contents(Path("result"))) == ["curve.png", "result.json", "samples.png", "values.safetensors"]
     result = json.loads(Path("result/result.json").read_text())
     assert [row["row"] for row in result["rows"]] == ["unadapted", "scratch", "another task's support", "adapted"]
     for row in result["rows"] + result["differences"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import ClassVar
 
 import pytest
 import torch
@@ -10,10 +11,12 @@ import torch
 from metagen import evaluation
 from metagen.errors import MetagenError
 from metagen.evaluation import Contender, contenders, measure, query_losses, tuned, untrained
+from metagen.generators import Generator
 from metagen.learners import MAML, Amortised, Joint, Reptile
 from metagen.metrics import Extractor, metrics
 from metagen.spread import Spread
 from metagen.tasks.episodes import Episode, Episodes
+from metagen.warps import DRAWS, random_affine
 from tests.doubles import Blobs, tiny_generator, tiny_vae
 
 
@@ -65,7 +68,7 @@ def test_differences_are_paired_and_rows_are_what_they_say(learner, small_grid, 
     monkeypatch.setattr(evaluation.Contender, "meet", meet)
     scratch = Joint(tiny_vae(size=28), test_steps=1)
     monkeypatch.setattr(evaluation, "tuned", lambda *_: scratch)
-    result = measure(learner, Recorded(Blobs()), "test", None, (0, 1, 2))
+    result = measure(learner, Recorded(Blobs()), "test", None, (0, 1, 2)).result
     rows = {row["row"]: row["figures"]["query_loss"] for row in result["rows"]}
     means = {name: figure["mean"] for name, figure in rows.items()}
     assert list(means) == ["unadapted", "scratch", "another task's support", "adapted"]
@@ -86,7 +89,7 @@ def test_differences_are_paired_and_rows_are_what_they_say(learner, small_grid, 
 def test_what_is_asked_of_the_tasks(learner, small_grid, split):
     """Scratch is tuned on val tasks alone, and no train task is looked at."""
     episodes = Recorded(Blobs())
-    result = measure(learner, episodes, split, 4, (0, 2))
+    result = measure(learner, episodes, split, 4, (0, 2)).result
     assert sorted(episodes.asked) == sorted([(split, 4), ("val", evaluation.TUNING_TASKS)])
     scratch = result["fine_tuned"]["scratch"]
     assert scratch["chosen_on"] == "val"
@@ -160,7 +163,7 @@ def test_no_support_image_is_a_query_image_and_no_test_task_is_a_train_task(lear
 
 def test_the_same_seed_gives_the_same_figures(learner, small_grid):
     def figures(seed):
-        result = measure(learner, Episodes(Blobs(), 2, 3), "test", 3, (0, 1), seed)
+        result = measure(learner, Episodes(Blobs(), 2, 3), "test", 3, (0, 1), seed).result
         return [
             [{k: v for k, v in row.items() if k != "seconds"} for row in result[part]] for part in ("rows", "curve")
         ]
@@ -204,16 +207,19 @@ def card(learner):
     with pytest.MonkeyPatch.context() as patch:
         for grid in ("SCRATCH_GRID", "JOINT_GRID"):
             patch.setattr(evaluation, grid, ((1e-2, 1),))
-        return measure(learner, Episodes(Blobs(tasks=80), 2, 8), "test", None, (0,), 0, Half(), joint)
+        return measure(
+            learner, Episodes(Blobs(tasks=80), 2, 8), "test", None, (0,), 0, {"half": Half()}, joint=joint
+        ).result
 
 
 def test_a_scorecard_has_every_row_and_every_metric(card):
     names = ["human", "copy", "affine x1", "affine x1.5", "unadapted", "scratch", "joint + fine-tune"]
     names += ["another task's support", "adapted"]
     assert [row["row"] for row in card["rows"]] == names
+    usual = {f"{name}[half]" for name, column in metrics.items() if not column.on_request and name != "is"}
     for row in card["rows"]:
         with_loss = {"query_loss"} if row["steps"] is not None else set()
-        assert set(row["figures"]) == with_loss | set(metrics)
+        assert set(row["figures"]) == with_loss | usual
         assert all(f["low"] <= f["mean"] <= f["high"] for f in row["figures"].values())
     assert card["tasks"] == 20
     assert card["real"] == card["made"] == 20 * 4
@@ -223,7 +229,7 @@ def test_a_scorecard_has_every_row_and_every_metric(card):
 
 
 def test_the_baselines_score_as_they_must(card):
-    figures = {row["row"]: {m: f["mean"] for m, f in row["figures"].items()} for row in card["rows"]}
+    figures = {row["row"]: {m.partition("[")[0]: f["mean"] for m, f in row["figures"].items()} for row in card["rows"]}
     assert figures["copy"]["copy_ratio"] == 0
     assert figures["human"]["copy_ratio"] == pytest.approx(1)
     assert figures["human"]["diversity_relative"] == pytest.approx(100)
@@ -241,7 +247,7 @@ def test_the_human_half_and_the_reference_are_disjoint_and_no_support(learner, s
         return Extractor.of(self, images)
 
     monkeypatch.setattr(Half, "of", of)
-    measure(learner, Episodes(Blobs(tasks=80), 2, 8), "test", None, (0,), 0, Half())
+    measure(learner, Episodes(Blobs(tasks=80), 2, 8), "test", None, (0,), 0, {"half": Half()})
     support, reference, human = seen[:3]
     assert (support.shape[1], reference.shape[1], human.shape[1]) == (2, 4, 4)
     for one, other in ((support, reference), (support, human), (reference, human)):
@@ -265,7 +271,7 @@ def test_a_model_that_looks_at_its_support_is_also_measured_without_steps_and_wi
 def test_a_model_trained_without_steps_is_its_own_joint_baseline(monkeypatch, small_grid):
     monkeypatch.setattr(evaluation, "JOINT_GRID", ((1e-4, 1),))
     amortised = Amortised(tiny_generator("redraw", size=28)).requires_grad_(False).eval()
-    result = measure(amortised, Episodes(Blobs(), 2, 3), "test", 3, ())
+    result = measure(amortised, Episodes(Blobs(), 2, 3), "test", 3, ()).result
     assert [row["row"] for row in result["rows"]][2] == "joint + fine-tune"
     assert result["fine_tuned"]["joint + fine-tune"] == {"rate": 1e-4, "steps": 1, "chosen_on": "val"}
 
@@ -298,6 +304,74 @@ def test_a_contender_is_shown_what_it_is_to_see(learner):
 
 def test_too_few_queries_or_tasks_are_one_error(learner, small_grid):
     with pytest.raises(MetagenError, match="4 or more images a task"):
-        measure(learner, Episodes(Blobs(), 2, 3), "test", None, (0,), 0, Half())
+        measure(learner, Episodes(Blobs(), 2, 3), "test", None, (0,), 0, {"half": Half()})
     with pytest.raises(MetagenError, match="3 tasks or more"):
-        measure(learner, Episodes(Blobs(), 2, 6), "test", 2, (0,), 0, Half())
+        measure(learner, Episodes(Blobs(), 2, 6), "test", 2, (0,), 0, {"half": Half()})
+
+
+# three cheats
+
+
+class Cheat(Generator):
+    """Looks at its support and makes what it is told to of it; there is nothing to train."""
+
+    players: ClassVar[tuple[str, ...]] = ("cheat",)
+    uses_support: ClassVar[bool] = True
+    size, channels = 28, 1
+
+    def __init__(self, trick: str) -> None:
+        super().__init__()
+        self.trick, self.weight = trick, torch.nn.Parameter(torch.zeros(1))
+        self.blob = Blobs().images("blob-0")[:1] / 255
+
+    def noise(self, n, rng):
+        return {"uniform": torch.rand(n, DRAWS, generator=rng)}
+
+    def context(self, support, mask):
+        return support
+
+    def loss(self, player, images, noise, context):
+        return self.weight.square().sum()
+
+    def sample(self, noise, context):
+        draws = noise["uniform"]
+        if not len(context) or self.trick == "blind":
+            context = self.blob
+        sources = context[torch.arange(len(draws)) % len(context)]
+        if self.trick == "copy":
+            return sources
+        return context[:1].expand_as(sources) if self.trick == "single" else random_affine(sources, draws)
+
+
+@pytest.fixture
+def cheating(monkeypatch):
+    """The scorecard of a cheat: by row (or the row that the adapted one is compared with), means by column."""
+    monkeypatch.setattr(evaluation, "_fine_tuned", lambda *_: {})
+
+    def card(trick):
+        cheat = Amortised(Cheat(trick)).requires_grad_(False).eval()
+        result = measure(cheat, Episodes(Blobs(tasks=80), 2, 8), "test", None, (), 0, {"half": Half()}).result
+        rows = result["rows"] + result["differences"]
+        return {row["row"]: {name.partition("[")[0]: f for name, f in row["figures"].items()} for row in rows}
+
+    return card
+
+
+def test_a_model_that_returns_its_support_is_exposed_by_the_copy_ratio(cheating):
+    copies, honest = cheating("copy"), cheating("affine")
+    assert copies["adapted"]["copy_ratio"]["high"] < 1e-3
+    assert honest["adapted"]["copy_ratio"]["low"] > 0.2
+    assert (
+        copies["adapted"]["recognisability"]["mean"] >= honest["adapted"]["recognisability"]["mean"]
+    )  # nothing else does
+
+
+def test_a_model_that_returns_one_image_is_exposed_by_its_diversity(cheating):
+    assert cheating("single")["adapted"]["diversity_relative"]["high"] == 0
+    assert cheating("affine")["adapted"]["diversity_relative"]["low"] > 20
+
+
+def test_a_model_that_ignores_its_support_is_exposed_by_another_tasks_support(cheating):
+    row = "adapted - another task's support"
+    assert cheating("blind")[row]["recognisability"]["mean"] == 0
+    assert cheating("affine")[row]["recognisability"]["low"] > 20

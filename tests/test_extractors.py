@@ -6,8 +6,10 @@ import hashlib
 import json
 import math
 import shutil
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,9 +21,10 @@ from metagen.cli import main
 from metagen.errors import MetagenError
 from metagen.extractor_training import check_tasks, held_out_accuracy, prototypical_loss, train_extractor
 from metagen.images import save_pngs
+from metagen.judging import looked_through
 from metagen.learners import Reptile
 from metagen.metrics import extractors
-from metagen.metrics.extractors import Embedding
+from metagen.metrics.extractors import Embedding, Scripted
 from metagen.tasks import TaskSet
 from metagen.tasks.splits import Split, read_split
 from tests.doubles import Blobs, tiny_vae
@@ -137,9 +140,146 @@ def test_an_embedding_refuses_options_out_of_range(options):
 
 def test_an_embeddings_probabilities_are_over_its_classes():
     extractor = small("embedding")
-    found = extractor.probabilities(images_for(extractor, 5))
-    assert found.shape == (5, 4)
-    torch.testing.assert_close(found.sum(-1), torch.ones(5))
+    images = images_for(extractor, 6)
+    found = extractor.probabilities(extractor.of(images))
+    assert found.shape == (6, 4)
+    torch.testing.assert_close(found.sum(-1), torch.ones(6))
+    several = extractor.probabilities(extractor.of(images.unflatten(0, (2, 3))).double())
+    torch.testing.assert_close(several.flatten(0, 1), found)
+
+
+@pytest.mark.parametrize("name", list(extractors))
+def test_autocast_and_the_type_of_images_change_nothing(name):
+    extractor = small(name)
+    images = (images_for(extractor, 4) * 255).round() / 255
+    expected = extractor.of(images)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert extractor.features(images).dtype == torch.bfloat16  # it would
+        assert torch.equal(extractor.of(images), expected)
+    assert torch.equal(extractor.of(images.double()), expected)
+    with pytest.raises(MetagenError, match=r"expected floats in \[0, 1\], got torch.uint8"):
+        extractor.of((images * 255).to(torch.uint8))
+
+
+@pytest.mark.parametrize("name", list(extractors))
+def test_an_extractor_stays_in_eval_mode_as_part_of_something_in_training(name):
+    extractor = small(name)
+    torch.nn.Sequential(extractor).train()
+    assert not any(part.training for part in extractor.modules())
+
+
+# a network of one's own
+
+
+class Means(torch.nn.Module):
+    """Mean brightness of rows, and one batch norm, whose mode shows."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = torch.nn.BatchNorm1d(28)
+        self.linear = torch.nn.Linear(28, 6)
+
+    def forward(self, images):
+        return self.linear(self.norm(images.mean((1, 3))))
+
+
+def script(module: torch.nn.Module, path: Path) -> Path:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        torch.jit.save(torch.jit.script(module), path)
+    return path
+
+
+@pytest.fixture
+def means(tmp_path):
+    torch.manual_seed(0)
+    module = Means().train()  # as it may have been saved
+    return script(module, tmp_path / "means.pt"), module.eval()
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_torchscript_file_is_looked_through(means):
+    path, module = means
+    look = Scripted(path, 28, 1)
+    stated = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert (look.name, look.weights_sha256, look.dimensions) == (f"means-{stated[:8]}", stated, 6)
+    images = (torch.rand(5, 1, 28, 28) * 255).round() / 255
+    with torch.no_grad():
+        expected = module(images)
+    torch.testing.assert_close(look.of(images), expected)
+    torch.nn.Sequential(look).train()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = look.of(images)
+    assert torch.equal(found, look.of(images))
+    torch.testing.assert_close(found, expected)
+    assert look.probabilities is None
+    with pytest.raises(MetagenError, match="takes images of 1 channels and 28 px"):
+        look.of(torch.rand(2, 1, 32, 32))
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("return x", r"expected features \[2, d\] of images \[2, 1, 28, 28\], got \[2, 1, 28, 28\]"),
+        ("return x.flatten()[None]", r"expected features \[2, d\] .*, got \[1, 1568\]"),
+        ("return (x, x)", "got tuple"),
+        ("return x.flatten(1) / 0", "makes features that are not finite"),
+        ("return x.flatten(1) @ torch.ones(3, 3)", "fails at images .*: RuntimeError: mat1 and mat2"),
+    ],
+)
+def test_a_network_that_makes_no_features_is_refused(tmp_path, body, said):
+    class Odd(torch.nn.Module):
+        pass
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        module = torch.jit.script(Odd())
+        module.define(f"def forward(self, x):\n    {body}\n")
+        torch.jit.save(module, tmp_path / "odd.pt")
+    with pytest.raises(MetagenError, match=f"odd.pt: .*{said}") as info:
+        Scripted(tmp_path / "odd.pt", 28, 1)
+    assert "\n" not in str(info.value)
+
+
+def test_a_file_that_is_no_torchscript_is_refused(tmp_path):
+    torch.save({"weight": torch.ones(2)}, tmp_path / "weights.pt")
+    (tmp_path / "text.pt").write_text("weights")
+    for name in ("weights.pt", "text.pt"):
+        with pytest.raises(MetagenError, match=f"{name}: not a TorchScript file; write it with"):
+            Scripted(tmp_path / name, 28, 1)
+    with pytest.raises(MetagenError, match=r"none\.pt: cannot be read"):
+        Scripted(tmp_path / "none.pt", 28, 1)
+
+
+# which of them are looked through
+
+
+def asked(tasks: TaskSet, extractor: str | None, name: str = "blobs"):
+    question = SimpleNamespace(extractor=extractor, inception=None)
+    return looked_through(question, SimpleNamespace(task_set=tasks, name=name), "test")
+
+
+def test_a_torchscript_file_is_named_with_its_hash(means):
+    path, _ = means
+    stated = hashlib.sha256(path.read_bytes()).hexdigest()
+    ((name, (look, info)),) = asked(Blobs(), str(path)).items()
+    assert isinstance(look, Scripted)
+    assert name == f"means-{stated[:8]}"
+    assert info == {"name": name, "weights_sha256": stated}
+
+
+def test_a_folder_is_named_as_it_is_called_whatever_its_config_says(tmp_path, monkeypatch):
+    stated = save_extractor(tmp_path / "look", small("embedding"), {"name": "inception", "weights_sha256": "0"})
+    monkeypatch.chdir(tmp_path / "look")
+    for place in ("../look", "."):
+        ((name, (_, info)),) = asked(Blobs(), place).items()
+        assert (name, info["name"], info["weights_sha256"]) == ("look", "look", stated)
+
+
+def test_only_inception_is_called_inception(tmp_path):
+    save_extractor(tmp_path / "inception", small("embedding"), {})
+    with pytest.raises(MetagenError, match="only Inception is called 'inception'"):
+        asked(Blobs(), str(tmp_path / "inception"))
 
 
 # files
@@ -442,10 +582,11 @@ def test_a_task_set_that_no_extractor_travels_for_says_so(place, capsys):
 def test_a_fair_extractor_is_looked_through_and_named_in_the_result(place):
     assert main([str(word) for word in judging(place, place / "fair")]) == 0
     result = json.loads(Path("result/result.json").read_text())
-    assert result["extractor"]["name"] == "fair"
-    assert result["extractor"]["weights_sha256"] == hashlib.sha256(weights(place / "fair")).hexdigest()
+    (seen,) = result["extractors"]
+    assert seen["name"] == "fair"
+    assert seen["weights_sha256"] == hashlib.sha256(weights(place / "fair")).hexdigest()
     adapted = next(row for row in result["rows"] if row["row"] == "adapted")
-    assert {"fd", "recognisability", "copy_ratio"} < set(adapted["figures"])
+    assert {"fd[fair]", "recognisability[fair]", "copy_ratio[fair]"} < set(adapted["figures"])
 
 
 def test_an_extractor_of_another_task_set_may_have_seen_any_names(place):
@@ -459,7 +600,7 @@ def test_an_extractor_of_another_task_set_may_have_seen_any_names(place):
 def test_without_an_extractor_the_query_loss_alone_is_measured(place):
     assert main([str(word) for word in judging(place, "none")]) == 0
     result = json.loads(Path("result/result.json").read_text())
-    assert result["extractor"] is None
+    assert result["extractors"] == []
     assert {metric for row in result["rows"] for metric in row["figures"]} == {"query_loss"}
 
 

@@ -127,7 +127,16 @@ def test_a_rehearsal_writes_nothing(fit, tmp_path):
 def test_every_config_runs(config, blobs, tmp_path):
     options = ["--data.task_set", "folder", "--data.root", str(blobs / "tasks"), "--data.channels", "1"]
     options += ["--data.split_file", str(blobs / "split.json"), "--data.shots", "2", "--data.queries", "3"]
-    options += ["--data.tasks", "2", "--data.val_tasks", "2", "--trainer.fast_dev_run", "true"]
+    options += [
+        "--data.tasks",
+        "2",
+        "--data.val_tasks",
+        "2",
+        "--data.binarise",
+        "false",
+        "--trainer.fast_dev_run",
+        "true",
+    ]
     options += ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
     assert main(["fit", "--config", str(config), *options, "--run_dir", str(tmp_path)]) == 0
 

@@ -10,7 +10,7 @@ import torch
 from scipy import stats
 
 from metagen.errors import MetagenError
-from metagen.intervals import Interval, over_tasks_interval, pooled_interval
+from metagen.intervals import Interval, jackknife_interval, over_tasks_interval, replicates
 
 # the bootstrap of a mean
 
@@ -90,6 +90,10 @@ def test_a_ratio_to_ones_is_the_mean_and_one_to_itself_is_one():
 
 
 # the jackknife of a pooled figure
+
+
+def pooled_interval(figure, tasks, seed=0):
+    return jackknife_interval(replicates(figure, tasks, seed), tasks)
 
 
 def mean_of(values: np.ndarray):

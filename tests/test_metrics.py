@@ -8,11 +8,15 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
+from torchmetrics.image.fid import _compute_fid
+from torchmetrics.image.kid import poly_mmd
 
 from metagen.errors import MetagenError
 from metagen.metrics import (
     Seen,
     diversity,
+    fd_infinity,
+    frechet,
     frechet_distance,
     kernel_distance,
     metrics,
@@ -23,6 +27,13 @@ from metagen.metrics import (
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def interval(column, row, seen, against=None):
+    """The figure of a row, or of its difference from another one."""
+    values = column.values(row, seen)
+    less = 0 if against is None else column.values(against, seen)
+    return column.interval(values - less, len(row), column.scale(seen))
 
 
 def skewed(n: int, d: int, seed: int) -> torch.Tensor:
@@ -75,6 +86,107 @@ def test_frechet_of_a_set_and_itself_is_zero_and_of_a_shifted_one_the_squared_sh
     assert float(frechet_distance(a, a)) == pytest.approx(0, abs=1e-10)
     assert float(frechet_distance(a, a.flip(0))) == pytest.approx(0, abs=1e-10)
     assert float(frechet_distance(a, a + shift)) == pytest.approx(float(shift.square().sum()))
+
+
+def whitened(n: int, d: int, seed: int) -> torch.Tensor:
+    """Features of mean 0 and covariance 1 to the last bit, almost."""
+    x = normal(n, d, seed=seed)
+    x = x - x.mean(0)
+    return x @ torch.linalg.inv(torch.linalg.cholesky(x.T @ x / (n - 1))).T
+
+
+@pytest.mark.parametrize(
+    ("mean", "first", "second", "expected"),
+    [
+        ([1.0, 1.0, 1.0, 1.0], [1.0] * 4, [1.0] * 4, 4.0),
+        ([0.0] * 4, [1.0, 4.0, 9.0, 16.0], [4.0, 9.0, 16.0, 25.0], 4.0),
+        ([3.0, 0.0], [0.0, 2.0], [0.0, 8.0], 9 + 2),  # one axis without any spread: good to a root of precision
+    ],
+)
+def test_frechet_of_given_means_and_diagonal_covariances_is_the_closed_form(mean, first, second, expected):
+    d = len(mean)
+    a = whitened(20, d, 40) * torch.tensor(first).sqrt()
+    b = whitened(30, d, 41) * torch.tensor(second).sqrt() + torch.tensor(mean)
+    assert float(frechet_distance(a, b)) == pytest.approx(expected, rel=1e-7)
+
+
+def golden() -> tuple[torch.Tensor, torch.Tensor]:
+    """Two sets whose distances were found with torchmetrics and scipy."""
+    rng = np.random.RandomState(0)
+    first = rng.randn(500, 16)
+    return torch.from_numpy(first), torch.from_numpy(rng.randn(400, 16) * 1.3 + 0.2)
+
+
+def test_the_distances_are_what_other_libraries_found():
+    a, b = golden()
+    assert float(frechet_distance(a, b)) == pytest.approx(2.6140426250613, abs=1e-12)
+    assert float(kernel_distance(a[:400], b)) == pytest.approx(0.2541134036, abs=1e-10)
+
+
+def test_the_distances_agree_with_torchmetrics():
+    a, b = skewed(70, 9, 42), skewed(70, 9, 43)
+    theirs = _compute_fid(a.mean(0), a.T.cov(), b.mean(0), b.T.cov())
+    assert float(frechet_distance(a, b)) == pytest.approx(float(theirs), rel=1e-9)
+    assert float(kernel_distance(a, b)) == pytest.approx(float(poly_mmd(a, b)), rel=1e-9)
+
+
+@pytest.mark.parametrize(("n", "m", "d"), [(300, 200, 16), (400, 400, 4)])
+def test_frechet_of_two_sets_that_are_alike_is_the_bias_of_few_images(n, m, d):
+    """To first order in 1/n, of normals with covariance 1: (1/n + 1/m) (d + d (d + 1) / 4)."""
+    found = torch.stack([frechet_distance(normal(n, d, seed=s), normal(m, d, seed=s + 500)) for s in range(60)])
+    expected = (1 / n + 1 / m) * (d + d * (d + 1) / 4)
+    assert float(found.mean()) == pytest.approx(expected, abs=4 * float(found.std()) / 60**0.5)
+    assert float(found.mean()) == pytest.approx(expected, rel=0.1)
+
+
+def rotation(d: int, seed: int) -> torch.Tensor:
+    return torch.linalg.qr(normal(d, d, seed=seed)).Q
+
+
+@pytest.mark.parametrize(("n", "m", "d"), [(40, 30, 6), (5, 4, 12), (9, 30, 12)])
+def test_frechet_is_of_the_shapes_alone_and_grows_with_the_square_of_the_scale(n, m, d):
+    a, b, turn, shift = skewed(n, d, 44), skewed(m, d, 45), rotation(d, 46), 10 * normal(d, seed=47)
+    found = float(frechet_distance(a, b))
+    assert float(frechet_distance(a + shift, b + shift)) == pytest.approx(found)
+    assert float(frechet_distance(a @ turn, b @ turn)) == pytest.approx(found)
+    assert float(frechet_distance(3 * a, 3 * b)) == pytest.approx(9 * found)
+    assert float(frechet_distance(a.flip(0), b.roll(2, 0))) == pytest.approx(found)
+
+
+def test_frechet_infinity_has_no_bias_of_few_images():
+    """Of N(0, 1) and N(0, 1.5^2) on 16 axes, 4 apart; raw distances are larger by far."""
+    draws, tasks, d = 30, 200, 16
+    pairs = [(normal(tasks, 1, d, seed=s), 1.5 * normal(tasks, 1, d, seed=s + 600)) for s in range(draws)]
+    found = torch.stack([fd_infinity(a, b) for a, b in pairs])
+    raw = torch.stack([frechet_distance(a[:, 0], b[:, 0]) for a, b in pairs])
+    error = float(found.std()) / draws**0.5
+    assert abs(float(found.mean()) - 4) < 3 * error
+    assert float(raw.mean()) - 4 > 10 * error
+
+
+def test_frechet_infinity_of_sides_that_share_their_tasks_is_that_of_what_differs():
+    """The difference between tasks is the same on both sides, and no part of the distance."""
+    draws, found, raw = 12, [], []
+    for s in range(draws):
+        centres = 3 * normal(60, 1, 8, seed=s + 700)
+        a, b = (centres + normal(60, 10, 8, seed=s + seed) for seed in (800, 900))
+        found.append(float(fd_infinity(a, b)))
+        raw.append(float(frechet_distance(a.flatten(0, 1), b.flatten(0, 1))))
+    assert abs(np.mean(found)) < 3 * np.std(found, ddof=1) / draws**0.5
+    assert np.mean(raw) > 5 * abs(np.mean(found))
+
+
+def test_frechet_infinity_draws_the_same_whatever_the_global_seed_and_refuses_too_few_tasks():
+    a, b = normal(9, 3, 4, seed=48), normal(9, 3, 4, seed=49)
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = fd_infinity(a, b)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    assert torch.equal(first, fd_infinity(a, b))
+    assert not torch.equal(first, fd_infinity(a, b, seed=1))
+    with pytest.raises(MetagenError, match="fd_infinity: expected 4 or more tasks, got 3"):
+        fd_infinity(a[:3], b[:3])
 
 
 @pytest.mark.parametrize("distance", [frechet_distance, kernel_distance])
@@ -135,6 +247,24 @@ def test_the_kernel_distance_of_sets_that_are_alike_is_zero_on_average_at_any_nu
     assert (found < 0).float().mean() > 0.3  # unbiased, so often below 0
     apart = kernel_distance(normal(draws, n, d, seed=18), normal(draws, m, d, seed=19) + 1)
     assert float(apart.mean()) > 10 * error
+
+
+def test_the_kernel_distance_of_a_shift_is_the_closed_form():
+    """Of N(0, 1) and N(u, 1) under (x y + 1)^3: squared differences of three moments, weighed by 3, 3 and 1."""
+    draws, shift = 3000, 0.7
+    found = kernel_distance(normal(draws, 20, 1, seed=50), normal(draws, 30, 1, seed=51) + shift)
+    expected = 3 * shift**2 + 3 * shift**4 + (shift**3 + 3 * shift) ** 2
+    error = float(found.std()) / draws**0.5
+    assert float(found.mean()) == pytest.approx(expected, abs=3 * error)
+    assert error < 0.03 * expected
+
+
+def test_the_kernel_distance_is_the_same_turned_and_in_any_order_but_not_moved():
+    a, b, turn = skewed(30, 6, 52), skewed(20, 6, 53), rotation(6, 54)
+    found = float(kernel_distance(a, b))
+    assert float(kernel_distance(a @ turn, b @ turn)) == pytest.approx(found)
+    assert float(kernel_distance(a.flip(0), b.roll(3, 0))) == pytest.approx(found)
+    assert float(kernel_distance(a + 1, b + 1)) != pytest.approx(found, rel=0.01)
 
 
 # recognisability
@@ -217,6 +347,7 @@ def test_the_distance_to_the_support_is_to_the_nearest_of_it():
 # columns of a table
 
 TASKS, SHOTS, MADE, DIMENSIONS = 40, 3, 8, 6
+COUNTS = ("precision", "recall", "coverage", "near_copies")  # of images: a small difference moves few of them, by leaps
 
 
 @pytest.fixture(scope="module")
@@ -227,7 +358,8 @@ def table():
     def real(count: int, seed: int) -> torch.Tensor:
         return (centres + spread * normal(TASKS, count, DIMENSIONS, seed=seed)).float()
 
-    seen = Seen(real(SHOTS, 32), real(MADE, 33), real(MADE, 34))
+    classes = normal(DIMENSIONS, 7, seed=38)
+    seen = Seen(real(SHOTS, 32), real(MADE, 33), real(MADE, 34), lambda x: (x.double() @ classes).softmax(-1))
     fresh = real(MADE, 35)
     worse = fresh + (0.3 + 0.02 * normal(TASKS, MADE, DIMENSIONS, seed=36)).float()
     again = worse + (0.05 + 0.05 * normal(TASKS, MADE, DIMENSIONS, seed=37)).float()
@@ -239,29 +371,30 @@ def table():
 def test_every_metric_gives_an_interval_about_its_figure(table, name):
     seen, rows = table
     for row in rows.values():
-        found = metrics[name].interval(row, seen)
+        found = interval(metrics[name], row, seen)
         assert all(np.isfinite([found.low, found.mean, found.high]))
         assert found.low <= found.mean <= found.high
         assert found.tasks == TASKS
-        assert found == metrics[name].interval(row, seen)
+        assert found == interval(metrics[name], row, seen)
     assert metrics[name].best in ("low", "high", "human")
 
 
 @pytest.mark.parametrize("name", list(metrics))
 def test_every_metric_differs_from_itself_by_exactly_zero(table, name):
     seen, rows = table
-    found = metrics[name].interval(rows["worse"], seen, rows["worse"].clone())
+    found = interval(metrics[name], rows["worse"], seen, rows["worse"].clone())
     assert (found.low, found.mean, found.high) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("name", list(metrics))
 def test_a_difference_is_that_of_the_figures_and_paired(table, name):
     seen, rows = table
-    first, second = (metrics[name].interval(rows[row], seen) for row in ("nearly worse", "worse"))
-    difference = metrics[name].interval(rows["nearly worse"], seen, rows["worse"])
+    first, second = (interval(metrics[name], rows[row], seen) for row in ("nearly worse", "worse"))
+    difference = interval(metrics[name], rows["nearly worse"], seen, rows["worse"])
     assert difference.mean == pytest.approx(first.mean - second.mean)
-    assert 0 < difference.high - difference.low < 0.5 * min(first.high - first.low, second.high - second.low)
-    turned = metrics[name].interval(rows["worse"], seen, rows["nearly worse"])
+    width = min(first.high - first.low, second.high - second.low)
+    assert 0 < difference.high - difference.low < (1 if name in COUNTS else 0.5) * width
+    turned = interval(metrics[name], rows["worse"], seen, rows["nearly worse"])
     assert (turned.low, turned.mean, turned.high) == pytest.approx(
         (-difference.high, -difference.mean, -difference.low)
     )
@@ -272,49 +405,67 @@ def test_a_pooled_distance_is_of_all_tasks_together(table, name):
     seen, rows = table
     distance = {"fd": frechet_distance, "kid": kernel_distance}[name]
     pooled, reference = (x.reshape(-1, DIMENSIONS) for x in (rows["worse"], seen.reference))
-    assert metrics[name].interval(rows["worse"], seen).mean == pytest.approx(float(distance(pooled, reference)))
+    assert interval(metrics[name], rows["worse"], seen).mean == pytest.approx(float(distance(pooled, reference)))
+
+
+@pytest.mark.parametrize("name", ["fd", "kid", "is", "precision", "recall", "density", "coverage"])
+def test_a_pooled_figure_does_not_know_how_images_are_dealt_to_tasks(table, name):
+    seen, rows = table
+    halves = Seen(*(x.unflatten(1, (2, -1)).flatten(0, 1) for x in (seen.human, *seen[1:3])), seen.probabilities)
+    row = rows["worse"]
+    apart = interval(metrics[name], row.unflatten(1, (2, -1)).flatten(0, 1), halves)
+    assert apart.mean == pytest.approx(interval(metrics[name], row, seen).mean)
 
 
 def test_the_task_frechet_distance_is_the_mean_of_distances_within_tasks(table):
     seen, rows = table
     each = [float(frechet_distance(*pair)) for pair in zip(rows["worse"], seen.reference, strict=True)]
-    assert metrics["fd_task"].interval(rows["worse"], seen).mean == pytest.approx(np.mean(each))
+    assert interval(metrics["fd_task"], rows["worse"], seen).mean == pytest.approx(np.mean(each))
 
 
 def test_recognisability_is_in_per_cent_by_the_mean_of_the_support(table):
     seen, rows = table
     expected = 100 * recognisability(rows["fresh"], seen.support.mean(1), 20).mean()
-    assert metrics["recognisability"].interval(rows["fresh"], seen).mean == pytest.approx(float(expected))
-    few = Seen(*(x[:5] for x in seen))
+    assert interval(metrics["recognisability"], rows["fresh"], seen).mean == pytest.approx(float(expected))
+    few = Seen(*(x[:5] for x in seen[:3]))
     expected = 100 * recognisability(rows["fresh"][:5], few.support.mean(1), 5).mean()
-    assert metrics["recognisability"].interval(rows["fresh"][:5], few).mean == pytest.approx(float(expected))
+    assert interval(metrics["recognisability"], rows["fresh"][:5], few).mean == pytest.approx(float(expected))
 
 
 def test_relative_diversity_is_100_per_cent_of_real_images_and_scales_with_the_spread(table):
     seen, rows = table
     metric = metrics["diversity_relative"]
-    human = metric.interval(seen.human, seen)
+    human = interval(metric, seen.human, seen)
     assert (human.low, human.mean, human.high) == pytest.approx((100, 100, 100))
     half = seen.human.mean(1, keepdim=True) * 0.5 + seen.human * 0.5
-    assert metric.interval(half, seen).mean == pytest.approx(50, rel=1e-5)
-    assert metric.interval(rows["fresh"], seen).mean == pytest.approx(100, abs=10)
+    assert interval(metric, half, seen).mean == pytest.approx(50, rel=1e-5)
+    assert interval(metric, rows["fresh"], seen).mean == pytest.approx(100, abs=10)
     plain = metrics["diversity"]
-    ratio = plain.interval(rows["fresh"], seen).mean / plain.interval(seen.human, seen).mean
-    assert metric.interval(rows["fresh"], seen).mean == pytest.approx(100 * ratio)
+    ratio = interval(plain, rows["fresh"], seen).mean / interval(plain, seen.human, seen).mean
+    assert interval(metric, rows["fresh"], seen).mean == pytest.approx(100 * ratio)
 
 
 def test_the_copy_ratio_is_0_for_copies_and_about_1_for_fresh_images(table):
     seen, rows = table
-    copies = metrics["copy_ratio"].interval(rows["copies"], seen)
+    copies = interval(metrics["copy_ratio"], rows["copies"], seen)
     assert (copies.low, copies.mean, copies.high) == pytest.approx((0, 0, 0), abs=1e-6)
-    fresh = metrics["copy_ratio"].interval(rows["fresh"], seen)
+    fresh = interval(metrics["copy_ratio"], rows["fresh"], seen)
     assert fresh.low <= 1 <= fresh.high
     assert fresh.mean == pytest.approx(1, abs=0.1)
-    human = metrics["copy_ratio"].interval(seen.human, seen)
+    human = interval(metrics["copy_ratio"], seen.human, seen)
     assert (human.low, human.mean, human.high) == pytest.approx((1, 1, 1))
 
 
 def test_the_distances_tell_what_is_worse(table):
     seen, rows = table
-    for name in ("fd", "fd_task", "kid"):
-        assert metrics[name].interval(rows["worse"], seen, rows["fresh"]).low > 0
+    for name in ("fd", "fd_task", "fd_infinity", "kid"):
+        assert interval(metrics[name], rows["worse"], seen, rows["fresh"]).low > 0
+
+
+def test_frechet_of_many_dimensions_is_that_of_few_to_the_root_of_machine_precision(monkeypatch):
+    a, b = skewed(60, 20, 40), skewed(70, 20, 41)
+    singular = torch.cat([a[:, :10], a[:, :10]], 1)
+    expected = [float(frechet_distance(x, y)) for x, y in ((a, b), (singular, b), (a[:9], b[:8]))]
+    monkeypatch.setattr(frechet, "LARGE", 1)
+    found = [float(frechet_distance(x, y)) for x, y in ((a, b), (singular, b), (a[:9], b[:8]))]
+    assert found == pytest.approx(expected, rel=1e-6)

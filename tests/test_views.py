@@ -10,7 +10,7 @@ from metagen.evaluation import measure
 from metagen.learners import Amortised, Reptile
 from metagen.pictures import curve_png
 from metagen.tasks.episodes import Episode, Episodes
-from metagen.views import picture, short, table
+from metagen.views import picture, short, study_lines, table
 from tests.doubles import Blobs, tiny_generator, tiny_vae
 
 
@@ -22,12 +22,12 @@ def learner():
 
 def test_the_table_and_the_curve_show_the_figures(learner, monkeypatch):
     monkeypatch.setattr(evaluation, "SCRATCH_GRID", ((1e-2, 1),))
-    result = measure(learner, Episodes(Blobs(), 2, 3), "test", 3, (0, 1))
-    text = table(result)
+    result = measure(learner, Episodes(Blobs(), 2, 3), "test", 3, (0, 1)).result
+    text = table({**result, "extractors": []})
     for row in result["rows"] + result["differences"]:
         assert row["row"] in text
         assert short(row["figures"]["query_loss"]) in text
-    assert "3 test tasks, 2 shots, no extractor" in text
+    assert "3 test tasks, 2 shots, through no extractor" in text
     first = curve_png(result)
     assert first.startswith(b"\x89PNG")
     result["curve"][1]["mean"] += 100
@@ -37,6 +37,7 @@ def test_the_table_and_the_curve_show_the_figures(learner, monkeypatch):
 def test_a_figure_is_its_mean_and_half_its_interval():
     assert short({"mean": 123.456, "low": 122.4, "high": 124.6}) == "123.5 ±1.1"
     assert short({"mean": -0.123, "low": -0.2, "high": 0}) == "-0.12 ±0.10"
+    assert short({"mean": 0.0123, "low": 0.01, "high": 0.015}) == "0.0123 ±0.0025"
 
 
 def test_a_picture_has_a_row_a_task_and_shows_support_real_and_generated(learner):
@@ -68,3 +69,21 @@ def test_each_task_of_a_picture_has_noise_of_its_own():
     twice = Episode(0, episode.tasks, (0, 0), episode.support[[0, 0]], episode.query[[0, 0]])
     same, apart = (picture(redraw, e, 4) for e in (twice, twice._replace(numbers=(0, 1))))
     assert not torch.equal(same, apart)
+
+
+def test_a_study_is_told_with_its_figures_and_rows():
+    figure = {"n": 3, "mean": 1.5, "low": 1.0, "high": 2.0}
+    rows = [{"shots": k, **figure, "gain": {**figure, "mean": -30.0}, "published": None} for k in (0, 9)]
+    text = study_lines(
+        "likelihood", {"unit": "nats", "steps": 3, "accuracy": {"real": figure}, "seconds": figure, "rows": rows}
+    )
+    for said in (
+        "likelihood:",
+        "unit: nats",
+        "steps: 3",
+        "accuracy, real: 1.50 ±0.50",
+        "seconds: 1.50 ±0.50",
+        "-30.0 ±0.5",
+    ):
+        assert said in text
+    assert [line.split()[1] for line in text.splitlines() if "-30.0" in line] == ["0", "9"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from metagen.errors import MetagenError
-from metagen.metrics.base import Seen, TaskMetric
+from metagen.metrics.base import Seen, TaskColumn
 
 
 def diversity(samples: torch.Tensor) -> torch.Tensor:
@@ -19,7 +19,7 @@ def diversity(samples: torch.Tensor) -> torch.Tensor:
     return samples.double().std(-2).mean(-1)
 
 
-class Diversity(TaskMetric):
+class Diversity(TaskColumn):
     """The spread of a task's images."""
 
     best = "human"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 
 from metagen.errors import MetagenError
-from metagen.metrics.base import PooledMetric, Seen, TaskMetric
+from metagen.metrics.base import PooledColumn, Seen, TaskColumn
+
+LARGE = 512
 
 
 def frechet_distance(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -27,7 +29,7 @@ def frechet_distance(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     if min(a.shape[-2], b.shape[-2]) < 2:
         raise MetagenError(f"frechet_distance: expected 2 or more images a side, got {a.shape[-2]} and {b.shape[-2]}")
     (mean_a, factor_a), (mean_b, factor_b) = (_mean_and_factor(x.double()) for x in (a, b))
-    shared = torch.linalg.svdvals(factor_a @ factor_b.mT).sum(-1)
+    shared = _nuclear_norm(factor_a @ factor_b.mT)
     spread = factor_a.square().sum((-2, -1)) + factor_b.square().sum((-2, -1))
     return (mean_a - mean_b).square().sum(-1) + spread - 2 * shared
 
@@ -39,19 +41,32 @@ def _mean_and_factor(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor
     centred = (features - mean.unsqueeze(-2)) / (n - 1) ** 0.5
     if n <= d:
         return mean, centred
-    values, vectors = torch.linalg.eigh(centred.mT @ centred)
+    covariance = centred.mT @ centred
+    root, failed = torch.linalg.cholesky_ex(covariance)
+    if not failed.any():
+        return mean, root.mT
+    values, vectors = torch.linalg.eigh(covariance)  # singular: many times slower
     return mean, values.clamp(min=0).sqrt().unsqueeze(-1) * vectors.mT
 
 
-class Frechet(PooledMetric):
+def _nuclear_norm(matrices: torch.Tensor) -> torch.Tensor:
+    """The sum of the singular values; of large matrices faster, and good to the root of machine precision alone."""
+    if min(matrices.shape[-2:]) <= LARGE:
+        return torch.linalg.svdvals(matrices).sum(-1)
+    return torch.linalg.eigvalsh(matrices @ matrices.mT).clamp(min=0).sqrt().sum(-1)
+
+
+class Frechet(PooledColumn):
     """The Frechet distance, all tasks together."""
 
-    def distance(self, samples: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    best = "low"
+
+    def figure(self, samples: torch.Tensor, seen: Seen) -> torch.Tensor:
         """See `frechet_distance`."""
-        return frechet_distance(samples, reference)
+        return frechet_distance(samples, seen.reference.flatten(0, 1))
 
 
-class TaskFrechet(TaskMetric):
+class TaskFrechet(TaskColumn):
     """The Frechet distance of each task's few images: large for real ones too, so compare within a table alone."""
 
     best = "low"

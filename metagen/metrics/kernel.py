@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from metagen.errors import MetagenError
-from metagen.metrics.base import PooledMetric
+from metagen.metrics.base import PooledColumn, Seen
 
 
 def kernel_distance(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -37,9 +37,11 @@ def _within(x: torch.Tensor) -> torch.Tensor:
     return (kernel.sum((-2, -1)) - kernel.diagonal(dim1=-2, dim2=-1).sum(-1)) / (n * (n - 1))
 
 
-class Kernel(PooledMetric):
+class Kernel(PooledColumn):
     """The kernel distance, all tasks together."""
 
-    def distance(self, samples: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    best = "low"
+
+    def figure(self, samples: torch.Tensor, seen: Seen) -> torch.Tensor:
         """See `kernel_distance`."""
-        return kernel_distance(samples, reference)
+        return kernel_distance(samples, seen.reference.flatten(0, 1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from metagen.errors import MetagenError
-from metagen.metrics.base import Seen, TaskMetric
+from metagen.metrics.base import Seen, TaskColumn
 
 WAYS = 20
 
@@ -38,7 +38,7 @@ def recognisability(samples: torch.Tensor, exemplars: torch.Tensor, ways: int = 
     return ((left.unsqueeze(-1) - drawn).clamp(min=0) / (tasks - 1 - drawn)).prod(-1).mean(-1)
 
 
-class Recognisability(TaskMetric):
+class Recognisability(TaskColumn):
     """20-way recognition by the support, in per cent; of fewer ways only where there are fewer tasks."""
 
     best = "high"

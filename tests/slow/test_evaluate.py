@@ -92,7 +92,7 @@ def test_seven_tasks_are_measured_alike_by_any_number_of_processes(words, tmp_pa
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_stopped_evaluation_goes_on_where_it_was(words, tmp_path, end, processes):
-    more = ("--curve", str(list(range(0, 120, 10))), "--trainer.devices", processes)
+    more = ("--curve", str(list(range(0, 400, 40))), "--trainer.devices", processes)
     subprocess.run(words(tmp_path / "whole", *more), check=True)
     job = subprocess.Popen(words(tmp_path / "parts", *more), stderr=subprocess.PIPE, text=True, start_new_session=True)
     while not list((tmp_path / "parts.unfinished").glob("tasks-*.safetensors")):

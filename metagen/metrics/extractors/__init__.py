@@ -2,8 +2,11 @@
 
 from metagen.metrics.extractors.base import Extractor
 from metagen.metrics.extractors.embedding import Embedding
+from metagen.metrics.extractors.inception import Inception
+from metagen.metrics.extractors.scripted import Scripted
 from metagen.registry import Registry
 
+# Those that `save_extractor` writes; the others come as files of their own kind.
 extractors: Registry[Extractor] = Registry("extractor", embedding=Embedding)
 
-__all__ = ["Embedding", "Extractor", "extractors"]
+__all__ = ["Embedding", "Extractor", "Inception", "Scripted", "extractors"]

@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import nn
 
 from metagen.errors import MetagenError
+from metagen.images import to_float, to_uint8
 
-AT_ONCE = 512
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class Extractor(nn.Module, ABC):
-    """A network that metrics look through.
+    """A network that metrics look through; always in eval mode.
 
     Attributes:
         size: height and width of the images it takes, in pixels.
         channels: 1 or 3.
+        dimensions: d, of the features.
+        probabilities: of classes [..., c], from features [..., d]; None where it knows no classes.
+        at_once: how many images it is given, so that memory is bounded.
     """
 
     size: int
     channels: int
+    dimensions: int
+    probabilities: Callable[[torch.Tensor], torch.Tensor] | None = None
+    at_once: ClassVar[int] = 512
 
     @abstractmethod
     def features(self, images: torch.Tensor) -> torch.Tensor:
@@ -30,19 +40,31 @@ class Extractor(nn.Module, ABC):
     def of(self, images: torch.Tensor) -> torch.Tensor:
         """Features [..., d] of 8-bit roundings of images [..., C, H, W] in [0, 1], a few at a time, without gradients.
 
-        Rounded, because real images are.
+        Rounded, because real images are; in float32, whatever autocast is on.
 
         Raises:
-            MetagenError: images of another size or number of channels, or with values that are not finite.
+            MetagenError: images of another size or number of channels, of integers, or with values that are not finite.
         """
-        if list(images.shape[-3:]) != [self.channels, self.size, self.size]:
-            raise MetagenError(
-                f"extractor: takes images of {self.channels} channels and {self.size} px, got "
-                f"{list(images.shape[-3:])}; train one of that size: metagen train-extractor"
-            )
+        self.check(images.shape)
         if not images.isfinite().all():
             raise MetagenError("extractor: got images with values that are not finite; the model has diverged")
-        flat = ((images.clamp(0, 1) * 255).round() / 255).flatten(0, -4)
-        with torch.no_grad():
-            features = torch.cat([self.features(part) for part in flat.split(AT_ONCE)])
+        flat = to_float(to_uint8(images)).flatten(0, -4)
+        with torch.no_grad(), torch.autocast(flat.device.type, enabled=False):
+            features = torch.cat([self.features(part) for part in flat.split(self.at_once)])
         return features.unflatten(0, images.shape[:-3])
+
+    def check(self, shape: torch.Size) -> None:
+        """Refuse images of a shape that it does not take.
+
+        Raises:
+            MetagenError: another size or number of channels.
+        """
+        if list(shape[-3:]) != [self.channels, self.size, self.size]:
+            raise MetagenError(
+                f"extractor: takes images of {self.channels} channels and {self.size} px, got "
+                f"{list(shape[-3:])}; train one of that size: metagen train-extractor"
+            )
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in eval mode, also as part of something that is trained."""
+        return super().train(False)

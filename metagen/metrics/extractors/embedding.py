@@ -56,6 +56,6 @@ class Embedding(Extractor):
         """Features [n, d]."""
         return self.trunk(images)
 
-    def probabilities(self, images: torch.Tensor) -> torch.Tensor:
-        """Probabilities [n, classes] over the train tasks."""
-        return self.head(self.trunk(images)).softmax(-1)
+    def probabilities(self, features: torch.Tensor) -> torch.Tensor:
+        """Probabilities [..., classes] of the train tasks, from features [..., d]."""
+        return self.head(features.to(self.head.weight)).softmax(-1)

@@ -1,0 +1,67 @@
+"""How far the images of one task are from each other, and from those that are near the same support image."""
+
+from __future__ import annotations
+
+import torch
+
+from metagen.errors import MetagenError
+from metagen.metrics.base import Seen, TaskColumn
+
+
+def pairwise_distance(samples: torch.Tensor) -> torch.Tensor:
+    """The mean distance between different images of a task: features [T, n, d] -> [T], in float64.
+
+    As within-class LPIPS is taken, through the extractor's features.
+
+    Raises:
+        MetagenError: fewer than two images a task.
+    """
+    n = samples.shape[-2]
+    if n < 2:
+        raise MetagenError(f"pairwise_distance: expected 2 or more images a task, got {n}")
+    return _between(samples).sum((-2, -1)) / (n * (n - 1))
+
+
+def cluster_distance(samples: torch.Tensor, support: torch.Tensor) -> torch.Tensor:
+    """The mean distance between images that are nearest to the same support image (Ojha 2021, arXiv:2104.06820).
+
+    There it is of LPIPS, and a model that only repeats its support comes to 0 although its images differ.
+
+    Args:
+        samples: features [T, n, d].
+        support: features [T, k, d].
+
+    Returns:
+        [T], float64: the mean over clusters of two or more images of the mean within each; 0 where there is none.
+    """
+    nearest = torch.cdist(samples.double(), support.double()).argmin(-1, keepdim=True)
+    member = (nearest == torch.arange(support.shape[-2], device=nearest.device)).double()  # [T, n, k]
+    size = member.sum(-2)
+    within = (member * (_between(samples) @ member)).sum(-2) / (size * (size - 1)).clamp(min=1)
+    return within.sum(-1) / (size > 1).sum(-1).clamp(min=1)
+
+
+def _between(samples: torch.Tensor) -> torch.Tensor:
+    """Distances [T, n, n]; exactly 0 between copies, so not by matrix products."""
+    samples = samples.double()
+    return torch.cdist(samples, samples, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+class Pairwise(TaskColumn):
+    """The mean distance between images of a task."""
+
+    best = "human"
+
+    def values(self, samples: torch.Tensor, seen: Seen) -> torch.Tensor:
+        """See `pairwise_distance`."""
+        return pairwise_distance(samples)
+
+
+class PairwiseCluster(TaskColumn):
+    """The mean distance between images of a task that are nearest to the same support image."""
+
+    best = "human"
+
+    def values(self, samples: torch.Tensor, seen: Seen) -> torch.Tensor:
+        """See `cluster_distance`."""
+        return cluster_distance(samples, seen.support)

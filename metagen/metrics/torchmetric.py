@@ -1,0 +1,120 @@
+"""The distances as torchmetrics: images batch by batch, in training loops of one's own, on any number of processes."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+import torch
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+from metagen.errors import MetagenError
+from metagen.metrics.extractors import Extractor
+from metagen.metrics.frechet import frechet_distance
+from metagen.metrics.inception_score import inception_score
+from metagen.metrics.kernel import kernel_distance
+
+
+class FeatureMetric(Metric):
+    """A figure of generated images beside real ones, through an extractor; the features of all of them are kept.
+
+    The same on one process and on many, whichever of them holds how many images, none included; nothing is drawn.
+
+    Args:
+        extractor: what is looked through. It moves with the images, and is no part of this module: not of its
+            parameters, precision or checkpoints.
+        options: of torchmetrics.
+    """
+
+    is_differentiable = False
+    full_state_update = False
+    real: list[torch.Tensor]
+    generated: list[torch.Tensor]
+
+    def __init__(self, extractor: Extractor, **options: Any) -> None:  # noqa: ANN401
+        super().__init__(**options)
+        self._outside = (extractor,)  # in a tuple torch does not find it
+        for side in ("real", "generated"):
+            self.add_state(side, [], dist_reduce_fx="cat")
+
+    @property
+    def extractor(self) -> Extractor:
+        """What is looked through."""
+        return self._outside[0]
+
+    def update(self, images: torch.Tensor, real: bool) -> None:
+        """Look at more images [n, C, H, W] in [0, 1]; none is allowed.
+
+        Raises:
+            MetagenError: the extractor refuses them.
+        """
+        if len(images):
+            features = self.extractor.to(self.device).of(images.to(self.device))
+            (self.real if real else self.generated).append(features)
+
+    def compute(self) -> torch.Tensor:
+        """The figure of all images so far, of all processes: a float64 scalar.
+
+        Raises:
+            MetagenError: there are too few of them.
+        """
+        real, generated = (dim_zero_cat(side) for side in (self.real, self.generated))
+        with torch.autocast(self.device.type, enabled=False):
+            return self.figure(real, generated)
+
+    @abstractmethod
+    def figure(self, real: torch.Tensor, generated: torch.Tensor) -> torch.Tensor:
+        """Of features [n, d] and [m, d]."""
+
+    def sync(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
+        """Gather the images of all processes; `compute` asks for it, alone or among others."""
+        for side in (self.real, self.generated):
+            if isinstance(side, list) and not side:  # who holds none has to say how long features are
+                side.append(torch.empty(0, self.extractor.dimensions, device=self.device))
+        super().sync(*args, **options)
+
+
+class FrechetDistance(FeatureMetric):
+    """See `frechet_distance`; through Inception it is the published FID."""
+
+    higher_is_better = False
+
+    def figure(self, real: torch.Tensor, generated: torch.Tensor) -> torch.Tensor:
+        """Of features [n, d] and [m, d]."""
+        return frechet_distance(generated, real)
+
+
+class KernelDistance(FeatureMetric):
+    """See `kernel_distance`: over all pairs, not over subsets that are drawn."""
+
+    higher_is_better = False
+
+    def figure(self, real: torch.Tensor, generated: torch.Tensor) -> torch.Tensor:
+        """Of features [n, d] and [m, d]."""
+        return kernel_distance(generated, real)
+
+
+class InceptionScore(FeatureMetric):
+    """See `inception_score`: of generated images alone.
+
+    Raises:
+        MetagenError: the extractor knows no classes.
+    """
+
+    higher_is_better = True
+
+    def __init__(self, extractor: Extractor, **options: Any) -> None:  # noqa: ANN401
+        if extractor.probabilities is None:
+            raise MetagenError("InceptionScore: needs an extractor with classes, such as Inception")
+        super().__init__(extractor, **options)
+        self.probabilities = extractor.probabilities
+
+    def update(self, images: torch.Tensor, real: bool = False) -> None:
+        """Look at more generated images [n, C, H, W] in [0, 1]; pass over real ones."""
+        if not real:
+            super().update(images, real)
+
+    def figure(self, real: torch.Tensor, generated: torch.Tensor) -> torch.Tensor:
+        """Of features [m, d] of generated images."""
+        return inception_score(self.probabilities(generated))
