@@ -171,6 +171,7 @@ def train_extractor(
     widths: tuple[int, ...] = (32, 64, 128),
     dimensions: int = 128,
     seed: int = 0,
+    turned: bool = False,
     overwrite: bool = False,
 ) -> None:
     """Train what `evaluate` looks through, on train tasks alone.
@@ -185,6 +186,7 @@ def train_extractor(
         widths: channels of each convolution; three or more multiples of 8.
         dimensions: of the features.
         seed: of weights and batches.
+        turned: take each task turned by quarters for three more: for characters, not for faces.
         overwrite: replace what stands at `out`.
     """
     from metagen.extractor_training import check_tasks, held_out_accuracy
@@ -193,10 +195,17 @@ def train_extractor(
     check_free(Path(out), overwrite)  # what can go wrong goes wrong before minutes of training
     check_tasks(data.task_set)
     started = time.perf_counter()
-    extractor = train(data.task_set, steps, rate, widths, dimensions, seed)
+    extractor = train(data.task_set, steps, rate, widths, dimensions, seed, turned)
     seconds = round(time.perf_counter() - started, 1)
     accuracy = {split: held_out_accuracy(extractor, data.task_set, split) for split in ("val", "test")}
-    training = {"steps": steps, "rate": rate, "seed": seed, "seconds": seconds, "torch": torch.__version__}
+    training = {
+        "steps": steps,
+        "rate": rate,
+        "seed": seed,
+        "turned": turned,
+        "seconds": seconds,
+        "torch": torch.__version__,
+    }
     info = {"data": data.description, "training": training, "accuracy": accuracy}
     save_extractor(Path(out), extractor, info, data.task_set.split, overwrite)
     for split, found in accuracy.items():

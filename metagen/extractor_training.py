@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
@@ -60,27 +61,40 @@ def prototypical_loss(features: torch.Tensor) -> torch.Tensor:
 
 
 class _Batches(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
-    """Batch after batch of train tasks, each decided by the seed and its number alone."""
+    """Batch after batch of train tasks, each decided by the seed and its number alone.
 
-    def __init__(self, task_set: TaskSet, steps: int, seed: int) -> None:
+    Task n + i of n, where they are turned, is task i turned by 90 degrees; 2n + i by 180, and so on.
+    """
+
+    def __init__(self, task_set: TaskSet, steps: int, seed: int, turns: int) -> None:
         self.images = [task_set.images(task) for task in task_set.split.train]
-        self.steps, self.seed = steps, seed
+        self.steps, self.seed, self.turns = steps, seed, turns
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        tasks, each = min(TASKS, len(self.images)), min(IMAGES, *map(len, self.images))
+        count = len(self.images)
+        tasks, each = min(TASKS, count), min(IMAGES, *map(len, self.images))
         for step in range(self.steps):
             rng = numpy_rng(self.seed, "extractor", step)
-            chosen = rng.choice(len(self.images), tasks, replace=False)
-            images = torch.cat([self.images[t][rng.permutation(len(self.images[t]))[:each]] for t in chosen])
+            chosen = rng.choice(self.turns * count, tasks, replace=False)
+            images = torch.cat([self._some(rng, task % count, each).rot90(task // count, (-2, -1)) for task in chosen])
             draws = torch.rand(len(images), DRAWS, generator=torch_rng(self.seed, "extractor", step, "affine"))
             yield (
                 random_affine(images.float() / 255, draws, JITTER).unflatten(0, (tasks, each)),
                 torch.as_tensor(chosen),
             )
 
+    def _some(self, rng: np.random.Generator, task: int, count: int) -> torch.Tensor:
+        return self.images[task][rng.permutation(len(self.images[task]))[:count]]
+
 
 def train_extractor(
-    task_set: TaskSet, steps: int, rate: float, widths: tuple[int, ...], dimensions: int, seed: int
+    task_set: TaskSet,
+    steps: int,
+    rate: float,
+    widths: tuple[int, ...],
+    dimensions: int,
+    seed: int,
+    turned: bool = False,
 ) -> Embedding:
     """Train an embedding on the train tasks.
 
@@ -91,21 +105,24 @@ def train_extractor(
         widths: see `Embedding`.
         dimensions: see `Embedding`.
         seed: of weights and batches.
+        turned: take each task turned by quarters for three more (Santoro 2016, arXiv:1605.06065).
 
     Raises:
         MetagenError: an option is out of range.
     """
     if steps < 1 or not rate > 0:
         raise MetagenError(f"train-extractor: expected steps >= 1 and rate > 0, got {steps} and {rate}")
+    turns, classes = (4 if turned else 1), len(task_set.split.train)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        extractor = Embedding(task_set.size, task_set.channels, widths, dimensions, len(task_set.split.train))
+        extractor = Embedding(task_set.size, task_set.channels, widths, dimensions, turns * classes)
     quieten()
     trainer = pl.Trainer(
         max_steps=steps, logger=False, enable_checkpointing=False, enable_model_summary=False, accelerator="auto"
     )
-    loader = DataLoader(_Batches(task_set, steps, seed), batch_size=None, generator=torch.Generator())
+    loader = DataLoader(_Batches(task_set, steps, seed, turns), batch_size=None, generator=torch.Generator())
     trainer.fit(ExtractorTraining(extractor, steps, rate), loader)
+    extractor.keep_classes(classes)
     return extractor.cpu().requires_grad_(False).eval()
 
 

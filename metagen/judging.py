@@ -91,7 +91,7 @@ def judge(
     """
     quieten()
     check_free(out, overwrite)
-    split, seen = options["split"], question.extractor != "none"
+    split, seen = options["split"], question.extractor != "none" or bool(question.inception)
     held_out = check_options(tasks.episodes, split, options["limit"], options["curve"], seen)
     tasks.check_counts([tasks.task_set.split[split][number] for number in held_out])
     base = judged(question.model, tasks, split)

@@ -20,7 +20,16 @@ EXAMPLES = {
     "compare": "metagen compare runs/x runs/y runs/z --out league/",
     "train-extractor": "metagen train-extractor --data.task_set folder --data.root my_images/ --out my_extractor/",
 }
-SWITCHES = ("--overwrite", "--standalone", "--invert", "--full", "--data.invert", "--data.binarise", "--data.download")
+SWITCHES = (
+    "--overwrite",
+    "--standalone",
+    "--invert",
+    "--full",
+    "--turned",
+    "--data.invert",
+    "--data.binarise",
+    "--data.download",
+)
 
 # Where the parser names the class that was meant: in what it got, or in what it could not import.
 _CLASS = re.compile(r"(?:class_path ?=?|has no attribute )'(?:[\w.]*\.)?(\w+)'|import path string: (?:[\w.]*\.)?(\w+)")

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import metagen
-from metagen import evaluation
+from metagen import evaluation, extractor_training
 from metagen.artifacts import load_extractor, load_model, save_extractor, save_model
 from metagen.cli import main
 from metagen.errors import MetagenError
@@ -633,3 +633,24 @@ def test_tasks_that_cannot_judge_are_refused_before_training():
     with pytest.raises(MetagenError, match="2 or more val tasks with 2 or more images"):
         check_tasks(Alone())
     check_tasks(Blobs())
+
+
+def test_turned_tasks_are_tasks_of_their_own_and_are_forgotten_at_the_end(monkeypatch):
+    blobs, seen = Blobs(tasks=8, images=3), {}
+    upright = [blobs.images(task) for task in blobs.split.train]
+
+    def step(self, batch, index):
+        for images, number in zip(*batch, strict=True):
+            seen.setdefault(int(number), images)
+        return self.extractor.head(self.extractor.features(batch[0].flatten(0, 1))).sum()
+
+    monkeypatch.setattr(extractor_training, "JITTER", 0.0)  # no affine map
+    monkeypatch.setattr(extractor_training.ExtractorTraining, "training_step", step)
+    extractor = train_extractor(blobs, 30, 1e-3, TINY_WIDTHS, 4, 0, turned=True)
+    assert set(seen) == set(range(4 * len(upright)))
+    for number, images in seen.items():
+        expected = upright[number % len(upright)].rot90(number // len(upright), (-2, -1)).float() / 255
+        distance = (images[:, None] - expected[None]).abs().amax((-1, -2, -3))
+        assert (distance.amin(1) < 1e-4).all()
+    assert extractor.classes == len(upright)
+    assert extractor.probabilities(extractor.of(upright[0] / 255)).shape == (3, len(upright))

@@ -59,3 +59,9 @@ class Embedding(Extractor):
     def probabilities(self, features: torch.Tensor) -> torch.Tensor:
         """Probabilities [..., classes] of the train tasks, from features [..., d]."""
         return self.head(features.to(self.head.weight)).softmax(-1)
+
+    def keep_classes(self, count: int) -> None:
+        """Forget all classes but the first."""
+        kept = nn.Linear(self.dimensions, count, device="meta")
+        kept.weight, kept.bias = (nn.Parameter(w.detach()[:count].clone()) for w in self.head.parameters())
+        self.head, self.classes = kept, count
