@@ -106,6 +106,7 @@ def evaluate(
     limit: int | None = 100,
     extractor: str | None = None,
     inception: str | None = None,
+    lpips: str | None = None,
     metrics: list[str] | None = None,
     full: bool = False,
     joint: str | None = None,
@@ -129,6 +130,8 @@ def evaluate(
             the one of the task set ("glyphs-report", "omniglot-report"); "none" to measure the query loss alone.
         inception: for FID, Inception Score and KID as they are published: the weights file of torch-fidelity, or
             "download" to fetch it.
+        lpips: for the diversity of a task's samples by LPIPS: torchvision's weights file alexnet-owt-7be5be79.pth, or
+            "download" to fetch it.
         metrics: names of figures, such as fd or fd[omniglot-report], and of studies (log_likelihood, gain, cost); by
             default every figure that is quickly measured, and no study.
         full: let studies take all tasks and images.
@@ -142,7 +145,7 @@ def evaluate(
     """
     from metagen.judging import Question, judge  # slow to import, and for this verb alone
 
-    question = Question(model, joint, extractor, inception, metrics, full)
+    question = Question(model, joint, extractor, inception, lpips, metrics, full)
     options = {"split": split, "limit": limit, "curve": list(curve), "seed": seed}
     judge(question, Path(out), data, options, trainer, batch, overwrite)
 

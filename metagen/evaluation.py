@@ -254,19 +254,20 @@ class Trial:
         others = _on(learner, self.episodes.of(self.split, [self._before(task) for task in tasks])).support
         found: dict[str, torch.Tensor] = {}
         for name, images in self._real(episode):
-            found |= self._seen(name, images)
+            found |= self._seen(name, images, episode.support)
         for name, contender in self.rows.items():
             started = time.perf_counter()
             losses, images = contender.meet(episode, others, self.key, self.half)
             found[f"loss/{name}"] = losses.cpu()  # waits for the device
             found[f"seconds/{name}"] = torch.full_like(losses, (time.perf_counter() - started) / len(tasks))
-            found |= self._seen(name, images)
+            found |= self._seen(name, images, episode.support)
         for steps in self.curve:
             found[f"curve/{steps}"] = query_losses(learner, episode, self.key, steps)
         return found
 
-    def _seen(self, row: str, images: torch.Tensor) -> dict[str, torch.Tensor]:
-        return {f"{name}/{row}": extractor.of(images) for name, extractor in self.extractors.items()}
+    def _seen(self, row: str, images: torch.Tensor, support: torch.Tensor) -> dict[str, torch.Tensor]:
+        looks = self.extractors.items()
+        return {f"{name}/{row}": look.of_tasks(images, support, self.half) for name, look in looks}
 
     def _before(self, task: int) -> int:
         return self.tasks[self.tasks.index(task) - 1]

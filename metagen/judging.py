@@ -19,10 +19,9 @@ from metagen.errors import MetagenError
 from metagen.evaluation import check_options, measure
 from metagen.files import check_free, fresh_folder, write_atomically
 from metagen.images import save_png
-from metagen.metrics import Extractor, chosen, metrics
-from metagen.metrics.extractors import Inception, Scripted
+from metagen.metrics import Extractor, chosen, metrics, naming
+from metagen.metrics.extractors import LPIPS, Inception, Scripted
 from metagen.metrics.extractors.scripted import SUFFIXES
-from metagen.metrics.naming import INCEPTION
 from metagen.model import Model, expect, load
 from metagen.pictures import curve_png
 from metagen.processes import Processes, rank
@@ -42,8 +41,9 @@ class Question:
     Attributes:
         model: an exported model.
         joint: one trained jointly on the same tasks, or None.
-        extractor: see `looks`.
-        inception: see `looks`.
+        extractor: see `looked_through`.
+        inception: see `looked_through`.
+        lpips: see `looked_through`.
         metrics: names of figures and studies; None for the usual figures.
         full: whether studies take all tasks and images.
     """
@@ -52,6 +52,7 @@ class Question:
     joint: str | None
     extractor: str | None
     inception: str | None
+    lpips: str | None
     metrics: Sequence[str] | None
     full: bool
 
@@ -91,7 +92,7 @@ def judge(
     """
     quieten()
     check_free(out, overwrite)
-    split, seen = options["split"], question.extractor != "none" or bool(question.inception)
+    split, seen = options["split"], question.extractor != "none" or bool(question.inception or question.lpips)
     held_out = check_options(tasks.episodes, split, options["limit"], options["curve"], seen)
     tasks.check_counts([tasks.task_set.split[split][number] for number in held_out])
     base = judged(question.model, tasks, split)
@@ -183,6 +184,8 @@ def _refuse_trained_on(name: str, trained: Split | None, tasks: EpisodeData, spl
 
 
 Looks = dict[str, tuple[Extractor, dict[str, Any]]]
+# Those of the literature, by what they and their options are called.
+LITERATURE: dict[str, type[Inception] | type[LPIPS]] = {naming.INCEPTION: Inception, naming.LPIPS: LPIPS}
 
 
 def looked_through(question: Question, tasks: EpisodeData, split: str) -> Looks:
@@ -195,11 +198,12 @@ def looked_through(question: Question, tasks: EpisodeData, split: str) -> Looks:
     if question.extractor != "none":
         extractor, info = _of_the_domain(question.extractor, tasks, split)
         looks[info["name"]] = extractor, info
-    if INCEPTION in looks:
-        raise MetagenError(f"{question.extractor}: only Inception is called {INCEPTION!r}; give it another name")
-    if question.inception:
-        published = Inception(question.inception)
-        looks[INCEPTION] = published, {"name": INCEPTION, "weights_sha256": published.weights_sha256}
+    for name, kind in LITERATURE.items():
+        if name in looks:
+            raise MetagenError(f"{question.extractor}: only {kind.__name__} is called {name!r}; give it another name")
+        if source := getattr(question, name):
+            published = kind(source)
+            looks[name] = published, {"name": name, "weights_sha256": published.weights_sha256, **published.about}
     return looks
 
 

@@ -150,11 +150,62 @@ def group_lines(title: str, results: dict[str, dict[str, Any]]) -> list[str]:
     return lines
 
 
-def page(paths: list[str], results: dict[str, dict[str, dict[str, Any]]]) -> str:
+def study_lines(results: dict[str, dict[str, Any]]) -> list[str]:
+    """Log-likelihood, downstream gain and cost, of those results that have them."""
+    found = {
+        study: {n: r for n, r in results.items() if study in r["studies"]}
+        for study in ("log_likelihood", "gain", "cost")
+    }
+    lines: list[str] = []
+    for name, result in found["log_likelihood"].items():
+        study = result["studies"]["log_likelihood"]
+        lines += [f"\n## Log p(x given k images): {name}\n", model_line(name, result), ""]
+        lines += [
+            f"{study['rows'][0]['n']} test characters, {study['images']} images each, {study['unit']}, "
+            f"{study['samples']} importance samples. Published: {study['source']}.",
+            "",
+        ]
+        lines += ["| k | this model | gain over k = 0 | published |", "|---|---|---|---|"]
+        for row in study["rows"]:
+            published = "" if row["published"] is None else row["published"]
+            lines.append(f"| {row['shots']} | {figure(row, 1)} | {figure(row['gain'], 1)} | {published} |")
+    for name, result in found["gain"].items():
+        study = result["studies"]["gain"]
+        lines += [f"\n## Downstream gain: {name}, {study['shots']} shots\n", model_line(name, result), ""]
+        lines += [
+            f"A classifier of {study['ways']} new classes, {study['accuracy']['real']['n']} draws of classes; "
+            f"{study['unit']}.",
+            "",
+            "| trained on | accuracy |",
+            "|---|---|",
+        ]
+        lines += [
+            f"| {arm} | {figure(found, 1)} |" for arm, found in {**study["accuracy"], **study["differences"]}.items()
+        ]
+    if found["cost"]:
+        lines += [
+            "\n## What adapting costs\n",
+            "| model | shots | N | seconds | peak MiB | bytes | images a second |",
+            "|---" * 7 + "|",
+        ]
+    for name, result in found["cost"].items():
+        cost = result["studies"]["cost"]
+        cells = [
+            figure(cost["seconds"], 4),
+            figure(cost["peak_mib"], 2),
+            f"{cost['adapted_bytes']:,}",
+            figure(cost["images_a_second"], 0),
+        ]
+        lines.append(f"| {name} | {cost['shots']} | {cost['steps']} | {' | '.join(cells)} |")
+    return lines
+
+
+def page(paths: list[str], results: dict[str, dict[str, dict[str, Any]]], studied: dict[str, dict[str, Any]]) -> str:
     """All of docs/results.md."""
     lines = [PREAMBLE.format(names=" ".join(paths))]
     for title, group in results.items():
         lines += group_lines(title, group)
+    lines += study_lines(studied)
     return "\n".join(lines) + "\n"
 
 
@@ -174,12 +225,16 @@ def short_table(result: dict[str, Any]) -> str:
 def main(paths: list[str]) -> None:
     """Rewrite the page, and what stands between the README's marks."""
     groups: dict[str, dict[str, dict[str, Any]]] = {}
+    studied: dict[str, dict[str, Any]] = {}
     for path in paths:
         result = json.loads(Path(path).read_text(encoding="utf-8"))
+        if result["studies"]:
+            studied[Path(path).parent.parent.name] = result
+            continue
         shots = f"{result['shots']} shot{'s' if result['shots'] > 1 else ''}"
         title = f"{result['data']['task_set']}, {shots}, {result['tasks']} tasks"
         groups.setdefault(title, {})[Path(path).parent.parent.name] = result
-    (ROOT / "docs" / "results.md").write_text(page(paths, groups), encoding="utf-8")
+    (ROOT / "docs" / "results.md").write_text(page(paths, groups, studied), encoding="utf-8")
     quickstart = next((group["quickstart"] for group in groups.values() if "quickstart" in group), None)
     if quickstart:
         before, _, rest = (ROOT / "README.md").read_text(encoding="utf-8").partition(MARKS[0])

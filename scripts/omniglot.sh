@@ -26,3 +26,12 @@ done
 for model in omniglot-redraw omniglot-redraw-maml; do # every test character of the 44 alphabets
   for shots in 1 5; do evaluate "$model" "$shots" 473 omniglot-redraw; done
 done
+study() { # model, studies
+  local out="runs/$1/studies"
+  [ -f "$out/result.json" ] || "$metagen" evaluate --model "runs/$1/export" --data.root "$root" --extractor none \
+    --curve '[]' --metrics "$2" --out "$out"
+}
+fit omniglot-vae-maml-binary
+study omniglot-vae-maml-binary '[log_likelihood, cost]'
+study omniglot-redraw '[gain, cost]'
+study omniglot-redraw-maml '[gain, cost]'

@@ -255,7 +255,7 @@ def test_a_file_that_is_no_torchscript_is_refused(tmp_path):
 
 
 def asked(tasks: TaskSet, extractor: str | None, name: str = "blobs"):
-    question = SimpleNamespace(extractor=extractor, inception=None)
+    question = SimpleNamespace(extractor=extractor, inception=None, lpips=None)
     return looked_through(question, SimpleNamespace(task_set=tasks, name=name), "test")
 
 
@@ -636,7 +636,8 @@ def test_tasks_that_cannot_judge_are_refused_before_training():
 
 
 def test_turned_tasks_are_tasks_of_their_own_and_are_forgotten_at_the_end(monkeypatch):
-    blobs, seen = Blobs(tasks=8, images=3), {}
+    blobs = Blobs(tasks=8, images=3)
+    seen: dict[int, torch.Tensor] = {}
     upright = [blobs.images(task) for task in blobs.split.train]
 
     def step(self, batch, index):

@@ -172,7 +172,9 @@ def test_a_truncated_file_is_refused(trusted, tmp_path):
 
 def test_a_file_that_is_not_there_is_one_line(tmp_path):
     for place in (tmp_path, tmp_path / "none.pth"):
-        with pytest.raises(MetagenError, match=r"cannot be read .* name the weights file of torch-fidelity"):
+        with pytest.raises(
+            MetagenError, match=r"cannot be read .* name the published weights-inception-2015-12-05-6726825d\.pth"
+        ):
             Inception(str(place))
 
 
@@ -254,13 +256,13 @@ def test_a_connection_that_breaks_off_is_one_line(cache, monkeypatch):
 
 
 def test_inception_alone_is_looked_through_under_its_name(trusted, hashed):
-    question = SimpleNamespace(extractor="none", inception=str(trusted))
+    question = SimpleNamespace(extractor="none", inception=str(trusted), lpips=None)
     looks = looked_through(question, None, "test")
     assert {name: info for name, (_, info) in looks.items()} == {
         "inception": {"name": "inception", "weights_sha256": hashed}
     }
     assert isinstance(looks["inception"][0], Inception)
-    assert looked_through(SimpleNamespace(extractor="none", inception=None), None, "test") == {}
+    assert looked_through(SimpleNamespace(extractor="none", inception=None, lpips=None), None, "test") == {}
 
 
 # agreement with torchmetrics, from images and the same file

@@ -124,7 +124,8 @@ def test_mifid_goes_by_the_support_of_each_images_own_task(real):
 
 def test_columns_on_request_are_their_functions(real):
     seen, fresh = real
-    assert {name for name, column in metrics.items() if column.on_request} == {"fd_infinity", "mifid"}
+    on_request = {name for name, column in metrics.items() if column.on_request}
+    assert on_request == {"fd_infinity", "mifid", "lpips", "lpips_cluster"}
     expected = float(mifid(fresh, seen.reference, seen.support))
     assert interval(metrics["mifid"], fresh, seen).mean == pytest.approx(expected)
 
@@ -172,12 +173,12 @@ def test_the_pairwise_distance_of_normals_is_the_closed_form():
     assert float(found.mean()) == pytest.approx(2 / np.pi**0.5, abs=4 * float(found.std()) / 2000**0.5)
 
 
-def by_clusters(samples: np.ndarray, support: np.ndarray) -> float:
+def by_clusters(samples: np.ndarray, support: np.ndarray, power: int = 1) -> float:
     clusters: dict[int, list] = {}
     for image in samples:
         clusters.setdefault(int(np.argmin([np.linalg.norm(image - s) for s in support])), []).append(image)
     means = [
-        np.mean([np.linalg.norm(a - b) for a, b in itertools.combinations(cluster, 2)])
+        np.mean([np.linalg.norm(a - b) ** power for a, b in itertools.combinations(cluster, 2)])
         for cluster in clusters.values()
         if len(cluster) > 1
     ]
@@ -191,6 +192,17 @@ def test_the_cluster_distance_is_a_loop_over_clusters(n, k):
     assert cluster_distance(samples, support).tolist() == pytest.approx(expected)
     if k == 1:
         assert cluster_distance(samples, support).tolist() == pytest.approx(pairwise_distance(samples).tolist())
+
+
+@pytest.mark.parametrize(("n", "k"), [(12, 3), (4, 6)])
+def test_the_columns_of_lpips_are_loops_over_squared_distances(n, k):
+    samples, support = normal(30, n, 4, seed=12), normal(30, k, 4, seed=13)
+    expected = {
+        "lpips": [by_clusters(a.numpy(), a.numpy().mean(0)[None], 2) for a in samples],  # one cluster
+        "lpips_cluster": [by_clusters(a.numpy(), b.numpy(), 2) for a, b in zip(samples, support, strict=True)],
+    }
+    for name, values in expected.items():
+        assert metrics[name].values(samples, Seen(support, samples, samples)).tolist() == pytest.approx(values)
 
 
 def test_a_task_whose_clusters_are_all_of_one_image_counts_0():

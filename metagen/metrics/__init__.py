@@ -4,7 +4,14 @@ To add a metric: a file here and a line below.
 """
 
 from metagen.metrics.base import Column, QueryLoss, Seen
-from metagen.metrics.clusters import Pairwise, PairwiseCluster, cluster_distance, pairwise_distance
+from metagen.metrics.clusters import (
+    Pairwise,
+    PairwiseCluster,
+    Perceptual,
+    PerceptualCluster,
+    cluster_distance,
+    pairwise_distance,
+)
 from metagen.metrics.copying import CopyRatio, MemorisationInformed, NearCopies, mifid, near_copies, nearest_support
 from metagen.metrics.coverage import Coverage, Density, Precision, Recall, density_coverage, precision_recall
 from metagen.metrics.diversity import Diversity, RelativeDiversity, diversity
@@ -32,6 +39,8 @@ metrics: dict[str, Column] = {
     "diversity_relative": RelativeDiversity(),
     "pairwise": Pairwise(),
     "pairwise_cluster": PairwiseCluster(),
+    "lpips": Perceptual(),
+    "lpips_cluster": PerceptualCluster(),
     "originality": Originality(),
     "originality_relative": RelativeOriginality(),
     "copy_ratio": CopyRatio(),

@@ -25,7 +25,7 @@ class Column(ABC):
 
     Attributes:
         best: "low", "high", or "human": as real images have it.
-        on_request: whether it is measured only where it is named.
+        on_request: whether it is measured only where it, or what it alone is measured through, is asked for.
     """
 
     best: ClassVar[str]

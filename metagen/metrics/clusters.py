@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 
 from metagen.errors import MetagenError
 from metagen.metrics.base import Seen, TaskColumn
 
 
-def pairwise_distance(samples: torch.Tensor) -> torch.Tensor:
+def pairwise_distance(samples: torch.Tensor, squared: bool = False) -> torch.Tensor:
     """The mean distance between different images of a task: features [T, n, d] -> [T], in float64.
 
     As within-class LPIPS is taken, through the extractor's features.
+
+    Args:
+        samples: features [T, n, d].
+        squared: take the mean of squared distances, which LPIPS is through its own features.
 
     Raises:
         MetagenError: fewer than two images a task.
@@ -19,10 +25,10 @@ def pairwise_distance(samples: torch.Tensor) -> torch.Tensor:
     n = samples.shape[-2]
     if n < 2:
         raise MetagenError(f"pairwise_distance: expected 2 or more images a task, got {n}")
-    return _between(samples).sum((-2, -1)) / (n * (n - 1))
+    return _between(samples, squared).sum((-2, -1)) / (n * (n - 1))
 
 
-def cluster_distance(samples: torch.Tensor, support: torch.Tensor) -> torch.Tensor:
+def cluster_distance(samples: torch.Tensor, support: torch.Tensor, squared: bool = False) -> torch.Tensor:
     """The mean distance between images that are nearest to the same support image (Ojha 2021, arXiv:2104.06820).
 
     There it is of LPIPS, and a model that only repeats its support comes to 0 although its images differ.
@@ -30,6 +36,7 @@ def cluster_distance(samples: torch.Tensor, support: torch.Tensor) -> torch.Tens
     Args:
         samples: features [T, n, d].
         support: features [T, k, d].
+        squared: see `pairwise_distance`.
 
     Returns:
         [T], float64: the mean over clusters of two or more images of the mean within each; 0 where there is none.
@@ -37,31 +44,48 @@ def cluster_distance(samples: torch.Tensor, support: torch.Tensor) -> torch.Tens
     nearest = torch.cdist(samples.double(), support.double()).argmin(-1, keepdim=True)
     member = (nearest == torch.arange(support.shape[-2], device=nearest.device)).double()  # [T, n, k]
     size = member.sum(-2)
-    within = (member * (_between(samples) @ member)).sum(-2) / (size * (size - 1)).clamp(min=1)
+    within = (member * (_between(samples, squared) @ member)).sum(-2) / (size * (size - 1)).clamp(min=1)
     return within.sum(-1) / (size > 1).sum(-1).clamp(min=1)
 
 
-def _between(samples: torch.Tensor) -> torch.Tensor:
+def _between(samples: torch.Tensor, squared: bool) -> torch.Tensor:
     """Distances [T, n, n]; exactly 0 between copies, so not by matrix products."""
     samples = samples.double()
-    return torch.cdist(samples, samples, compute_mode="donot_use_mm_for_euclid_dist")
+    distances = torch.cdist(samples, samples, compute_mode="donot_use_mm_for_euclid_dist")
+    return distances.square() if squared else distances
 
 
 class Pairwise(TaskColumn):
     """The mean distance between images of a task."""
 
     best = "human"
+    squared: ClassVar[bool] = False
 
     def values(self, samples: torch.Tensor, seen: Seen) -> torch.Tensor:
         """See `pairwise_distance`."""
-        return pairwise_distance(samples)
+        return pairwise_distance(samples, self.squared)
 
 
 class PairwiseCluster(TaskColumn):
     """The mean distance between images of a task that are nearest to the same support image."""
 
     best = "human"
+    squared: ClassVar[bool] = False
 
     def values(self, samples: torch.Tensor, seen: Seen) -> torch.Tensor:
         """See `cluster_distance`."""
-        return cluster_distance(samples, seen.support)
+        return cluster_distance(samples, seen.support, self.squared)
+
+
+class Perceptual(Pairwise):
+    """The mean LPIPS between images of a task; asked for by giving its weights."""
+
+    on_request = True
+    squared = True
+
+
+class PerceptualCluster(PairwiseCluster):
+    """The mean LPIPS between images of a task that are nearest to the same support image; asked for likewise."""
+
+    on_request = True
+    squared = True

@@ -8,13 +8,16 @@ from collections.abc import Iterable, Sequence
 from metagen.errors import MetagenError, unknown
 from metagen.metrics.base import Column
 
-INCEPTION = "inception"
+INCEPTION, LPIPS = "inception", "lpips"
 PUBLISHED = {"fd": "fid", "is": "is", "kid": "kid"}  # what these are called through the weights of the literature alone
+OF_LPIPS = ("lpips", "lpips_cluster")  # measured through its extractor, which nothing else is measured through
 
 
 def figure_name(column: str, extractor: str) -> str:
-    """`column[extractor]`; a published name only where it is the published measure."""
-    return PUBLISHED[column] if extractor == INCEPTION and column in PUBLISHED else f"{column}[{extractor}]"
+    """`column[extractor]`; a published name, which has no brackets, only where it is the published measure."""
+    if extractor == INCEPTION and column in PUBLISHED:
+        return PUBLISHED[column]
+    return column if extractor == LPIPS else f"{column}[{extractor}]"
 
 
 def chosen(
@@ -24,27 +27,37 @@ def chosen(
 
     Args:
         asked: names such as "fd" (through every extractor), "fd[omniglot-report]" or "fid"; None for what is measured
-            unasked: through Inception the published measures alone.
+            unasked: through Inception the published measures alone, and what is of LPIPS where that is at hand.
         columns: all there are.
         extractors: the names of those at hand.
 
     Raises:
         MetagenError: no such column, or no such extractor at hand.
     """
-    every = {figure_name(column, look): (column, look) for look in extractors for column in columns}
+    pairs = [(column, look) for look in extractors for column in columns if (column in OF_LPIPS) == (look == LPIPS)]
+    every = {figure_name(*pair): pair for pair in pairs}
     if asked is None:
-        usual = {name for name, (column, look) in every.items() if not columns[column].on_request}
-        return {n: at for n, at in every.items() if n in usual and (at[1] != INCEPTION or at[0] in PUBLISHED)}
+        return {name: pair for name, pair in every.items() if _usual(columns, *pair)}
     found: dict[str, tuple[str, str]] = {}
     for name in asked:
         bare = re.sub(r"\[.*\]$", "", name)
-        if name in every:
-            found[name] = every[name]
-        elif name in columns:
-            found |= {n: at for n, at in every.items() if at[0] == name}
-        elif bare in columns or name == "fid":
-            hint = "name it with --extractor" if name != "fid" else "give its weights with --inception"
-            raise MetagenError(f"metrics: {name!r} needs an extractor that is not at hand; {hint}")
-        else:
+        if bare not in columns and name != "fid":
             raise unknown("metric", name, [*columns, *every])
+        meant = {n: at for n, at in every.items() if n == name or (name not in every and at[0] == name)}
+        if not meant:
+            raise MetagenError(f"metrics: {name!r} needs an extractor that is not at hand; {_hint(bare)}")
+        found |= meant
     return found
+
+
+def _usual(columns: dict[str, Column], column: str, extractor: str) -> bool:
+    """Whether a figure is measured unasked."""
+    if extractor == INCEPTION:
+        return column in PUBLISHED and not columns[column].on_request
+    return extractor == LPIPS or not columns[column].on_request
+
+
+def _hint(column: str) -> str:
+    if column in OF_LPIPS:
+        return "give its weights with --lpips"
+    return "give its weights with --inception" if column == "fid" else "name it with --extractor"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -25,6 +25,7 @@ class Extractor(nn.Module, ABC):
         dimensions: d, of the features.
         probabilities: of classes [..., c], from features [..., d]; None where it knows no classes.
         at_once: how many images it is given, so that memory is bounded.
+        about: what is told of it in a result, beside its name and the hash of its weights.
     """
 
     size: int
@@ -32,6 +33,7 @@ class Extractor(nn.Module, ABC):
     dimensions: int
     probabilities: Callable[[torch.Tensor], torch.Tensor] | None = None
     at_once: ClassVar[int] = 512
+    about: ClassVar[Mapping[str, str]] = {}
 
     @abstractmethod
     def features(self, images: torch.Tensor) -> torch.Tensor:
@@ -52,6 +54,22 @@ class Extractor(nn.Module, ABC):
         with torch.no_grad(), torch.autocast(flat.device.type, enabled=False):
             features = torch.cat([self.features(part) for part in flat.split(self.at_once)])
         return features.unflatten(0, images.shape[:-3])
+
+    def of_tasks(self, images: torch.Tensor, support: torch.Tensor, room: int) -> torch.Tensor:
+        """Features [T, n, d] of one row's images of tasks [T, n, C, H, W], to be kept; as `of` makes them.
+
+        An extractor of very long features may make shorter ones here, as long as distances within a task, between the
+        images of one row and from the support, stay what they are.
+
+        Args:
+            images: of one row.
+            support: of the same tasks, [T, k, C, H, W].
+            room: n of any row; `images` may be the support itself, of whatever k.
+
+        Raises:
+            MetagenError: see `of`.
+        """
+        return self.of(images)
 
     def check(self, shape: torch.Size) -> None:
         """Refuse images of a shape that it does not take.
