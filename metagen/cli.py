@@ -133,8 +133,8 @@ def evaluate(
         lpips: for the diversity of a task's samples by LPIPS: torchvision's weights file alexnet-owt-7be5be79.pth, or
             "download" to fetch it.
         metrics: names of figures, such as fd or fd[omniglot-report], and of studies (log_likelihood, gain, cost); by
-            default every figure that is quickly measured, and no study.
-        full: let studies take all tasks and images.
+            default every figure that is quickly measured, also beside studies.
+        full: let studies take all images, and all tasks within the limit.
         joint: a model trained jointly on the same tasks (learner Joint), for the row "joint + fine-tune"; a model that
             was trained without steps is its own.
         curve: the numbers of inner steps at which the adapted loss is measured.

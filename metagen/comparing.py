@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from rich.console import Console
 from rich.table import Table
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
@@ -25,7 +24,7 @@ from metagen.evaluation import MODEL_FREE
 from metagen.files import check_free, fresh_folder, write_atomically
 from metagen.metrics import Column, QueryLoss, metrics
 from metagen.metrics.naming import PUBLISHED
-from metagen.views import COLUMNS, short, shown
+from metagen.views import COLUMNS, as_text, short, shown
 
 RESULT, VALUES = "result.json", "values.safetensors"
 # What has to be equal in two results, as a message calls it.
@@ -34,6 +33,7 @@ ALIKE = {
     "split_sha256": "split hash",
     "tasks": "number of tasks",
     "task_names": "task names",
+    "images_crc32": "images",
     "shots": "shots",
     "queries": "queries",
     "seed": "seed",
@@ -307,10 +307,7 @@ def table(found: Mapping[str, Any]) -> str:
         for row in rows:
             lines.add_row(*_cells(found, row))
         lines.add_section()
-    console = Console(width=130, markup=False)  # fd[omniglot-report] is no markup
-    with console.capture() as captured:
-        console.print(lines)
-    return captured.get()
+    return as_text(lines)
 
 
 def markdown(found: Mapping[str, Any]) -> str:

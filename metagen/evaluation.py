@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import platform
 import time
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
 from torch.utils._pytree import tree_map
 
 from metagen.adaptation import draw_noise
 from metagen.artifacts import build, describe
 from metagen.errors import MetagenError
 from metagen.generators import Generator
+from metagen.images import to_uint8
 from metagen.intervals import over_tasks_interval
 from metagen.learners import Joint, Learner, adapt_tasks
 from metagen.metrics import Column, Extractor, QueryLoss, Seen, chosen, metrics
@@ -32,6 +33,7 @@ MODEL_FREE = ("human", "copy", *AFFINE)
 ALONE = Spread()
 Grid = Sequence[tuple[float, int]]
 TUNING_TASKS = 8  # val tasks on which a baseline's rate and steps are chosen
+TUNED_AT_ONCE = 2  # of them, so that several processes share them
 # 150 steps at lower rates gained nothing over these on val tasks of Omniglot, at 1 and 5 shots.
 SCRATCH_GRID = tuple((rate, steps) for rate in (3e-3, 1e-2) for steps in (20, 60))
 JOINT_GRID = tuple((rate, steps) for rate in (1e-4, 1e-3) for steps in (5, 20, 50))
@@ -89,10 +91,10 @@ def tuned(
     candidates = [Joint(generator, rate=rate, test_steps=steps).requires_grad_(False).eval() for rate, steps in grid]
 
     def losses(tasks: list[int]) -> dict[str, torch.Tensor]:
-        episode = _on(generator, episodes.of("val", tasks))
+        episode = episodes.of("val", tasks).beside(generator)
         return {str(n): query_losses(c, episode, (seed, "val"), c.test_steps) for n, c in enumerate(candidates)}
 
-    found = spread.over(name, episodes.held_out_numbers("val", TUNING_TASKS), losses)
+    found = spread.over(name, episodes.held_out_numbers("val", TUNING_TASKS), losses, TUNED_AT_ONCE)
     means = [float(found[str(n)].mean()) for n in range(len(candidates))]
     return candidates[means.index(min(means))]
 
@@ -183,6 +185,7 @@ def measure(
         "unit": "nats per image",
         "split": split,
         "split_sha256": episodes.task_set.split.hash,
+        "images_crc32": zlib.crc32(found["images"].numpy().tobytes()),
         "shots": episodes.shots,
         "queries": episodes.queries,
         "tasks": len(tasks),
@@ -195,6 +198,7 @@ def measure(
             name: {"rate": each.rate, "steps": each.test_steps, "chosen_on": "val"} for name, each in fine_tuned.items()
         },
         "rows": card.rows(),
+        "not_measured": card.unfit,
         "differences": card.differences(),
         "curve": [{"steps": n, **asdict(over_tasks_interval(found[f"curve/{n}"]))} for n in curve],
     }
@@ -248,11 +252,13 @@ class Trial:
     half: int
 
     def meet(self, tasks: list[int]) -> dict[str, torch.Tensor]:
-        """Of a batch of tasks: "loss/ROW" and "seconds/ROW" [T], "EXTRACTOR/ROW" [T, n, d], "curve/N" [T]."""
+        """Of each task: "images" (a checksum), "loss/ROW", "seconds/ROW", "curve/N" [T]; "EXTRACTOR/ROW" [T, n, d]."""
         learner = self.rows["adapted"].learner
-        episode = _on(learner, self.episodes.of(self.split, tasks))
-        others = _on(learner, self.episodes.of(self.split, [self._before(task) for task in tasks])).support
-        found: dict[str, torch.Tensor] = {}
+        episode = self.episodes.of(self.split, tasks).beside(learner)
+        others = self.episodes.of(self.split, [self._before(task) for task in tasks]).beside(learner).support
+        found = {
+            "images": torch.tensor([_checksum(*each) for each in zip(episode.support, episode.query, strict=True)])
+        }
         for name, images in self._real(episode):
             found |= self._seen(name, images, episode.support)
         for name, contender in self.rows.items():
@@ -299,6 +305,7 @@ class Scorecard:
 
     Attributes:
         values: what figures come from, by "ROW/FIGURE", and what they are divided by, by "scale/FIGURE".
+        unfit: figures that could not be measured here, such as an Inception Score without classes.
     """
 
     def __init__(
@@ -309,6 +316,7 @@ class Scorecard:
         figures: Mapping[str, tuple[str, str]],
     ) -> None:
         self.found, self.contenders = found, rows
+        self.unfit: list[str] = []
         self.names = [*(MODEL_FREE if extractors else ()), *rows]
         self.columns: dict[str, Column] = {"query_loss": QueryLoss()}
         self.values = {f"{name}/query_loss": found[f"loss/{name}"].double() for name in rows}
@@ -320,6 +328,7 @@ class Scorecard:
 
     def _add(self, figure: str, column: Column, look: str, seen: Seen) -> None:
         if not column.fits(seen):
+            self.unfit.append(figure)
             return
         self.columns[figure] = column
         scale = column.scale(seen)
@@ -354,10 +363,9 @@ class Scorecard:
         return found
 
 
-def _on(module: nn.Module, episode: Episode) -> Episode:
-    """The episode where a module's weights are."""
-    like = next(module.parameters())
-    return episode._replace(support=episode.support.to(like), query=episode.query.to(like))
+def _checksum(*images: torch.Tensor) -> int:
+    """Tells images from others, on every machine alike."""
+    return zlib.crc32(torch.cat([to_uint8(each.cpu()).flatten() for each in images]).numpy().tobytes())
 
 
 def environment(learner: Learner) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,9 +15,9 @@ import torch
 from safetensors.torch import save as save_tensors
 
 import metagen
-from metagen.artifacts import load_extractor
+from metagen.artifacts import describe, load_extractor
 from metagen.errors import MetagenError
-from metagen.evaluation import check_options, measure
+from metagen.evaluation import TUNING_TASKS, check_options, measure
 from metagen.files import check_free, fresh_folder, write_atomically
 from metagen.images import save_png
 from metagen.metrics import Extractor, chosen, metrics, naming
@@ -32,6 +33,8 @@ from metagen.studies import HeldOut, studies
 from metagen.tasks.data import EpisodeData
 from metagen.tasks.splits import Split, read_split
 from metagen.views import picture, study_lines, table
+
+SHOWN = 12  # tasks in the picture
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,8 @@ class Question:
 
     @property
     def columns(self) -> list[str] | None:
-        """The figures among what is asked."""
-        return None if self.metrics is None else [name for name in self.metrics if name not in studies]
+        """The figures among what is asked; None for the usual ones, also where studies alone are named."""
+        return [name for name in self.metrics or () if name not in studies] or None
 
     @property
     def studies(self) -> list[str]:
@@ -94,9 +97,11 @@ def judge(
     check_free(out, overwrite)
     split, seen = options["split"], question.extractor != "none" or bool(question.inception or question.lpips)
     held_out = check_options(tasks.episodes, split, options["limit"], options["curve"], seen)
-    tasks.check_counts([tasks.task_set.split[split][number] for number in held_out])
+    val = tasks.episodes.held_out_numbers("val", TUNING_TASKS)
+    for part, numbers in ((split, held_out), ("val", val)):
+        tasks.check_counts([tasks.task_set.split[part][number] for number in numbers])
     base = judged(question.model, tasks, split)
-    other = judged(question.joint, tasks, split) if question.joint else None
+    other = _joint(question.joint, tasks, split) if question.joint else None
     looks = looked_through(question, tasks, split)
     figures = chosen(question.columns, metrics, looks)
     about = {
@@ -104,9 +109,12 @@ def judge(
         "extractors": [info for _, info in looks.values()],
         "data": tasks.description,
     }
-    everything = {**about, **options, "joint": other and other.weights_hash, "batch": batch, **_held_out(tasks)}
     unfinished = out.with_name(f"{out.name}.unfinished")
-    spread = Spread(unfinished, {**everything, "full": question.full}, batch, overwrite)
+    everything = {**about, **options, "batch": batch, "full": question.full, **_depended_on(tasks, base, other)}
+    spread = Spread(unfinished, everything, batch, overwrite)
+    held = HeldOut(base.learner, tasks.episodes, split, held_out, options["seed"], spread, question.full)
+    for name in question.studies:
+        studies[name].check(held)
     with processes.launched() as device, _told_how_to_go_on():
         if spread.kept and not rank():
             print(f"going on: {spread.kept} batches of tasks were measured before")
@@ -115,10 +123,9 @@ def judge(
         found = measure(
             mine, tasks.episodes, **options, extractors=through, figures=figures, joint=joined, spread=spread
         )
-        held = HeldOut(mine, tasks.episodes, split, held_out, options["seed"], spread, question.full)
-        studied = {name: studies[name](held) for name in question.studies}
+        studied = {name: studies[name].run(held) for name in question.studies}
         if not rank():
-            samples = picture(mine, tasks.episodes.first(split, 12), 10)
+            samples = picture(mine, tasks.episodes.of(split, held_out[:SHOWN]), 10)
             _write(out, {**about, **found.result, "studies": studied}, found.values, samples, overwrite)
             shutil.rmtree(unfinished)
 
@@ -133,10 +140,15 @@ def _told_how_to_go_on() -> Iterator[None]:
         raise KeyboardInterrupt("before the end; the same command goes on from here") from None
 
 
-def _held_out(tasks: EpisodeData) -> dict[str, Any]:
-    """What figures depend on beside models and options."""
-    split = tasks.task_set.split.hash
-    return {"split_sha256": split, "shots": tasks.shots, "queries": tasks.queries, "metagen": metagen.__version__}
+def _depended_on(tasks: EpisodeData, base: Model, joint: Model | None) -> dict[str, Any]:
+    """What figures depend on beside weights and options."""
+    root = tasks.options["root"] and os.path.realpath(tasks.options["root"])
+    return {
+        "images": [root, tasks.options["on_bad_image"], tasks.task_set.split.hash, tasks.shots, tasks.queries],
+        "learner": describe(base.learner),
+        "joint": [joint.weights_hash, describe(joint.learner)] if joint else None,
+        "metagen": metagen.__version__,
+    }
 
 
 def _write(
@@ -169,6 +181,15 @@ def judged(name: str, tasks: EpisodeData, split: str) -> Model:
     if base.info.get("data", {}).get("task_set") == tasks.name:
         _refuse_trained_on(name, base.split, tasks, split)
     return base
+
+
+def _joint(name: str, tasks: EpisodeData, split: str) -> Model:
+    """A model for the row "joint + fine-tune"."""
+    model = judged(name, tasks, split)
+    if model.learner.steps:
+        kind = type(model.learner).__name__
+        raise MetagenError(f"{name}: expected a jointly trained model for --joint (learner Joint), got {kind}")
+    return model
 
 
 def _refuse_trained_on(name: str, trained: Split | None, tasks: EpisodeData, split: str) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -13,6 +15,7 @@ import torch.distributed as dist
 from metagen.errors import MetagenError
 
 T = TypeVar("T")
+PATIENCE = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -34,17 +37,28 @@ class Processes:
         """Start the others, which run the same command again up to here; the device of this one.
 
         Raises:
-            MetagenError: there are no such devices.
+            MetagenError: there are no such devices, or another number of processes was started.
         """
         from lightning_fabric import Fabric  # slow to import, and for few verbs
+        from lightning_fabric.strategies.ddp import DDPStrategy
         from lightning_fabric.utilities.exceptions import MisconfigurationException
 
         if self.devices < 1 or self.num_nodes < 1:
             raise MetagenError(
                 f"trainer: expected 1 or more devices and nodes, got {self.devices} and {self.num_nodes}"
             )
+        wanted, started = self.devices * self.num_nodes, int(os.environ.get("WORLD_SIZE", 0))
+        if started and started != wanted:  # by torchrun
+            raise MetagenError(
+                f"trainer: {started} processes were started, but devices {self.devices} on {self.num_nodes} nodes are "
+                f"{wanted}; say --trainer.devices and --trainer.num_nodes as they are"
+            )
+        # Shares are uneven, so some wait long for others; that these are alive is the launcher's business.
+        strategy = DDPStrategy(timeout=PATIENCE) if wanted > 1 else "auto"
         try:
-            fabric = Fabric(accelerator=self.accelerator, devices=self.devices, num_nodes=self.num_nodes)
+            fabric = Fabric(
+                accelerator=self.accelerator, strategy=strategy, devices=self.devices, num_nodes=self.num_nodes
+            )
         except (MisconfigurationException, ValueError, RuntimeError) as error:
             raise MetagenError(f"trainer: {error}") from error
         fabric.launch()

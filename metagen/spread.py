@@ -6,7 +6,8 @@ import json
 import logging
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,36 +54,51 @@ class Spread:
         if batch < 1:
             raise MetagenError(f"batch: expected 1 task at once or more, got {batch}")
         self.folder, self.batch, self.about = folder, batch, json.dumps(about, indent=1, sort_keys=True).encode()
-        if folder and folder.exists() and not self._is_of_this_work(folder):
-            if not (overwrite and (folder / ABOUT).is_file()):
-                hint = "end it with its own options, move it away, or (if it is unfinished work) say --overwrite"
-                raise MetagenError(f"{folder}: expected unfinished work with these options, got something else; {hint}")
-            shutil.rmtree(folder, ignore_errors=True)  # other processes do the same
-        self.kept = len(list(folder.glob("*.safetensors"))) if folder else 0
+        self._stale = bool(folder and folder.exists() and not self._is_of_this_work(folder))
+        if folder and self._stale and not (overwrite and (folder / ABOUT).is_file()):
+            hint = "end it with its own options, move it away, or (if it is unfinished work) say --overwrite"
+            raise MetagenError(f"{folder}: expected unfinished work with these options, got something else; {hint}")
+        self.kept = len(list(folder.glob("*.safetensors"))) if folder and not self._stale else 0
 
     def _is_of_this_work(self, folder: Path) -> bool:
         page = folder / ABOUT
         return page.is_file() and page.read_bytes() == self.about
 
-    def over(self, stage: str, tasks: Sequence[int], work: Callable[[list[int]], Found]) -> Found:
+    def over(
+        self, stage: str, tasks: Sequence[int], work: Callable[[list[int]], Found], batch: int | None = None
+    ) -> Found:
         """The work of all tasks, in their order, on every process; the same however many processes there are.
 
         Args:
             stage: names the work among other work on tasks of the same numbers; fit for a file's name.
             tasks: their numbers.
             work: what is found of a batch of tasks, each tensor with one row a task.
+            batch: tasks at once, where it is to be others than usual.
+
+        Raises:
+            MetagenError: what the work of some process raised; SystemExit where it is told by the first process.
         """
-        mine = self._kept(stage)
-        done = {number for each in gathered(list(mine)) for number in each}
-        batches = [list(tasks[at : at + self.batch]) for at in range(0, len(tasks), self.batch)]
-        share = [batch for batch in batches if not done.issuperset(batch)][rank() :: count()]
-        silent = rank() > 0 or not sys.stderr.isatty()
-        for batch in track(share, stage, console=Console(stderr=True), transient=True, disable=silent):
-            found = {name: rows.cpu() for name, rows in work(batch).items()}
-            self._keep(stage, batch, found)
-            mine |= _by_task(batch, found)
+        self._clear()
+        kept, size = self._kept(stage), batch or self.batch
+        owner = {task: number for number, each in reversed([*enumerate(gathered(list(kept)))]) for task in each}
+        mine = {task: found for task, found in kept.items() if owner[task] == rank()}
+        batches = [list(tasks[at : at + size]) for at in range(0, len(tasks), size)]
+        share = [each for each in batches if not owner.keys() >= set(each)][rank() :: count()]
+        with _told_by_the_first():
+            for each in track(share, stage, console=Console(stderr=True), transient=True, disable=_silent()):
+                found = {name: rows.cpu() for name, rows in work(each).items()}
+                self._keep(stage, each, found)
+                mine |= _by_task(each, found)
         rows = {number: row for each in gathered(mine) for number, row in each.items()}
         return {name: torch.stack([rows[n][name] for n in tasks]) for name in rows[tasks[0]]}
+
+    def _clear(self) -> None:
+        """Remove other work, once: by the first process, before any looks for its own."""
+        if self.folder and self._stale and rank() == 0:
+            shutil.rmtree(self.folder)
+        if self._stale:
+            gathered(None)
+        self._stale = False
 
     def _keep(self, stage: str, batch: list[int], found: Found) -> None:
         if self.folder:
@@ -103,4 +119,24 @@ class Spread:
 
 
 def _by_task(tasks: list[int], found: Found) -> dict[int, Found]:
-    return {number: {name: rows[at] for name, rows in found.items()} for at, number in enumerate(tasks)}
+    # A view would take its whole batch along to the other processes.
+    return {number: {name: rows[at].clone() for name, rows in found.items()} for at, number in enumerate(tasks)}
+
+
+def _silent() -> bool:
+    return rank() > 0 or not sys.stderr.isatty()
+
+
+@contextmanager
+def _told_by_the_first() -> Iterator[None]:
+    """An error of any process ends all of them, and is told once."""
+    error = None
+    try:
+        yield
+    except MetagenError as raised:
+        error = raised
+    told = [each for each in gathered(str(error) if error else None) if each]
+    if told and rank():
+        raise SystemExit(2)
+    if told:
+        raise error or MetagenError(told[0])

@@ -42,7 +42,7 @@ def shown(rows: Iterable[Mapping[str, Any]], headings: Mapping[str, str] = COLUM
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """The rows and differences of a result as text."""
+    """The rows and differences of a result as text, and what could not be measured."""
     columns = shown(result["rows"])
     seen = " and ".join(extractor["name"] for extractor in result["extractors"])
     about = f"{result['tasks']} {result['split']} tasks, {result['shots']} shots, through {seen or 'no extractor'}"
@@ -51,7 +51,8 @@ def table(result: Mapping[str, Any]) -> str:
         steps = row.get("steps")
         cells = [short(row["figures"][name]) if name in row["figures"] else "" for name in columns]
         lines.add_row(row["row"], "" if steps is None else str(steps), *cells)
-    return _as_text(lines)
+    absent = "".join(f"not measured here: {name}\n" for name in result["not_measured"])
+    return as_text(lines) + "\n" + absent
 
 
 def study_lines(name: str, study: Mapping[str, Any]) -> str:
@@ -59,7 +60,7 @@ def study_lines(name: str, study: Mapping[str, Any]) -> str:
     lines = [f"{name}:"]
     for key, value in study.items():
         if isinstance(value, list):
-            lines.append(_as_text(_rows(value)))
+            lines.append(as_text(_rows(value)))
         elif isinstance(value, Mapping) and "mean" not in value:
             lines += [f"  {key}, {part}: {_cell(each)}" for part, each in value.items()]
         elif value is not None:
@@ -82,8 +83,9 @@ def _cell(value: object) -> str:
     return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _as_text(lines: Table) -> str:
-    console = Console(width=130)
+def as_text(lines: Table) -> str:
+    """A table as it is printed."""
+    console = Console(width=130, markup=False)  # fd[omniglot-report] is no markup
     with console.capture() as captured:
         console.print(lines)
     return captured.get().rstrip("\n")
@@ -92,12 +94,12 @@ def _as_text(lines: Table) -> str:
 def picture(learner: Learner, episode: Episode, generated: int, steps: int | None = None) -> torch.Tensor:
     """One row a task: its support | as many real images, never seen | generated ones; [3, H, W] in [0, 1]."""
     shots = episode.support.shape[1]
-    like = next(learner.parameters())  # its device and precision
-    adapted = adapt_tasks(learner, episode.support.to(like), (0, "picture"), episode.numbers, steps)
+    support = episode.beside(learner).support
+    adapted = adapt_tasks(learner, support, (0, "picture"), episode.numbers, steps)
     draws = [
         learner.generator.noise(generated, torch_rng(0, "picture", number, "sample")) for number in episode.numbers
     ]
-    noise = {name: torch.stack([draw[name] for draw in draws]).to(like) for name in draws[0]}
+    noise = {name: torch.stack([draw[name] for draw in draws]).to(support) for name in draws[0]}
     blocks = {"support": episode.support, "real, not shown to it": episode.query[:, : max(shots, 3)]}
     blocks["generated"] = adapted.generate(noise).to(episode.support)
     return labelled({heading: grid(block, pad=1) for heading, block in blocks.items()}, cell=learner.generator.size)

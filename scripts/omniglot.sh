@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Every Omniglot figure of docs/results.md: bash scripts/omniglot.sh DIR, where DIR holds images_background and
-# images_evaluation. Some three hours on two cores; what is there already is not made again.
+# images_evaluation. Some four hours on two cores; what is there already is not made again.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 root=$(realpath "${1:?name the folder that holds images_background and images_evaluation}")
@@ -26,12 +26,12 @@ done
 for model in omniglot-redraw omniglot-redraw-maml; do # every test character of the 44 alphabets
   for shots in 1 5; do evaluate "$model" "$shots" 473 omniglot-redraw; done
 done
-study() { # model, studies
+study() { # model, studies, queries
   local out="runs/$1/studies"
   [ -f "$out/result.json" ] || "$metagen" evaluate --model "runs/$1/export" --data.root "$root" --extractor none \
-    --curve '[]' --metrics "$2" --out "$out"
+    --data.queries "$3" --curve '[]' --metrics "$2" --out "$out"
 }
 fit omniglot-vae-maml-binary
-study omniglot-vae-maml-binary '[log_likelihood, cost]'
-study omniglot-redraw '[gain, cost]'
-study omniglot-redraw-maml '[gain, cost]'
+study omniglot-vae-maml-binary '[log_likelihood, cost]' 10
+study omniglot-redraw '[gain, cost]' 14
+study omniglot-redraw-maml '[gain, cost]' 14

@@ -23,6 +23,7 @@ from metagen.images import grid as grid_of
 from metagen.images import save_pngs
 from metagen.learners import Reptile
 from metagen.options import EXAMPLES
+from metagen.tasks.episodes import Episodes
 from metagen.tasks.splits import Split
 from metagen.views import short
 from tests.doubles import Blobs, tiny_vae
@@ -374,3 +375,83 @@ def test_options_are_not_abbreviated(words, meant, capsys):
     said = capsys.readouterr().err
     assert f"did you mean {meant}" in said
     assert said.count("\n") == 1
+
+
+# an evaluation that was stopped
+
+
+@pytest.fixture
+def stopped(place, monkeypatch, capsys):
+    """An evaluation into "result" that was interrupted after the first of its two tasks; its command."""
+    meet, words = evaluation.Trial.meet, [*evaluation_words(place), "--batch", "1"]
+    met = []
+
+    def once(trial, tasks):
+        met.append(tasks)
+        if len(met) > 1:
+            raise KeyboardInterrupt
+        return meet(trial, tasks)
+
+    monkeypatch.setattr(evaluation.Trial, "meet", once)
+    assert main(words) == 130
+    assert capsys.readouterr().err == "metagen: stopped before the end; the same command goes on from here\n"
+    monkeypatch.setattr(evaluation.Trial, "meet", meet)
+    return words
+
+
+def test_a_stopped_evaluation_goes_on_by_the_same_command(stopped, place, capsys):
+    assert main([*evaluation_words(place, "whole"), "--batch", "1"]) == 0
+    assert main(stopped) == 0
+    assert "going on: " in capsys.readouterr().out
+    results = [json.loads(Path(out, "result.json").read_text()) for out in ("whole", "result")]
+    for result in results:
+        for row in result["rows"]:
+            del row["seconds"]
+    assert results[0] == results[1]
+    assert not Path("result.unfinished").exists()
+
+
+def test_a_stopped_evaluation_does_not_go_on_with_other_images(stopped, place, tmp_path, capsys):
+    shutil.copytree(place / "tasks", tmp_path / "others")
+    words = ["others" if word == str(place / "tasks") else word for word in stopped]
+    refused(capsys, words, "result.unfinished: expected unfinished work with these options")
+    assert main([*words, "--overwrite"]) == 0
+    assert "going on" not in capsys.readouterr().out
+
+
+def test_a_stopped_evaluation_does_not_go_on_with_another_learner(stopped, place, tmp_path, capsys):
+    shutil.copytree(place / "export", tmp_path / "export")
+    config = json.loads((tmp_path / "export/config.json").read_text())
+    config["learner"]["test_steps"] = 5
+    (tmp_path / "export/config.json").write_text(json.dumps(config))
+    words = ["export" if word == str(place / "export") else word for word in stopped]
+    refused(capsys, words, "result.unfinished: expected unfinished work with these options")
+
+
+def test_a_model_that_was_trained_with_steps_is_no_joint_one(place, capsys):
+    words = [*evaluation_words(place), "--joint", str(place / "export")]
+    refused(capsys, words, "expected a jointly trained model for --joint (learner Joint), got Reptile")
+
+
+def test_tasks_that_are_not_measured_may_be_damaged(place, tmp_path):
+    shutil.copytree(place / "tasks", tmp_path / "damaged")
+    chosen = Episodes(Blobs(tasks=8), 2, 2).held_out_numbers("test", 1)
+    other = next(task for number, task in enumerate(Blobs(tasks=8).split.test) if number not in chosen)
+    for image in (tmp_path / "damaged" / other).iterdir():
+        image.write_bytes(b"no image")
+    words = ["damaged" if word == str(place / "tasks") else word for word in evaluation_words(place)]
+    assert main([*words, "--limit", "1"]) == 0
+
+
+def test_as_many_processes_as_were_started_have_to_be_named(place, monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    refused(capsys, evaluation_words(place), "2 processes were started, but devices 1 on 1 nodes are 1")
+
+
+def test_a_study_stands_beside_the_figures(place, capsys):
+    assert main([*evaluation_words(place), "--metrics", "[cost]"]) == 0
+    result = json.loads(Path("result/result.json").read_text())
+    assert result["studies"]["cost"]["steps"] == 2
+    assert result["rows"][-1]["figures"]
+    assert "cost:" in capsys.readouterr().out
+    refused(capsys, [*evaluation_words(place, "other"), "--metrics", "[log_likelihood]"], "expected pixels of 0 and 1")

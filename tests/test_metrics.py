@@ -14,6 +14,7 @@ from torchmetrics.image.kid import poly_mmd
 from metagen.errors import MetagenError
 from metagen.metrics import (
     Seen,
+    chosen,
     diversity,
     fd_infinity,
     frechet,
@@ -469,3 +470,9 @@ def test_frechet_of_many_dimensions_is_that_of_few_to_the_root_of_machine_precis
     monkeypatch.setattr(frechet, "LARGE", 1)
     found = [float(frechet_distance(x, y)) for x, y in ((a, b), (singular, b), (a[:9], b[:8]))]
     assert found == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_bare_name_is_through_every_extractor():
+    every = chosen(["kid", "is"], metrics, ["mine", "inception"])
+    assert list(every) == ["kid[mine]", "kid", "is[mine]", "is"]
+    assert list(chosen(["kid[mine]"], metrics, ["mine", "inception"])) == ["kid[mine]"]

@@ -54,6 +54,17 @@ def test_what_was_done_before_is_not_done_again(tmp_path):
     assert work.done[-len(TASKS) :] == TASKS
 
 
+def test_batches_may_be_others_for_one_stage():
+    sizes = []
+
+    def work(tasks):
+        sizes.append(len(tasks))
+        return Work()(tasks)
+
+    assert right(Spread(batch=BATCH).over("stage", TASKS, work, batch=5))
+    assert sizes == [5] * 8 + [2]
+
+
 def test_a_damaged_batch_is_done_again(tmp_path, caplog):
     stopped(tmp_path / "unfinished")
     first = min((tmp_path / "unfinished").glob("*.safetensors"))
@@ -70,8 +81,11 @@ def test_other_work_is_not_gone_on_with_nor_lost_unasked(tmp_path):
     with pytest.raises(MetagenError, match="unfinished: expected unfinished work with these options"):
         Spread(folder, {"seed": 1}, BATCH)
     assert Spread(folder, {"seed": 0}, BATCH).kept == 2
-    assert Spread(folder, {"seed": 1}, overwrite=True).kept == 0
-    assert not folder.exists()
+    other, work = Spread(folder, {"seed": 1}, BATCH, overwrite=True), Work()
+    assert other.kept == 0
+    assert right(other.over("stage", TASKS, work))
+    assert work.done == TASKS
+    assert Spread(folder, {"seed": 1}, BATCH).kept == 3
 
 
 def test_a_folder_that_holds_no_work_is_never_replaced(tmp_path):

@@ -68,7 +68,7 @@ def test_adapting_by_more_steps_holds_no_more_memory(vae):
 
 def study(learner, tasks=3):
     episodes = Episodes(Blobs(), 2, 3)
-    return studies["cost"](
+    return studies["cost"].run(
         HeldOut(learner.requires_grad_(False).eval(), episodes, "test", range(tasks), 0, Spread(), False)
     )
 

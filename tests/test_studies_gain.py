@@ -85,7 +85,7 @@ def held_out(gives: str, tasks: int = WAYS, spread: Spread | None = None, full: 
 
 @pytest.fixture(scope="module")
 def found(_quick):
-    return {gives: studies["gain"](held_out(gives)) for gives in ("fresh", "others", "noise")}
+    return {gives: studies["gain"].run(held_out(gives)) for gives in ("fresh", "others", "noise")}
 
 
 def test_fresh_real_images_help_and_nothing_else_does(found):
@@ -130,7 +130,7 @@ def arms(monkeypatch):
         seen.append(({name: w.clone() for name, w in network.state_dict().items()}, images, classes))
 
     monkeypatch.setattr(gain, "_train", train)
-    studies["gain"](held_out("fresh"))
+    studies["gain"].run(held_out("fresh"))
     return [dict(zip(gain.ARMS, seen[at : at + 4], strict=True)) for at in (0, 4)]
 
 
@@ -163,21 +163,21 @@ def test_half_of_each_batch_is_generated_and_no_query_is_learned_from(arms):
 
 def test_every_draw_is_kept_by_itself(arms, tmp_path):
     spread = Spread(tmp_path / "unfinished", {}, batch=8)
-    result = studies["gain"](held_out("fresh", spread=spread))
+    result = studies["gain"].run(held_out("fresh", spread=spread))
     assert len(list((tmp_path / "unfinished").glob("gain-*.safetensors"))) == 2
     assert spread.batch == 8
-    assert result == studies["gain"](held_out("fresh"))
+    assert result == studies["gain"].run(held_out("fresh"))
 
 
 def test_a_full_study_asks_every_image_that_is_no_shot(arms, monkeypatch):
     monkeypatch.setattr(gain, "ALL_CLASS_DRAWS", 3)
-    result = studies["gain"](held_out("fresh", full=True))
+    result = studies["gain"].run(held_out("fresh", full=True))
     assert (result["queries"], result["accuracy"]["real"]["n"]) == (IMAGES - SHOTS, 3)
 
 
 def test_classes_are_as_many_as_are_asked_for_if_there_are(arms, monkeypatch):
     monkeypatch.setattr(gain, "WAYS", 4)
-    result = studies["gain"](held_out("fresh"))
+    result = studies["gain"].run(held_out("fresh"))
     assert (result["ways"], result["limited_by_tasks"]) == (4, False)
     with pytest.raises(MetagenError, match="expected 2 tasks or more"):
-        studies["gain"](held_out("fresh", tasks=1))
+        studies["gain"].run(held_out("fresh", tasks=1))

@@ -62,7 +62,7 @@ def test_every_k_is_exact_where_one_weight_decides(few_samples, vae):
     torch.nn.init.constant_(vae.decoder.convs[5].bias, -1.0)
     rate = 3e-3
     learner = MAML(vae, steps=1, rate=rate, moves=("decoder.convs.5.bias",))
-    result = studies["log_likelihood"](held_out(learner, Ink(images=11)))
+    result = studies["log_likelihood"].run(held_out(learner, Ink(images=11)))
     assert [row["shots"] for row in result["rows"]] == [0, 1, 2, 3, 4, 9]
     drawn = Episodes(Ink(images=11), 9, 2).of("test", range(6))
     support, query = (images.double().sum((-3, -2, -1)) for images in (drawn.support, drawn.query))  # ink, of 784
@@ -90,15 +90,15 @@ def test_more_samples_come_to_the_truth_from_below(monkeypatch, vae):
     gaps = []
     for samples in (1, 10, 200):
         monkeypatch.setattr(study, "SAMPLES", samples)
-        gaps.append(truth - means(studies["log_likelihood"](held_out(Joint(vae), Ink(images=3))))[0])
+        gaps.append(truth - means(studies["log_likelihood"].run(held_out(Joint(vae), Ink(images=3))))[0])
     assert gaps[0] == pytest.approx(1, abs=0.6)
     assert gaps[0] > gaps[1] > gaps[2] > -0.1
     assert gaps[2] < 0.1
 
 
 def test_without_shots_nothing_is_adapted_and_the_noise_is_the_same_for_every_k(few_samples, vae):
-    adapting = studies["log_likelihood"](held_out(Joint(vae, rate=0.01, test_steps=2), Ink()))
-    still = studies["log_likelihood"](held_out(Joint(vae, test_steps=0), Ink()))
+    adapting = studies["log_likelihood"].run(held_out(Joint(vae, rate=0.01, test_steps=2), Ink()))
+    still = studies["log_likelihood"].run(held_out(Joint(vae, test_steps=0), Ink()))
     assert means(adapting)[0] == means(still)[0]
     assert len(set(means(still))) == 1
     assert len(set(means(adapting))) == len(adapting["rows"])
@@ -108,7 +108,7 @@ def test_without_shots_nothing_is_adapted_and_the_noise_is_the_same_for_every_k(
 
 def test_batches_of_one_and_of_four_come_to_the_same(few_samples, vae):
     one, four = (
-        studies["log_likelihood"](held_out(Joint(vae, rate=0.01, test_steps=2), Ink(), batch)) for batch in (1, 4)
+        studies["log_likelihood"].run(held_out(Joint(vae, rate=0.01, test_steps=2), Ink(), batch)) for batch in (1, 4)
     )
     assert means(one) == pytest.approx(means(four), rel=1e-5)
 
@@ -116,21 +116,21 @@ def test_batches_of_one_and_of_four_come_to_the_same(few_samples, vae):
 def test_what_is_measured_goes_by_what_there_is(few_samples, monkeypatch, vae):
     monkeypatch.setattr(study, "TASKS", 4)
     quick, full = (
-        studies["log_likelihood"](held_out(Joint(vae, test_steps=0), Ink(images=8), full=full))
+        studies["log_likelihood"].run(held_out(Joint(vae, test_steps=0), Ink(images=8), full=full))
         for full in (False, True)
     )
     for result, tasks, images in ((quick, 4, 2), (full, 6, 4)):
         assert [row["shots"] for row in result["rows"]] == [0, 1, 2, 3, 4]
         assert (result["images"], {row["n"] for row in result["rows"]}) == (images, {tasks})
     with pytest.raises(MetagenError, match="expected 3 images a task or more, got 2"):
-        studies["log_likelihood"](held_out(Joint(vae), Ink(images=2)))
+        studies["log_likelihood"].run(held_out(Joint(vae), Ink(images=2)))
 
 
 def test_published_values_stand_beside_their_own_tasks_alone(few_samples, tmp_path, vae):
     root, learner = make(tmp_path / "omniglot"), Joint(vae, test_steps=0)
 
     def published(split: str, **options) -> list[float | None]:
-        result = studies["log_likelihood"](held_out(learner, Omniglot(root, binarise=True, **options), split=split))
+        result = studies["log_likelihood"].run(held_out(learner, Omniglot(root, binarise=True, **options), split=split))
         assert (result["source"] is None) == (result["rows"][0]["published"] is None)
         return [row["published"] for row in result["rows"]]
 
@@ -156,9 +156,9 @@ class Untouchable(Spread):
 def test_a_model_without_a_likelihood_is_refused_before_any_work(learner, said):
     episodes = Episodes(Ink(), 1, 1)
     with pytest.raises(MetagenError, match=said):
-        studies["log_likelihood"](HeldOut(learner, episodes, "test", [0], 0, Untouchable(), False))
+        studies["log_likelihood"].run(HeldOut(learner, episodes, "test", [0], 0, Untouchable(), False))
 
 
 def test_grey_images_are_refused(vae):
     with pytest.raises(MetagenError, match="grey ones in task 'blob-18'; binarise"):
-        studies["log_likelihood"](held_out(Joint(vae), Blobs()))
+        studies["log_likelihood"].run(held_out(Joint(vae), Blobs()))

@@ -50,6 +50,10 @@ class FrechetInfinity(PooledColumn):
     best = "low"
     on_request = True
 
+    def fits(self, seen: Seen) -> bool:
+        """A replicate leaves a task out."""
+        return len(seen.reference) > max(PARTS)
+
     def figure(self, samples: torch.Tensor, seen: Seen) -> torch.Tensor:
         """See `fd_infinity`."""
         return fd_infinity(samples.unflatten(0, (len(seen.reference), -1)), seen.reference)

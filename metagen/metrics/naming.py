@@ -43,7 +43,7 @@ def chosen(
         bare = re.sub(r"\[.*\]$", "", name)
         if bare not in columns and name != "fid":
             raise unknown("metric", name, [*columns, *every])
-        meant = {n: at for n, at in every.items() if n == name or (name not in every and at[0] == name)}
+        meant = {n: at for n, at in every.items() if at[0] == name or (n == name and name not in columns)}
         if not meant:
             raise MetagenError(f"metrics: {name!r} needs an extractor that is not at hand; {_hint(bare)}")
         found |= meant

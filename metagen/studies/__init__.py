@@ -1,17 +1,13 @@
 """Studies of a model on held-out tasks. To add one: a file here and a line below."""
 
-from collections.abc import Callable
-from typing import Any
-
-from metagen.studies.base import HeldOut
+from metagen.studies import gain, log_likelihood
+from metagen.studies.base import HeldOut, Study
 from metagen.studies.cost import adaptation_cost
-from metagen.studies.gain import downstream_gain
-from metagen.studies.log_likelihood import conditional_log_likelihood
 
-studies: dict[str, Callable[[HeldOut], dict[str, Any]]] = {
-    "log_likelihood": conditional_log_likelihood,
-    "gain": downstream_gain,
-    "cost": adaptation_cost,
+studies: dict[str, Study] = {
+    "log_likelihood": Study(log_likelihood.conditional_log_likelihood, log_likelihood.check),
+    "gain": Study(gain.downstream_gain, gain.check),
+    "cost": Study(adaptation_cost),
 }
 
-__all__ = ["HeldOut", "studies"]
+__all__ = ["HeldOut", "Study", "studies"]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -63,8 +63,19 @@ class HeldOut:
         Raises:
             MetagenError: a task has too few images.
         """
-        episode, like = episodes.of(self.split, tasks), next(self.learner.parameters())
-        return episode._replace(support=episode.support.to(like), query=episode.query.to(like))
+        return episodes.of(self.split, tasks).beside(self.learner)
+
+
+class Study(NamedTuple):
+    """A study.
+
+    Attributes:
+        run: measures, and returns JSON-ready data.
+        check: refuses before any work what cannot be measured.
+    """
+
+    run: Callable[[HeldOut], dict[str, Any]]
+    check: Callable[[HeldOut], None] = lambda held: None
 
 
 def figure(values: torch.Tensor) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from copy import copy
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from scipy.stats import t as student
 
 from metagen import warps
 from metagen.errors import MetagenError
+from metagen.images import to_float, to_uint8
 from metagen.learners import adapt_tasks
 from metagen.metrics.extractors import Embedding
 from metagen.seeding import numpy_rng, torch_rng
@@ -51,12 +51,9 @@ def downstream_gain(held: HeldOut) -> dict[str, Any]:
     Raises:
         MetagenError: fewer than two tasks.
     """
-    if len(held.tasks) < 2:
-        raise MetagenError(f"gain: expected 2 tasks or more to tell apart, got {len(held.tasks)}; raise --limit")
-    draws = list(range(ALL_CLASS_DRAWS if held.full else CLASS_DRAWS))
-    episodes, spread = _episodes(held), copy(held.spread)
-    spread.batch = 1  # draws are few and long
-    found = spread.over("gain", draws, lambda batch: _accuracies(held, episodes, batch[0]))
+    check(held)
+    draws, episodes = list(range(ALL_CLASS_DRAWS if held.full else CLASS_DRAWS)), _episodes(held)
+    found = held.spread.over("gain", draws, lambda batch: _accuracies(held, episodes, batch[0]), batch=1)
     return {
         "unit": "per cent of query images",
         "ways": min(WAYS, len(held.tasks)),
@@ -68,6 +65,16 @@ def downstream_gain(held: HeldOut) -> dict[str, Any]:
         "accuracy": {arm: _figure(found[arm]) for arm in ARMS},
         "differences": {f"({one}) - ({other})": _figure(found[one] - found[other]) for one, other in DIFFERENCES},
     }
+
+
+def check(held: HeldOut) -> None:
+    """Refuse before any work what `downstream_gain` cannot measure.
+
+    Raises:
+        MetagenError: see there.
+    """
+    if len(held.tasks) < 2:
+        raise MetagenError(f"gain: expected 2 tasks or more to tell apart, got {len(held.tasks)}; raise --limit")
 
 
 def _episodes(held: HeldOut) -> Episodes:
@@ -91,10 +98,11 @@ def _accuracies(held: HeldOut, episodes: Episodes, draw: int) -> dict[str, torch
 
 
 def _generated(held: HeldOut, episode: Episode, key: tuple[int | str, ...]) -> torch.Tensor:
-    """Images [T, 20, C, H, W] from the model adapted to each support."""
+    """Images [T, 20, C, H, W] from the model adapted to each support, in 8 bits as real ones are."""
     adapted = adapt_tasks(held.learner, episode.support, (held.seed, held.split), episode.numbers)
     draws = [adapted.generator.noise(GENERATED, torch_rng(*key, number)) for number in episode.numbers]
-    return adapted.generate({name: torch.stack([d[name] for d in draws]).to(episode.support) for name in draws[0]})
+    noise = {name: torch.stack([d[name] for d in draws]).to(episode.support) for name in draws[0]}
+    return to_float(to_uint8(adapted.generate(noise)))
 
 
 def _classifier(query: torch.Tensor, seed: int) -> Embedding:
@@ -113,7 +121,8 @@ def _batches(
         classes, places = torch.randint(len(real), (BATCH,), generator=rng), torch.rand(BATCH, generator=rng)
         images = real[classes, (places * real.shape[1]).long()]
         if affine:
-            images = warps.random_affine(images, torch.rand(BATCH, warps.DRAWS, generator=rng).to(real))
+            moved = warps.random_affine(images, torch.rand(BATCH, warps.DRAWS, generator=rng).to(real))
+            images = to_float(to_uint8(moved))
         if made is not None:
             half = slice(BATCH // 2, None)
             images[half] = made[classes[half], (places[half] * made.shape[1]).long()]

@@ -39,11 +39,9 @@ def conditional_log_likelihood(held: HeldOut) -> dict[str, Any]:
         MetagenError: the model has no Bernoulli likelihood of its samples, an image is not binary, or a task has fewer
             than three images.
     """
-    _check_likelihood(held)
+    check(held)
     tasks = held.some(TASKS)
     fewest = held.fewest(tasks)
-    if fewest < 1 + IMAGES:
-        raise MetagenError(f"log_likelihood: expected {1 + IMAGES} images a task or more, got {fewest}; add images")
     shots = [k for k in SHOTS if k + IMAGES <= fewest]
     images = fewest - shots[-1] if held.full else IMAGES
     episodes = held.cut(shots[-1], images)
@@ -81,7 +79,17 @@ def _of_tasks(held: HeldOut, episode: Episode, shots: int) -> torch.Tensor:
     return torch.stack(each)
 
 
-def _check_likelihood(held: HeldOut) -> None:
+def check(held: HeldOut) -> None:
+    """Refuse before any work what `conditional_log_likelihood` cannot measure; pixels are looked at of one task alone.
+
+    Raises:
+        MetagenError: see there.
+    """
+    tasks = held.some(TASKS)
+    fewest = held.fewest(tasks)
+    if fewest < 1 + IMAGES:
+        raise MetagenError(f"log_likelihood: expected {1 + IMAGES} images a task or more, got {fewest}; add images")
+    _check_binary(held.of(held.cut(1, IMAGES), tasks[:1]))
     generator = held.learner.generator
     if not isinstance(generator, VAE):
         raise MetagenError(

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 
 from metagen.errors import MetagenError
 from metagen.seeding import numpy_rng
@@ -21,6 +22,11 @@ class Episode(NamedTuple):
     numbers: tuple[int, ...]  # each task's number in the whole episode, which several processes may share
     support: torch.Tensor  # [T, k, C, H, W] in [0, 1]
     query: torch.Tensor  # [T, q, C, H, W] in [0, 1], disjoint from the support
+
+    def beside(self, module: nn.Module) -> Episode:
+        """The same where a module's weights are, in their precision."""
+        like = next(module.parameters())
+        return self._replace(support=self.support.to(like), query=self.query.to(like))
 
 
 class Episodes:

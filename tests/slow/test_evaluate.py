@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -107,3 +108,15 @@ def test_a_stopped_evaluation_goes_on_where_it_was(words, tmp_path, end, process
     done = subprocess.run(words(tmp_path / "parts", *more), capture_output=True, text=True, check=True)
     assert "batches of tasks were measured before" in done.stdout
     assert figures(tmp_path / "parts") == figures(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("victim", ["blob-21", "blob-25"])  # the first process's, and the second one's
+def test_a_bad_image_on_one_process_ends_both_with_one_line(words, place, tmp_path, victim):
+    shutil.copytree(place / "tasks", tmp_path / "tasks")
+    for image in (tmp_path / "tasks" / victim).iterdir():
+        image.write_bytes(b"no image")
+    line = words(tmp_path / "out", "--trainer.devices", 2, "--data.root", tmp_path / "tasks")
+    done = subprocess.run(line, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert victim in done.stderr

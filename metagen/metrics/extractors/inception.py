@@ -53,7 +53,8 @@ class Inception(Extractor):
 
     def probabilities(self, features: torch.Tensor) -> torch.Tensor:
         """Probabilities [..., 1008], of the last layer without its bias, as the Inception Score has them; float64."""
-        return (features.double() @ self.network.fc.weight.double().T).softmax(-1)
+        weight = self.network.fc.weight.double()
+        return (features.to(weight) @ weight.T).softmax(-1)
 
     def check(self, shape: torch.Size) -> None:
         """Refuse what is no image of 1 or 3 channels.
