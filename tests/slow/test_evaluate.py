@@ -95,7 +95,13 @@ def test_seven_tasks_are_measured_alike_by_any_number_of_processes(words, tmp_pa
 def test_a_stopped_evaluation_goes_on_where_it_was(words, tmp_path, end, processes):
     more = ("--curve", str(list(range(0, 400, 40))), "--trainer.devices", processes)
     subprocess.run(words(tmp_path / "whole", *more), check=True)
-    job = subprocess.Popen(words(tmp_path / "parts", *more), stderr=subprocess.PIPE, text=True, start_new_session=True)
+    job = subprocess.Popen(
+        words(tmp_path / "parts", *more),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job's children ignore it
+    )
     while not list((tmp_path / "parts.unfinished").glob("tasks-*.safetensors")):
         assert job.poll() is None
         time.sleep(0.01)
