@@ -1,4 +1,4 @@
-"""The distances as torchmetrics: images batch by batch, in training loops of one's own, on any number of processes."""
+"""Figures of pooled images as torchmetrics: batch by batch, in loops of one's own, on any number of processes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from metagen.errors import MetagenError
+from metagen.metrics.coverage import density_coverage, precision_recall
 from metagen.metrics.extractors import Extractor
 from metagen.metrics.frechet import frechet_distance
 from metagen.metrics.inception_score import inception_score
@@ -54,7 +55,7 @@ class FeatureMetric(Metric):
             (self.real if real else self.generated).append(features)
 
     def compute(self) -> torch.Tensor:
-        """The figure of all images so far, of all processes: a float64 scalar.
+        """The figure of all images so far, of all processes: float64, a scalar or a pair [2].
 
         Raises:
             MetagenError: there are too few of them.
@@ -93,6 +94,26 @@ class KernelDistance(FeatureMetric):
     def figure(self, real: torch.Tensor, generated: torch.Tensor) -> torch.Tensor:
         """Of features [n, d] and [m, d]."""
         return kernel_distance(generated, real)
+
+
+class PrecisionRecall(FeatureMetric):
+    """See `precision_recall`."""
+
+    higher_is_better = True
+
+    def figure(self, real: torch.Tensor, generated: torch.Tensor) -> torch.Tensor:
+        """Of features [n, d] and [m, d]."""
+        return torch.stack(precision_recall(generated, real))
+
+
+class DensityCoverage(FeatureMetric):
+    """See `density_coverage`."""
+
+    higher_is_better = True
+
+    def figure(self, real: torch.Tensor, generated: torch.Tensor) -> torch.Tensor:
+        """Of features [n, d] and [m, d]."""
+        return torch.stack(density_coverage(generated, real))
 
 
 class InceptionScore(FeatureMetric):
