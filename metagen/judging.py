@@ -103,7 +103,7 @@ def judge(
     base = judged(question.model, tasks, split)
     other = _joint(question.joint, tasks, split) if question.joint else None
     looks = looked_through(question, tasks, split)
-    figures = chosen(question.columns, metrics, looks)
+    figures = chosen(question.columns, metrics, looks, studies)
     about = {
         "model": {"weights_sha256": base.weights_hash, **base.info},
         "extractors": [info for _, info in looks.values()],

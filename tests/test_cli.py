@@ -310,6 +310,8 @@ def test_a_model_of_unknown_training_is_not_measured_on_tasks_it_may_have_seen(p
         (["--split", "train"], "split: expected one of val, test"),
         (["--limit", "0"], "limit"),
         (["--curve", "[-1]"], "curve"),
+        (["--metrics", "[loglikelihood]"], "unknown metric 'loglikelihood': did you mean log_likelihood"),
+        (["--metrics", "[fd]"], "metrics: 'fd' needs an extractor that is not at hand; name it with --extractor"),
         (["--data.shots", "4"], "4 shots and 2 queries need 6 images a task, but"),
         (["--data.shots", "0"], "data.shots: expected 1 or more"),
         (["--data.shot_count", "3"], "unknown option --data.shot_count: did you mean --data.shots"),

@@ -21,7 +21,7 @@ def figure_name(column: str, extractor: str) -> str:
 
 
 def chosen(
-    asked: Sequence[str] | None, columns: dict[str, Column], extractors: Iterable[str]
+    asked: Sequence[str] | None, columns: dict[str, Column], extractors: Iterable[str], beside: Iterable[str] = ()
 ) -> dict[str, tuple[str, str]]:
     """The figures that are meant, each with its column and its extractor.
 
@@ -30,6 +30,7 @@ def chosen(
             unasked: through Inception the published measures alone, and what is of LPIPS where that is at hand.
         columns: all there are.
         extractors: the names of those at hand.
+        beside: what else may be asked for, elsewhere: for the error.
 
     Raises:
         MetagenError: no such column, or no such extractor at hand.
@@ -42,7 +43,7 @@ def chosen(
     for name in asked:
         bare = re.sub(r"\[.*\]$", "", name)
         if bare not in columns and name != "fid":
-            raise unknown("metric", name, [*columns, *every])
+            raise unknown("metric", name, [*columns, *every, *beside])
         meant = {n: at for n, at in every.items() if at[0] == name or (n == name and name not in columns)}
         if not meant:
             raise MetagenError(f"metrics: {name!r} needs an extractor that is not at hand; {_hint(bare)}")
