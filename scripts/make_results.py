@@ -40,17 +40,11 @@ Made by `python scripts/make_results.py {names}`; no figure here is typed.
 The result files come from `bash scripts/quickstart.sh` and, DIR holding Omniglot, `bash scripts/omniglot.sh DIR`.
 
 Every figure is of held-out test tasks, with its 95 % interval over tasks: a bootstrap for means over tasks, a jackknife
-for `fd` and `kid`, which are of all tasks together. Every row of a table is judged by the same real images, which no
-model was shown, through the same extractor, and makes as many images as the row *human* has real ones.
+for `fd`, `kid` and `is`, which are of all tasks together. Every row of a table is judged by the same real images, which
+no model was shown, through the same extractor, and makes as many images as the row *human* has real ones.
 
-| column | meaning |
-|---|---|
-| query loss | what is minimised, of images not shown, nats each: the negative ELBO; redraw counts its KL 3 times |
-| fd, kid | Frechet and kernel distance from real images, in the extractor's features: not the published FID and KID |
-| fd by task | Frechet distance of each task's few images, then the mean: large for real ones too |
-| recognised | share of new images that lie nearer to their own support's mean than to those of 19 random other tasks |
-| diversity | spread of a task's new images; also over that of as many real ones |
-| copy ratio | distance to the nearest support image over that of real images: 0 is copying, 1 as far as real ones |
+What each column means, and how it can fool you: [evaluation.md](evaluation.md). The query loss is what is minimised, in
+nats per image: the negative ELBO; redraw counts its KL 3 times.
 
 *Affine* is a random affine map of a support image (x1: up to 15 degrees, 15 % scale, 10 degrees shear, 8 % shift).
 *Unadapted* has no step and no support; *scratch* is the same networks without meta-training, its rate and steps chosen
@@ -140,13 +134,19 @@ def group_lines(title: str, results: dict[str, dict[str, Any]]) -> list[str]:
     lines += ["\n### Scorecard\n", *table(rows, "row"), "", *table(rows, "row", BESIDE)]
     rows = [(f"{name}: {row['row']}", row) for name, result in results.items() for row in result["differences"]]
     lines += ["\n### Differences, paired by task\n", *table(rows, "row"), "", *table(rows, "row", BESIDE)]
-    steps = [point["steps"] for point in one["curve"]]
-    lines.append("\n### Adapted query loss against the number of inner steps N\n")
+    return lines + curve_lines({name: result for name, result in results.items() if result["rows"][-1]["steps"]})
+
+
+def curve_lines(results: dict[str, dict[str, Any]]) -> list[str]:
+    """The curves of the models that take steps."""
+    if not results:
+        return []
+    steps = [point["steps"] for point in next(iter(results.values()))["curve"]]
+    lines = ["\n### Adapted query loss against the number of inner steps N\n"]
     lines.append(f"| model | {' | '.join(f'N = {n}' for n in steps)} |")
     lines.append("|---" * (len(steps) + 1) + "|")
     for name, result in results.items():
-        if result["rows"][-1]["steps"]:
-            lines.append(f"| {name} | {' | '.join(figure(point, 2) for point in result['curve'])} |")
+        lines.append(f"| {name} | {' | '.join(figure(point, 2) for point in result['curve'])} |")
     return lines
 
 
