@@ -50,7 +50,7 @@ nats per image: the negative ELBO; redraw counts its KL 3 times.
 *Unadapted* has no step and no support; *scratch* is the same networks without meta-training, its rate and steps chosen
 on val tasks; *joint + fine-tune* is trained on all train tasks mixed; *another task's support* shows how much the
 support matters; *context only* takes no step, *adapted* is the model as it is used. The Omniglot models were trained
-side by side on two cores, so their seconds are no speeds.
+side by side on two cores and measured beside other work, so their seconds are no speeds.
 """
 
 

@@ -23,8 +23,8 @@ for shots in 1 5 10; do
     evaluate "$model" "$shots" 100 "$joint"
   done
 done
-for model in omniglot-redraw omniglot-redraw-maml; do # every test character of the 44 alphabets
-  for shots in 1 5; do evaluate "$model" "$shots" 473 omniglot-redraw; done
+for run in "omniglot-redraw 1" "omniglot-redraw-maml 1" "omniglot-redraw-maml 5"; do # every test character
+  evaluate ${run% *} ${run#* } 473 omniglot-redraw
 done
 study() { # model, studies, queries
   local out="runs/$1/studies"
