@@ -126,8 +126,13 @@ def judge(
         studied = {name: studies[name].run(held) for name in question.studies}
         if not rank():
             samples = picture(mine, tasks.episodes.of(split, held_out[:SHOWN]), 10)
-            _write(out, {**about, **found.result, "studies": studied}, found.values, samples, overwrite)
+            result = {**about, **found.result, "studies": studied}
+            _write(out, result, found.values, samples, overwrite)
             shutil.rmtree(unfinished)
+            print(table(result, every=question.columns is not None))
+            for name, study in studied.items():
+                print(study_lines(name, study))
+            print(f"wrote result.json, values.safetensors, samples.png and curve.png to {out}")
 
 
 @contextmanager
@@ -163,10 +168,6 @@ def _write(
         write_atomically(folder / "values.safetensors", save_tensors(dict(values)))
         save_png(samples, folder / "samples.png")
         write_atomically(folder / "curve.png", curve_png(result))
-    print(table(result))
-    for name, study in result["studies"].items():
-        print(study_lines(name, study))
-    print(f"wrote result.json, values.safetensors, samples.png and curve.png to {out}")
 
 
 def judged(name: str, tasks: EpisodeData, split: str) -> Model:

@@ -41,9 +41,11 @@ def shown(rows: Iterable[Mapping[str, Any]], headings: Mapping[str, str] = COLUM
     return {names[0]: headings[bare] for bare, names in first.items() if names}
 
 
-def table(result: Mapping[str, Any]) -> str:
-    """The rows and differences of a result as text, and what could not be measured."""
+def table(result: Mapping[str, Any], every: bool = False) -> str:
+    """The rows and differences of a result as text, and what could not be measured; `every` figure, or the usual."""
     columns = shown(result["rows"])
+    if every:
+        columns = {name: columns.get(name, name) for row in result["rows"] for name in row["figures"]}
     seen = " and ".join(extractor["name"] for extractor in result["extractors"])
     about = f"{result['tasks']} {result['split']} tasks, {result['shots']} shots, through {seen or 'no extractor'}"
     lines = Table("", "N", *columns.values(), title=f"{about}; ± half the 95 % interval")

@@ -28,6 +28,11 @@ def test_the_table_and_the_curve_show_the_figures(learner, monkeypatch):
         assert row["row"] in text
         assert short(row["figures"]["query_loss"]) in text
     assert "3 test tasks, 2 shots, through no extractor" in text
+    figure = {"mean": 1.5, "low": 1, "high": 2}
+    for row in result["rows"]:
+        row["figures"]["mifid[mine]"] = figure
+    assert "mifid" not in table({**result, "extractors": []})
+    assert "1.50 ±0.50" in table({**result, "extractors": []}, every=True)
     first = curve_png(result)
     assert first.startswith(b"\x89PNG")
     result["curve"][1]["mean"] += 100
