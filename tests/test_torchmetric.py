@@ -16,8 +16,10 @@ from metagen.metrics import (
     frechet_distance,
     inception_score,
     kernel_distance,
+    metrics,
     precision_recall,
 )
+from metagen.metrics.base import Seen
 from metagen.metrics.extractors import Embedding
 from metagen.metrics.torchmetric import (
     DensityCoverage,
@@ -25,6 +27,7 @@ from metagen.metrics.torchmetric import (
     InceptionScore,
     KernelDistance,
     PrecisionRecall,
+    Scored,
 )
 
 METRICS = (FrechetDistance, KernelDistance, InceptionScore, PrecisionRecall, DensityCoverage)
@@ -166,3 +169,36 @@ def test_images_of_another_size_are_refused(look):
         FrechetDistance(look).update(torch.rand(2, 1, 9, 9), real=True)
     with pytest.raises(MetagenError, match=r"expected floats in \[0, 1\], got torch.uint8"):
         FrechetDistance(look).update(torch.zeros(2, 1, 8, 8, dtype=torch.uint8), real=True)
+
+
+# any column, of tasks
+
+
+def tasks(count):
+    """Images of tasks: samples, support, reference and human half."""
+    rng = torch.Generator().manual_seed(2)
+    places = torch.rand(count, 1, 1, 8, 8, generator=rng)
+    return [(places + 0.3 * torch.rand(count, n, 1, 8, 8, generator=rng)).clamp(0, 1) for n in (4, 2, 5, 4)]
+
+
+@pytest.mark.parametrize("name", metrics)
+def test_every_column_is_a_metric(look, name):
+    sides, it = tasks(25), Scored(name, look)
+    for part in zip(*(side.tensor_split([3, 20]) for side in sides), strict=True):
+        it.update(*part)
+    samples, *real = (look.of(side) for side in sides)
+    seen, column = Seen(*real, look.probabilities), metrics[name]
+    expected = column.interval(column.values(samples, seen), 25, column.scale(seen)).mean
+    assert float(it.compute()) == pytest.approx(expected, rel=1e-3, abs=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:The .* of metric")
+def test_a_column_that_does_not_fit_is_one_line():
+    it = Scored("is", Half())
+    it.update(*tasks(4))
+    with pytest.raises(MetagenError, match="does not fit"):
+        it.compute()
+    with pytest.raises(MetagenError, match="unknown metric 'fdd': did you mean fd"):
+        Scored("fdd", Half())
+    with pytest.raises(MetagenError, match="expected some tasks, got none"):
+        Scored("fd", Half()).compute()

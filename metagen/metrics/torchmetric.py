@@ -9,12 +9,16 @@ import torch
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from metagen.errors import MetagenError
+from metagen.errors import MetagenError, unknown
+from metagen.metrics import metrics
+from metagen.metrics.base import Seen
 from metagen.metrics.coverage import density_coverage, precision_recall
 from metagen.metrics.extractors import Extractor
 from metagen.metrics.frechet import frechet_distance
 from metagen.metrics.inception_score import inception_score
 from metagen.metrics.kernel import kernel_distance
+
+SIDES = ("samples", "support", "reference", "human")
 
 
 class FeatureMetric(Metric):
@@ -139,3 +143,72 @@ class InceptionScore(FeatureMetric):
     def figure(self, real: torch.Tensor, generated: torch.Tensor) -> torch.Tensor:
         """Of features [m, d] of generated images."""
         return inception_score(self.probabilities(generated))
+
+
+class Scored(Metric):
+    """Any column of the scorecard of one's own tasks: those by task too, such as recognisability or the copy ratio.
+
+    The same on one process and on many, whichever of them holds how many tasks, none included.
+
+    Args:
+        column: its name in `metagen.metrics.metrics`.
+        extractor: what is looked through; see `FeatureMetric`.
+        options: of torchmetrics.
+
+    Raises:
+        MetagenError: no such column.
+    """
+
+    is_differentiable = False
+    full_state_update = False
+
+    def __init__(self, column: str, extractor: Extractor, **options: Any) -> None:  # noqa: ANN401
+        super().__init__(**options)
+        if column not in metrics:
+            raise unknown("metric", column, metrics)
+        self.column, self._outside = metrics[column], (extractor,)
+        for side in SIDES:
+            self.add_state(side, [], dist_reduce_fx=_of_those_that_hold_any)
+
+    def update(
+        self, samples: torch.Tensor, support: torch.Tensor, reference: torch.Tensor, human: torch.Tensor
+    ) -> None:
+        """Look at more tasks: images [T, n, C, H, W] in [0, 1], of each side as many a task as ever.
+
+        Raises:
+            MetagenError: the extractor refuses them.
+        """
+        look = self._outside[0].to(self.device)
+        for side, images in zip(SIDES, (samples, support, reference, human), strict=True):
+            getattr(self, side).append(look.of(images.to(self.device)))
+
+    def compute(self) -> torch.Tensor:
+        """The figure of all tasks so far, of all processes: a float64 scalar.
+
+        Raises:
+            MetagenError: there are too few of them, or the extractor has not what the column takes.
+        """
+        samples, support, reference, human = (_of_those_that_hold_any(getattr(self, side)) for side in SIDES)
+        seen = Seen(support, reference, human, self._outside[0].probabilities)
+        if not self.column.fits(seen):
+            raise MetagenError(f"{type(self.column).__name__}: does not fit these tasks or this extractor")
+        values = self.column.values(samples, seen)
+        found = self.column.interval(values, len(samples), self.column.scale(seen))
+        return torch.tensor(found.mean, dtype=torch.float64)
+
+    def sync(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
+        """Gather the tasks of all processes: one tensor of each side, also of who holds none."""
+        for side in SIDES:
+            parts = getattr(self, side)
+            none = torch.empty(0, 0, self._outside[0].dimensions, device=self.device)
+            setattr(self, side, [torch.cat(parts) if parts else none])
+        super().sync(*args, **options)
+
+
+def _of_those_that_hold_any(parts: list[torch.Tensor] | torch.Tensor) -> torch.Tensor:
+    if isinstance(parts, torch.Tensor):
+        return parts
+    held = [part for part in parts if len(part)]
+    if not held:
+        raise MetagenError("expected some tasks, got none; update first")
+    return torch.cat(held)

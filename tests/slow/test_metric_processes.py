@@ -8,7 +8,7 @@ import torch.distributed as dist
 from torch.multiprocessing.spawn import spawn
 
 from metagen.metrics.extractors import Embedding
-from metagen.metrics.torchmetric import FrechetDistance, InceptionScore, KernelDistance
+from metagen.metrics.torchmetric import FrechetDistance, InceptionScore, KernelDistance, Scored
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:The ``compute`` method")]
 
@@ -16,12 +16,16 @@ METRICS = (FrechetDistance, KernelDistance, InceptionScore)
 BATCHES = 4  # of real images, and as many of generated ones
 
 
-def fed(metric, held):
-    """The metric after the batches of these numbers; which images are in a batch does not depend on who holds it."""
+def look():
     torch.manual_seed(0)
     extractor = Embedding(8, 1, (8, 8, 8), 4, 5).requires_grad_(False)
     extractor.head.weight.mul_(20)
-    it = metric(extractor)
+    return extractor
+
+
+def fed(metric, held):
+    """The metric after the batches of these numbers; which images are in a batch does not depend on who holds it."""
+    it = metric(look())
     for number in held:
         images = torch.rand(2, 5, 1, 8, 8, generator=torch.Generator().manual_seed(number))
         it.update(images[0], real=True)
@@ -83,3 +87,27 @@ def test_one_process_may_hold_the_real_images_and_another_the_generated(tmp_path
     for rank in (0, 1):
         found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         torch.testing.assert_close(found, alone.compute(), rtol=1e-12, atol=1e-12)
+
+
+def some_tasks(rank, dealt, folder):
+    dist.init_process_group("gloo", init_method=f"file://{folder}/tasks", rank=rank, world_size=len(dealt))
+    torch.save([scored(name, dealt[rank]) for name in ("recognisability", "fd")], folder / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+def scored(name, numbers):
+    it = Scored(name, look())
+    for number in numbers:
+        rng = torch.Generator().manual_seed(number)
+        place = torch.rand(1, 1, 1, 8, 8, generator=rng)
+        it.update(*((place + 0.3 * torch.rand(1, n, 1, 8, 8, generator=rng)).clamp(0, 1) for n in (4, 2, 5, 4)))
+    return it.compute()
+
+
+@pytest.mark.parametrize("dealt", [[[0, 1, 2], [3, 4]], [[], [0, 1, 2, 3, 4]], [[0, 3, 4], [], [1, 2]]])
+def test_tasks_may_lie_with_any_process(tmp_path, dealt):
+    expected = [scored(name, range(5)) for name in ("recognisability", "fd")]
+    spawn(some_tasks, (dealt, tmp_path), nprocs=len(dealt))
+    for rank in range(len(dealt)):
+        found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
