@@ -74,9 +74,7 @@ class Contender:
         loss = torch.stack(list(adapted.query_loss(episode.query, noise).values())).sum(0)
         if not made:
             return loss, episode.query[:, :0]
-        draws = [self.learner.generator.noise(made, torch_rng(*key, number, "sample")) for number in episode.numbers]
-        stacked = {name: torch.stack([draw[name] for draw in draws]).to(support) for name in draws[0]}
-        return loss, adapted.generate(stacked)
+        return loss, adapted.sample(made, [torch_rng(*key, number, "sample") for number in episode.numbers])
 
 
 def query_losses(learner: Learner, episode: Episode, key: tuple[int | str, ...], steps: int) -> torch.Tensor:

@@ -102,7 +102,8 @@ class Spread:
 
     def _keep(self, stage: str, batch: list[int], found: Found) -> None:
         if self.folder:
-            write_atomically(self.folder / ABOUT, self.about)
+            if not self._is_of_this_work(self.folder):
+                write_atomically(self.folder / ABOUT, self.about)
             data = save_tensors({**{k: v.contiguous() for k, v in found.items()}, "tasks": torch.tensor(batch)})
             write_atomically(self.folder / f"{stage}-{batch[0]:06d}.safetensors", data)
 

@@ -98,10 +98,7 @@ def picture(learner: Learner, episode: Episode, generated: int, steps: int | Non
     shots = episode.support.shape[1]
     support = episode.beside(learner).support
     adapted = adapt_tasks(learner, support, (0, "picture"), episode.numbers, steps)
-    draws = [
-        learner.generator.noise(generated, torch_rng(0, "picture", number, "sample")) for number in episode.numbers
-    ]
-    noise = {name: torch.stack([draw[name] for draw in draws]).to(support) for name in draws[0]}
+    rngs = [torch_rng(0, "picture", number, "sample") for number in episode.numbers]
     blocks = {"support": episode.support, "real, not shown to it": episode.query[:, : max(shots, 3)]}
-    blocks["generated"] = adapted.generate(noise).to(episode.support)
+    blocks["generated"] = adapted.sample(generated, rngs).to(episode.support)
     return labelled({heading: grid(block, pad=1) for heading, block in blocks.items()}, cell=learner.generator.size)

@@ -11,10 +11,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from metagen.evaluation import MODEL_FREE
+
 ROOT = Path(__file__).resolve().parent.parent
 MARKS = ("<!-- quickstart table -->", "<!-- end -->")
 Columns = dict[str, tuple[str, int]]
-MODEL_FREE = ("human", "copy", "affine x1", "affine x1.5")
 COLUMNS: Columns = {
     "query_loss": ("query loss", 2),
     "fd": ("fd", 2),

@@ -64,6 +64,11 @@ class Adapted:
         images: torch.Tensor = self.each("generate", {"noise": noise, "support": self.support})
         return images
 
+    def sample(self, n: int, rngs: Sequence[torch.Generator]) -> torch.Tensor:
+        """New images [T, n, C, H, W] in [0, 1], of each task from a generator of its own."""
+        draws = [self.generator.noise(n, rng) for rng in rngs]
+        return self.generate({name: torch.stack([draw[name] for draw in draws]).to(self.support) for name in draws[0]})
+
 
 def adapt_tasks(
     learner: Learner,

@@ -100,9 +100,8 @@ def _accuracies(held: HeldOut, episodes: Episodes, draw: int) -> dict[str, torch
 def _generated(held: HeldOut, episode: Episode, key: tuple[int | str, ...]) -> torch.Tensor:
     """Images [T, 20, C, H, W] from the model adapted to each support, in 8 bits as real ones are."""
     adapted = adapt_tasks(held.learner, episode.support, (held.seed, held.split), episode.numbers)
-    draws = [adapted.generator.noise(GENERATED, torch_rng(*key, number)) for number in episode.numbers]
-    noise = {name: torch.stack([d[name] for d in draws]).to(episode.support) for name in draws[0]}
-    return to_float(to_uint8(adapted.generate(noise)))
+    made = adapted.sample(GENERATED, [torch_rng(*key, number) for number in episode.numbers])
+    return to_float(to_uint8(made))
 
 
 def _classifier(query: torch.Tensor, seed: int) -> Embedding:

@@ -86,3 +86,17 @@ class Extractor(nn.Module, ABC):
     def train(self, mode: bool = True) -> Self:
         """Stay in eval mode, also as part of something that is trained."""
         return super().train(False)
+
+
+class AnySize(Extractor):
+    """One that takes images of any size, of 1 or 3 channels."""
+
+    def check(self, shape: torch.Size) -> None:
+        """Refuse what is no image of 1 or 3 channels.
+
+        Raises:
+            MetagenError: of another shape.
+        """
+        if len(shape) < 4 or shape[-3] not in (1, 3) or min(shape[-2:]) < 2:
+            name = type(self).__name__.lower()
+            raise MetagenError(f"{name}: takes images [n, 1 or 3, H, W] of 2 px and more, got {list(shape)}")

@@ -8,7 +8,7 @@ import torch
 
 from metagen.errors import MetagenError
 from metagen.images import to_uint8
-from metagen.metrics.extractors.base import Extractor
+from metagen.metrics.extractors.base import AnySize
 from metagen.metrics.extractors.published import Published
 
 # Of weights-inception-2015-12-05-6726825d.pth: TensorFlow's network of that day, as torch-fidelity and pytorch-fid
@@ -16,7 +16,7 @@ from metagen.metrics.extractors.published import Published
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 
 
-class Inception(Extractor):
+class Inception(AnySize):
     """Images of any size, 1 or 3 channels, to the 2048 features before the last layer.
 
     They are made as large as 299 px in the way of TensorFlow 1, without antialiasing: published figures are so.
@@ -55,12 +55,3 @@ class Inception(Extractor):
         """Probabilities [..., 1008], of the last layer without its bias, as the Inception Score has them; float64."""
         weight = self.network.fc.weight.double()
         return (features.to(weight) @ weight.T).softmax(-1)
-
-    def check(self, shape: torch.Size) -> None:
-        """Refuse what is no image of 1 or 3 channels.
-
-        Raises:
-            MetagenError: of another shape.
-        """
-        if len(shape) < 4 or shape[-3] not in (1, 3) or min(shape[-2:]) < 2:
-            raise MetagenError(f"inception: takes images [n, 1 or 3, H, W] of 2 px and more, got {list(shape)}")

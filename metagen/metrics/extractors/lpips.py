@@ -9,8 +9,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from metagen.errors import MetagenError
-from metagen.metrics.extractors.base import Extractor
+from metagen.metrics.extractors.base import AnySize
 from metagen.metrics.extractors.published import Published
 
 # Torchvision's AlexNet; the first eight digits are in its name.
@@ -24,7 +23,7 @@ SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # of red, green 
 EPSILON = 1e-8  # under the root of a norm, as torchmetrics has it
 
 
-class LPIPS(Extractor):
+class LPIPS(AnySize):
     """Images of any size, 1 or 3 channels, to vectors of which LPIPS is the squared Euclidean distance.
 
     That is exact: of each of AlexNet's five layers LPIPS takes activations of unit norm over channels, weighs the
@@ -82,15 +81,6 @@ class LPIPS(Extractor):
         """Of each task, `within_support` of features: [T, n, k + room], in float64."""
         pairs = zip(images, support, strict=True)
         return torch.stack([within_support(self.of(each), self.of(shown), room) for each, shown in pairs])
-
-    def check(self, shape: torch.Size) -> None:
-        """Refuse what is no image of 1 or 3 channels.
-
-        Raises:
-            MetagenError: of another shape.
-        """
-        if len(shape) < 4 or shape[-3] not in (1, 3) or min(shape[-2:]) < 2:
-            raise MetagenError(f"lpips: takes images [n, 1 or 3, H, W] of 2 px and more, got {list(shape)}")
 
 
 def within_support(features: torch.Tensor, support: torch.Tensor, room: int) -> torch.Tensor:
