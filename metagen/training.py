@@ -12,10 +12,11 @@ import torch
 from torchmetrics import MeanMetric
 
 from metagen.adaptation import EXECUTIONS, draw_noise, in_chunks, task_batch
-from metagen.artifacts import check_tensors
+from metagen.artifacts import check_tensors, load_model
 from metagen.errors import MetagenError, unknown
 from metagen.generators import Generator
 from metagen.learners import Learner, adapt_tasks
+from metagen.resources import travelling
 from metagen.tasks.data import EpisodeData
 from metagen.tasks.episodes import Episode
 
@@ -33,10 +34,11 @@ class MetaTraining(pl.LightningModule):
         warmup: optimiser steps over which the outer rate rises from 0.
         clip: the largest norm of each player's meta-gradient; 0 for none.
         chunk: tasks whose graph is in memory at once; None for all of an episode's.
+        initial: a saved model whose generator's weights training begins from; None for random ones.
         execution: "vmap" (all tasks of a chunk at once) or "loop" (one by one, with less memory).
 
     Raises:
-        MetagenError: an option is out of range.
+        MetagenError: an option is out of range, or the initial weights are those of another generator.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class MetaTraining(pl.LightningModule):
         clip: float = 100.0,
         chunk: int | None = None,
         execution: str = "vmap",
+        initial: str | None = None,
     ) -> None:
         super().__init__()
         if schedule not in SCHEDULES:
@@ -59,6 +62,8 @@ class MetaTraining(pl.LightningModule):
             raise MetagenError(f"chunk: expected 1 or more tasks, got {chunk}")
         if not rate > 0 or warmup < 0 or clip < 0:
             raise MetagenError(f"expected rate > 0, warmup >= 0 and clip >= 0, got {rate}, {warmup}, {clip}")
+        if initial is not None:
+            begin_from(generator, initial)
         self.learner = learner(generator)
         self.rate, self.schedule, self.warmup = rate, schedule, warmup
         self.clip, self.chunk, self.execution = clip, chunk, execution
@@ -69,11 +74,14 @@ class MetaTraining(pl.LightningModule):
     def training_step(self, episode: Episode, batch_index: int) -> torch.Tensor:
         """The scalar sum_p <theta_p, stop_grad(g_p)>: its gradient is g, its value means nothing."""
         learner, key = self.learner, (self.data.seed, "train", episode.index)
-        batch = task_batch(learner.generator, episode.support, episode.query, key, episode.numbers, learner.steps)
+        learner.anneal(min(1.0, self.global_step / self._planned_steps))
+        batch = task_batch(learner, episode.support, episode.query, key, episode.numbers)
         theta = dict(learner.named_parameters())
         meta = {name: w.detach() for name, w in theta.items()}
-        gradients, losses = in_chunks(learner.meta_gradient, learner, meta, batch, self.chunk, self.execution)
+        gradients, losses, told = in_chunks(learner.meta_gradient, learner, meta, batch, self.chunk, self.execution)
         self.episode, self.losses = episode, losses
+        for name, each in told.items():
+            self.log(f"train/{name}", each.mean(), batch_size=len(each))
         for player, loss in losses.items():
             self.log(f"train/query_loss/{player}", loss.mean(), batch_size=len(loss))
         self.log(
@@ -142,3 +150,15 @@ class MetaTraining(pl.LightningModule):
         if epochs is None or epochs < 0:
             return self.trainer.estimated_stepping_batches
         return epochs * math.ceil(self.data.episodes_per_epoch / self.trainer.accumulate_grad_batches)
+
+
+def begin_from(generator: Generator, model: str) -> None:
+    """Give a generator the weights of that of a saved model: a folder, or the name of one that travels with metagen.
+
+    Raises:
+        MetagenError: there is none, it is damaged, or its generator is another one.
+    """
+    path = travelling("models", model)
+    found, _, _ = load_model(path)
+    check_tensors(path, found.generator.state_dict(), generator.state_dict())
+    generator.load_state_dict(found.generator.state_dict())

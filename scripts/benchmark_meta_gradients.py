@@ -85,7 +85,7 @@ def main() -> None:
         learner = kind(VAE(latent=32), steps=options.steps, rate=RATE).to(device)
         meta = {n: w.detach() for n, w in learner.named_parameters()}
         tasks = range(options.tasks)
-        batch = task_batch(learner.generator, images[:, :5], images[:, 5:], (0, "bench"), tasks, options.steps)
+        batch = task_batch(learner, images[:, :5], images[:, 5:], (0, "bench"), tasks)
         runs = implementations(learner, meta, batch)
         expected = runs["plain loop"]()
         for label, run in runs.items():

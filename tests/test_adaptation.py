@@ -35,9 +35,9 @@ def test_adam_inside_is_the_library_adam():
 def test_adam_has_a_finite_meta_gradient_where_a_gradient_is_zero():
     learner = MAML(Quadratic(torch.eye(4, dtype=torch.float64)), steps=2, rate=0.1, optimiser="adam")
     still = torch.zeros(1, 2, 1, 2, 2, dtype=torch.float64)  # the start is the optimum: every inner gradient is 0
-    batch = task_batch(learner.generator, still, still + 1, (0, "t"), [0], 2)
+    batch = task_batch(learner, still, still + 1, (0, "t"), [0])
     meta = {n: w.detach() for n, w in learner.named_parameters()}
-    gradients, _ = learner.meta_gradient(learner, meta, batch)
+    gradients, *_ = learner.meta_gradient(learner, meta, batch)
     assert gradients["generator.weight"].isfinite().all()
 
 

@@ -29,7 +29,7 @@ def trained(request):
     optimiser = torch.optim.Adam(learner.parameters(), lr=0.02)
     for step in range(150):
         images = blobs(8, 8, seed=step)
-        batch = task_batch(learner.generator, images[:, :4], images[:, 4:], (0, "train", step), range(8), learner.steps)
+        batch = task_batch(learner, images[:, :4], images[:, 4:], (0, "train", step), range(8))
         meta = {name: w.detach() for name, w in parameters.items()}
         for name, g in in_chunks(learner.meta_gradient, learner, meta, batch)[0].items():
             parameters[name].grad = g

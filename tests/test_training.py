@@ -226,15 +226,14 @@ def one_step(monkeypatch, learner, chunk):
     torch.manual_seed(0)
     module = MetaTraining(tiny_vae(size=28, widths=(2, 4)), learner, chunk=chunk)
     data = EpisodeData("blobs", shots=2, queries=3, tasks=4, seed=3)
-    module._trainer = SimpleNamespace(datamodule=data)  # type: ignore[assignment]
+    loop = SimpleNamespace(global_step=0, max_epochs=1, accumulate_grad_batches=1)
+    module._trainer = SimpleNamespace(datamodule=data, **vars(loop))  # type: ignore[assignment]
     monkeypatch.setattr(module, "log", lambda *args, **kwargs: None)
     episode = data.episodes.train(5, 4)
     module.training_step(episode, 0).backward()
     weights = dict(module.learner.named_parameters())
     key = (3, "train", 5)
-    batch = task_batch(
-        module.learner.generator, episode.support, episode.query, key, episode.numbers, module.learner.steps
-    )
+    batch = task_batch(module.learner, episode.support, episode.query, key, episode.numbers)
     meta = {name: w.detach() for name, w in weights.items()}
     return weights, in_chunks(module.learner.meta_gradient, module.learner, meta, batch, chunk)[0]
 

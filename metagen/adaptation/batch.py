@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch.utils._pytree import tree_map
@@ -11,7 +11,11 @@ from torch.utils._pytree import tree_map
 from metagen.generators import Generator, Noise
 from metagen.seeding import torch_rng
 
+if TYPE_CHECKING:  # a learner is made of adaptation, so this floor may only name it
+    from metagen.learners import Learner
+
 PlayerNoise = dict[str, Noise]
+TaskNoise = dict[str, Noise]  # draws that are one for a whole task, by who makes them: the generator, the step ...
 
 
 class TaskBatch(NamedTuple):
@@ -21,6 +25,7 @@ class TaskBatch(NamedTuple):
     query: torch.Tensor  # [T, q, C, H, W] in [0, 1]
     support_noise: PlayerNoise  # by player, of each inner step: [T, N, k, ...]
     query_noise: PlayerNoise  # by player: [T, q, ...]
+    task_noise: TaskNoise  # one draw a task: [T, ...]
 
     def chunks(self, size: int | None) -> Iterator[TaskBatch]:
         """The batch, `size` tasks at a time (all at once if None)."""
@@ -58,14 +63,16 @@ def draw_noise(
 
 
 def task_batch(
-    generator: Generator,
+    learner: Learner,
     support: torch.Tensor,
     query: torch.Tensor,
     key: Sequence[int | str],
     tasks: Sequence[int],
-    steps: int,
 ) -> TaskBatch:
-    """Support [T, k, C, H, W] and query [T, q, C, H, W] with the noise of N inner steps and of the query loss."""
-    inner = draw_noise(generator, (*key, "support"), tasks, support.shape[1], steps)
+    """Support [T, k, C, H, W] and query [T, q, C, H, W] with every draw that meta-training on them needs."""
+    generator = learner.generator
+    inner = draw_noise(generator, (*key, "support"), tasks, support.shape[1], learner.steps)
     outer = draw_noise(generator, (*key, "query"), tasks, query.shape[1])
-    return TaskBatch(support, query, *tree_map(lambda x: x.to(support), (inner, outer)))
+    each = [learner.task_noise(torch_rng(*key, "task", task)) for task in tasks]
+    whole = tree_map(lambda *draws: torch.stack(draws), *each)
+    return TaskBatch(support, query, *tree_map(lambda x: x.to(support), (inner, outer, whole)))

@@ -2,53 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable
 
 import torch
-from torch.func import grad
+from torch.func import grad_and_value
+from torch.utils._pytree import tree_map
 
-from metagen.adaptation.steps import Step
-from metagen.generators import Generator, Noise, Weights, call
+from metagen.adaptation.batch import PlayerNoise
+from metagen.adaptation.steps import State, Step
+from metagen.generators import Generator, Noise, Weights
+
+Carry = tuple[Weights, State]  # what goes from one inner step to the next: the weights that move, the step's state
+SupportLoss = Callable[[Weights, str, Noise], torch.Tensor]  # of all weights, one player, its draws
 
 
-def inner_loop(
+def inner_step(
     generator: Generator,
     step: Step,
-    weights: Weights,
-    support: torch.Tensor,
-    noise: dict[str, Noise],
-    moves: Collection[str],
-    steps: int,
-) -> Weights:
-    """N inner steps; each visits the players in order, the others held fixed.
+    support_loss: SupportLoss,
+    still: Weights,
+    carry: Carry,
+    noise: PlayerNoise,
+    index: int,
+    second_order: bool = True,
+) -> Carry:
+    """One inner step: it visits the players in order, the others held fixed.
 
     Args:
         generator: the base generator, used for its structure alone.
         step: how one update moves.
-        weights: phi_0, where adaptation begins: every weight of the generator.
-        support: images [k, C, H, W] in [0, 1].
-        noise: by player, the draws of its loss at each step, each [N, k, ...].
-        moves: the names of the weights that move.
-        steps: N, at least 0.
-
-    Returns:
-        phi_N: every weight, moved or not.
+        support_loss: what a player minimises on the support.
+        still: the weights that do not move.
+        carry: the weights that do, and the step's state.
+        noise: by player, the draws of its loss at this step, each [k, ...].
+        index: of the step, from 0.
+        second_order: whether the gradient depends on the weights it was taken at, for whoever differentiates the step.
     """
-    state = step.init({name: w for name, w in weights.items() if name in moves})
-    for index in range(steps):
-        for player in generator.players:
-            own = {name: w for name, w in weights.items() if name in moves and generator.player_of(name) == player}
-            drawn = {name: draws[index] for name, draws in noise[player].items()}
-            gradients = grad(_support_loss)(own, weights, generator, player, support, drawn)
-            own_state = {name: state[name] for name in own if name in state}
-            own, own_state = step.update(own, gradients, own_state, index)
-            weights, state = {**weights, **own}, {**state, **own_state}
-    return weights
+    weights, state = carry
+    for player in generator.players:
+        at = {**still, **weights} if second_order else tree_map(torch.Tensor.detach, {**still, **weights})
+        own = {name: w for name, w in at.items() if name in weights and generator.player_of(name) == player}
+
+        def loss(own: Weights, at: Weights = at, player: str = player) -> torch.Tensor:
+            return support_loss({**at, **own}, player, noise[player])
+
+        gradients, value = grad_and_value(loss)(own)
+        own_state = {name: state[name] for name in own if name in state}
+        moved, own_state = step.update({name: weights[name] for name in own}, gradients, own_state, index, value)
+        weights, state = {**weights, **moved}, {**state, **own_state}
+    return weights, state
 
 
-def _support_loss(
-    own: Weights, weights: Weights, generator: Generator, player: str, support: torch.Tensor, noise: Noise
-) -> torch.Tensor:
-    """A function of the weights that one player moves; the others stay as they are."""
-    loss: torch.Tensor = call(generator, {**weights, **own}, "support_loss", player, support, noise)
-    return loss
+def at_step(noise: PlayerNoise, index: int) -> PlayerNoise:
+    """The draws of one inner step, [k, ...], of those of all of them, [N, k, ...]."""
+    return {player: {name: draws[index] for name, draws in of.items()} for player, of in noise.items()}

@@ -22,18 +22,41 @@ class Generator(nn.Module, ABC):
     Attributes:
         players: the groups of parameters with one loss each; a VAE has one, a GAN two, visited in this order.
         uses_support: whether new images are made by looking at the support, so that it belongs to an adapted model.
+        still: globs over the names of weights that no inner step ever moves.
         size: height and width of the images in pixels.
         channels: 1 or 3.
     """
 
     players: ClassVar[tuple[str, ...]]
     uses_support: ClassVar[bool] = False
+    still: ClassVar[tuple[str, ...]] = ()
     size: int
     channels: int
 
     def player_of(self, name: str) -> str:
         """The player that a parameter belongs to: the only one, or the first part of the parameter's name."""
         return self.players[0] if len(self.players) == 1 else name.split(".")[0]
+
+    @property
+    def parts(self) -> dict[str, tuple[str, ...]]:
+        """Names for what may move in an inner loop, each for globs over names of weights.
+
+        Every generator has "biases" and, with GroupNorm, "normalisation"; "head" (the last layer that makes the image)
+        and "last_block" (all since the last change of scale) are its own.
+        """
+        norms = tuple(f"{name}.*" for name, module in self.named_modules() if isinstance(module, nn.GroupNorm))
+        return {"biases": ("*.bias",), **({"normalisation": norms} if norms else {})}
+
+    def anneal(self, progress: float) -> None:
+        """Go to a point of meta-training, from 0 to 1, if anything is annealed."""
+
+    def task_noise(self, rng: torch.Generator) -> Noise:
+        """The random draws that are one for a whole task in meta-training; none by default."""
+        return {}
+
+    def for_task(self, weights: Weights, noise: Noise) -> Weights:
+        """The weights that those draws change for one task; noise is empty where nothing is to be left to chance."""
+        return {}
 
     def context(self, support: torch.Tensor, mask: torch.Tensor) -> Context:
         """What each target image may know of the support [k, C, H, W]; mask [n, k] is True where it may look."""

@@ -89,6 +89,13 @@ class Decoder(nn.Module):
             layers += _refine(after, norm, depth)
         self.convs = nn.Sequential(*layers, nn.ConvTranspose2d(widths[0], channels, 4, stride=2, padding=1))
 
+    def parts(self, name: str) -> dict[str, tuple[str, ...]]:
+        """The "head" (the last layer) and the "last_block" (it and the one before), of a decoder of that name."""
+        doublings = [n for n, layer in enumerate(self.convs) if isinstance(layer, nn.ConvTranspose2d)]
+        first, last = (doublings[-2] if len(doublings) > 1 else 0), doublings[-1]
+        block = tuple(f"{name}.convs.{n}.*" for n in range(first, last + 1) if list(self.convs[n].parameters()))
+        return {"head": (f"{name}.convs.{last}.*",), "last_block": block}
+
     def forward(self, codes: torch.Tensor) -> torch.Tensor:
         """Codes [n, inputs] -> [n, C, S, S]."""
         return self.convs(self.stem(codes).unflatten(1, self.shape))

@@ -104,6 +104,12 @@ class Redraw(Generator):
         self.null = nn.Parameter(0.5 + 0.1 * torch.randn(channels, size, size))
         self.log_likelihood = Likelihood(likelihood)
 
+    @property
+    def parts(self) -> dict[str, tuple[str, ...]]:
+        """See `Generator`; the head is the spray, the last block all that draws."""
+        drawing = ("mix.*", "flow.*", "affine.*", "spray.*", "contrast")
+        return {**super().parts, "head": ("spray.*", "contrast"), "last_block": drawing}
+
     def context(self, support: torch.Tensor, mask: torch.Tensor) -> Sources:
         """The support images [k, C, H, W] that each target may be drawn from, by mask [n, k]."""
         return Sources(support, mask)

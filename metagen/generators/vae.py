@@ -52,6 +52,11 @@ class VAE(Generator):
         self.decoder = Decoder(size, channels, self.widths, latent, norm, depth)
         self.log_likelihood = Likelihood(likelihood)
 
+    @property
+    def parts(self) -> dict[str, tuple[str, ...]]:
+        """See `Generator`."""
+        return {**super().parts, **self.decoder.parts("decoder")}
+
     def noise(self, n: int, rng: torch.Generator) -> Noise:
         """Standard normal latents [n, latent]."""
         return {"latent": torch.randn(n, self.latent, generator=rng)}

@@ -6,11 +6,18 @@ from metagen.learners.base import FixedRate, Learner
 from metagen.learners.fomaml import FOMAML
 from metagen.learners.joint import Joint
 from metagen.learners.maml import MAML
+from metagen.learners.meta_sgd import MetaSGD
 from metagen.learners.reptile import Reptile
 from metagen.registry import Registry
 
 learners: Registry[Learner] = Registry(
-    "learner", amortised=Amortised, fomaml=FOMAML, joint=Joint, maml=MAML, reptile=Reptile
+    "learner",
+    amortised=Amortised,
+    fomaml=FOMAML,
+    joint=Joint,
+    maml=MAML,
+    meta_sgd=MetaSGD,
+    reptile=Reptile,
 )
 
 __all__ = [
@@ -21,6 +28,7 @@ __all__ = [
     "FixedRate",
     "Joint",
     "Learner",
+    "MetaSGD",
     "Reptile",
     "adapt_tasks",
     "learners",

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from fnmatch import fnmatchcase
-from typing import Any, ClassVar
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
-from metagen.adaptation import MetaGradient, PlayerNoise, Step, TaskBatch, fixed_rate_step, inner_loop
+from metagen.adaptation import (
+    Carry,
+    MetaGradient,
+    PlayerNoise,
+    Step,
+    TaskBatch,
+    TaskNoise,
+    at_step,
+    fixed_rate_step,
+    inner_step,
+    moving,
+    weight_of,
+)
+from metagen.adaptation.meta_gradients import Losses
 from metagen.errors import MetagenError
-from metagen.generators import Generator, Weights, call
+from metagen.generators import Generator, Noise, Weights, call
+
+NOTHING: TaskNoise = {}
 
 
 class Learner(nn.Module):
@@ -22,14 +36,21 @@ class Learner(nn.Module):
         step: how one inner update moves.
         steps: N in meta-training.
         test_steps: N where a trained model adapts; None for the same.
-        moves: globs over the generator's weight names ("decoder.*"); one that starts with "!" takes away again. None at
-            all where there are no steps.
+        moves: what moves (see `moving`); nothing at all where there are no steps.
+
+    Attributes:
+        meta_gradient: how the outer loss reaches the meta-parameters.
+        moving: the names of the weights that move.
+        progress: how far meta-training has come, from 0 to 1; what is annealed depends on it.
+        second_order_from: the progress from which inner gradients are differentiated (derivative-order annealing,
+            Antoniou 2019, arXiv:1810.09502); where the meta-gradient is of first order they never are.
 
     Raises:
         MetagenError: an option is out of range, nothing moves, or a meta-parameter could not be trained.
     """
 
-    meta_gradient: ClassVar[MetaGradient]
+    meta_gradient: MetaGradient
+    second_order_from: float = 0.0
 
     def __init__(
         self, generator: Generator, step: Step, steps: int, test_steps: int | None, moves: Sequence[str]
@@ -45,7 +66,8 @@ class Learner(nn.Module):
         self.steps = steps
         self.test_steps = steps if test_steps is None else test_steps
         self.moves = tuple(moves)
-        self.moving = _matching(self.moves, [name for name, _ in generator.named_parameters()])
+        self.moving = frozenset(moving(generator, self.moves))
+        self.progress = 1.0
         stuck = [n for n, _ in self.named_parameters() if not self.meta_gradient.trains(self, n)]
         if stuck:
             raise MetagenError(
@@ -54,27 +76,99 @@ class Learner(nn.Module):
             )
 
     def player_of(self, name: str) -> str:
-        """The player that trains a meta-parameter: a weight's own; the last one for what belongs to no weight."""
+        """The player that trains a meta-parameter: that of its weight; the last one for what belongs to no weight."""
         part, _, rest = name.partition(".")
-        return self.generator.player_of(rest) if part == "generator" else self.generator.players[-1]
+        if part == "generator":
+            return self.generator.player_of(rest)
+        weight = weight_of(name)
+        belongs = any(each.startswith(weight) for each in self.moving)
+        return self.generator.player_of(weight) if belongs else self.generator.players[-1]
 
-    def start(self) -> Weights:
-        """phi_0: where adaptation begins."""
-        return dict(self.generator.named_parameters())
+    def anneal(self, progress: float) -> None:
+        """Go to a point of meta-training, from 0 to 1."""
+        self.progress = progress
+        self.generator.anneal(progress)
 
-    def adapt(self, support: torch.Tensor, noise: PlayerNoise, steps: int | None = None) -> Weights:
-        """phi_N of one task: support [k, C, H, W], noise by player [N, k, ...]; N as in meta-training if None."""
-        count = self.steps if steps is None else steps
-        return inner_loop(self.generator, self.step, self.start(), support, noise, self.moving, count)
+    def task_noise(self, rng: torch.Generator) -> TaskNoise:
+        """The draws that are one for a whole task in meta-training; a trained model does without."""
+        return {"generator": self.generator.task_noise(rng), "step": self.step.task_noise(rng)}
 
-    def query_loss(self, weights: Weights, player: str, task: TaskBatch) -> torch.Tensor:
-        """One player's loss on one task's query at the given weights, in the generator's units."""
-        return call(self.generator, weights, "query_loss", player, task.query, task.query_noise[player], task.support)
+    def start(self, task_noise: TaskNoise = NOTHING) -> Weights:
+        """phi_0: where adaptation begins, every weight."""
+        weights: Weights = dict(self.generator.named_parameters())
+        return {**weights, **self.generator.for_task(weights, task_noise.get("generator", {}))}
 
-    def query_losses(self, task: TaskBatch) -> dict[str, torch.Tensor]:
-        """Every player's loss on one task's query after adaptation to its support."""
-        weights = self.adapt(task.support, task.support_noise)
-        return {player: self.query_loss(weights, player, task) for player in self.generator.players}
+    def begin(self, support: torch.Tensor, task_noise: TaskNoise = NOTHING) -> Carry:
+        """The weights that move, at their start, and the state of the step."""
+        start = self.start(task_noise)
+        own = {name: start[name] for name in sorted(self.moving)}
+        return own, self.step.init(own, support, task_noise.get("step", {}))
+
+    def advance(self, carry: Carry, support: torch.Tensor, noise: PlayerNoise, index: int, whole: TaskNoise) -> Carry:
+        """Inner step number `index`, with that step's noise by player [k, ...] and the noise of the whole task."""
+        start = self.start(whole)
+
+        def loss(weights: Weights, player: str, draws: Noise) -> torch.Tensor:
+            return self.support_loss(weights, start, player, support, draws)
+
+        second_order = self.meta_gradient.second_order and self.progress >= self.second_order_from
+        return inner_step(self.generator, self.step, loss, start, carry, noise, index, second_order)
+
+    def path(
+        self, support: torch.Tensor, noise: PlayerNoise, steps: int, task_noise: TaskNoise = NOTHING
+    ) -> Iterator[Weights]:
+        """phi_0 to phi_N of one task, the weights that move."""
+        carry = self.begin(support, task_noise)
+        yield carry[0]
+        for index in range(steps):
+            carry = self.advance(carry, support, at_step(noise, index), index, task_noise)
+            yield carry[0]
+
+    def adapt(
+        self,
+        support: torch.Tensor,
+        noise: PlayerNoise,
+        steps: int | None = None,
+        task_noise: TaskNoise = NOTHING,
+    ) -> Weights:
+        """phi_N of one task, every weight: support [k, C, H, W], noise by player [N, k, ...]; N as trained if None."""
+        *_, last = self.path(support, noise, self.steps if steps is None else steps, task_noise)
+        return {**self.start(task_noise), **last}
+
+    def support_loss(
+        self, weights: Weights, start: Weights, player: str, support: torch.Tensor, noise: Noise
+    ) -> torch.Tensor:
+        """What a player minimises in the inner loop at these weights, having begun at `start`."""
+        loss: torch.Tensor = call(self.generator, weights, "support_loss", player, support, noise)
+        return loss
+
+    def query_losses(self, weights: Weights, task: TaskBatch) -> Losses:
+        """Every player's loss on one task's query at the given weights, in the generator's units."""
+        return {
+            p: call(self.generator, weights, "query_loss", p, task.query, task.query_noise[p], task.support)
+            for p in self.generator.players
+        }
+
+    def shares(self) -> tuple[float, ...]:
+        """How much the query loss at each of phi_0 ... phi_N counts in the outer loss; the last alone by default."""
+        return (*[0.0] * self.steps, 1.0)
+
+    def judged(self, moved: Weights, task: TaskBatch, index: int) -> tuple[Losses, Losses]:
+        """What phi_index adds to each player's objective, and the query losses there."""
+        losses = self.query_losses({**self.start(task.task_noise), **moved}, task)
+        share = self.shares()[index]
+        return {player: share * loss for player, loss in losses.items()}, losses
+
+    def objectives(self, task: TaskBatch) -> tuple[Losses, Losses]:
+        """What each player's meta-parameters minimise on one task, and its query losses after adaptation."""
+        total: Losses = {}
+        losses: Losses = {}
+        shares = self.shares()
+        for index, moved in enumerate(self.path(task.support, task.support_noise, self.steps, task.task_noise)):
+            if shares[index] or index == self.steps:
+                added, losses = self.judged(moved, task, index)
+                total = {player: total.get(player, 0) + each for player, each in added.items()}
+        return total, losses
 
     def forward(self, method: str, *args: Any) -> Any:  # noqa: ANN401
         """The method of that name: the door through which `call` runs it at other meta-parameters."""
@@ -89,7 +183,7 @@ class FixedRate(Learner):
         steps: N in meta-training.
         rate: the inner learning rate.
         optimiser: "sgd" or "adam".
-        moves: globs over the generator's weight names; one that starts with "!" takes away again.
+        moves: what moves: globs over the generator's weight names, or names of its parts (see `moving`).
         test_steps: N where a trained model adapts; None for the same.
     """
 
@@ -106,15 +200,3 @@ class FixedRate(Learner):
             raise MetagenError(f"rate: expected a finite number above 0, got {rate}")
         super().__init__(generator, fixed_rate_step(optimiser, rate), steps, test_steps, moves)
         self.rate, self.optimiser = rate, optimiser
-
-
-def _matching(globs: Sequence[str], names: Sequence[str]) -> frozenset[str]:
-    chosen: set[str] = set()
-    for glob in globs:
-        found = {name for name in names if fnmatchcase(name, glob.removeprefix("!"))}
-        if not found:
-            raise MetagenError(f"moves: {glob!r} matches no weight; the generator has {', '.join(sorted(names))}")
-        chosen = chosen - found if glob.startswith("!") else chosen | found
-    if globs and not chosen:
-        raise MetagenError(f"moves: {list(globs)} leaves no weight to move")
-    return frozenset(chosen)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import torch
 
@@ -16,18 +16,30 @@ if TYPE_CHECKING:  # a learner holds a meta-gradient, so this floor may only nam
 Losses = dict[str, torch.Tensor]  # by player, of each task: [T]
 
 
+class MetaStep(NamedTuple):
+    """What one meta-gradient gives."""
+
+    gradients: Weights  # of each meta-parameter, averaged over the batch's tasks
+    losses: Losses  # every task's query losses after adaptation
+    told: dict[str, torch.Tensor]  # what else is worth logging, by name, of each task: [T]
+
+
 class MetaGradient(ABC):
-    """How the outer loss reaches the meta-parameters."""
+    """How the outer loss reaches the meta-parameters.
+
+    Attributes:
+        second_order: whether inner gradients are differentiated.
+    """
+
+    second_order: ClassVar[bool] = True
 
     @abstractmethod
-    def __call__(
-        self, learner: Learner, meta: Weights, batch: TaskBatch, execution: str = "vmap"
-    ) -> tuple[Weights, Losses]:
-        """The gradient of each meta-parameter, averaged over the batch's tasks, and every task's query losses."""
+    def __call__(self, learner: Learner, meta: Weights, batch: TaskBatch, execution: str = "vmap") -> MetaStep:
+        """The gradient of each meta-parameter, and what is to be told of every task."""
 
-    @abstractmethod
     def trains(self, learner: Learner, name: str) -> bool:
-        """Whether this meta-gradient moves that meta-parameter."""
+        """Whether this meta-gradient moves that meta-parameter: every one by default."""
+        return True
 
 
 def in_chunks(
@@ -37,13 +49,14 @@ def in_chunks(
     batch: TaskBatch,
     chunk: int | None = None,
     execution: str = "vmap",
-) -> tuple[Weights, Losses]:
+) -> MetaStep:
     """The same, `chunk` tasks at a time, so that only one chunk's graph is in memory."""
     total: Weights = {}
-    losses: list[Losses] = []
+    parts: list[MetaStep] = []
     for part in batch.chunks(chunk):
-        gradients, part_losses = meta_gradient(learner, meta, part, execution)
+        found = meta_gradient(learner, meta, part, execution)
         share = len(part.support) / len(batch.support)
-        total = {name: total.get(name, 0) + share * g for name, g in gradients.items()}
-        losses.append(part_losses)
-    return total, {player: torch.cat([part[player] for part in losses]) for player in losses[0]}
+        total = {name: total.get(name, 0) + share * g for name, g in found.gradients.items()}
+        parts.append(found)
+    losses, told = ({name: torch.cat([p[i][name] for p in parts]) for name in parts[0][i]} for i in (1, 2))
+    return MetaStep(total, losses, told)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from metagen.adaptation.batch import TaskBatch
 from metagen.adaptation.execution import over_tasks
-from metagen.adaptation.meta_gradients.base import Losses, MetaGradient
+from metagen.adaptation.meta_gradients.base import Losses, MetaGradient, MetaStep
 from metagen.generators import Weights, call
 
 if TYPE_CHECKING:
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 class Displacement(MetaGradient):
     """theta - phi_N, for the weights that move."""
 
-    def __call__(
-        self, learner: Learner, meta: Weights, batch: TaskBatch, execution: str = "vmap"
-    ) -> tuple[Weights, Losses]:
+    second_order = False
+
+    def __call__(self, learner: Learner, meta: Weights, batch: TaskBatch, execution: str = "vmap") -> MetaStep:
         """See `MetaGradient`."""
 
         def one_task(meta: Weights, task: TaskBatch) -> tuple[Weights, Losses]:
-            adapted = call(learner, meta, "adapt", task.support, task.support_noise)
-            losses = {p: learner.query_loss(adapted, p, task) for p in learner.generator.players}
-            return {name: adapted[name] for name in learner.moving}, losses
+            adapted = call(learner, meta, "adapt", task.support, task.support_noise, None, task.task_noise)
+            return {name: adapted[name] for name in learner.moving}, learner.query_losses(adapted, task)
 
         adapted, losses = over_tasks(one_task, execution)(meta, batch)
-        return {f"generator.{name}": meta[f"generator.{name}"] - w.mean(0) for name, w in adapted.items()}, losses
+        gone = {f"generator.{name}": meta[f"generator.{name}"] - w.mean(0) for name, w in adapted.items()}
+        return MetaStep(gone, losses, {})
 
     def trains(self, learner: Learner, name: str) -> bool:
         """The weights that move."""

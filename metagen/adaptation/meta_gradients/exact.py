@@ -9,7 +9,7 @@ from torch.func import vjp
 
 from metagen.adaptation.batch import TaskBatch
 from metagen.adaptation.execution import over_tasks
-from metagen.adaptation.meta_gradients.base import Losses, MetaGradient
+from metagen.adaptation.meta_gradients.base import Losses, MetaGradient, MetaStep
 from metagen.generators import Weights, call
 
 if TYPE_CHECKING:
@@ -17,29 +17,23 @@ if TYPE_CHECKING:
 
 
 class Exact(MetaGradient):
-    """One VJP of L_p(query; phi_N) for each player p, with respect to its own meta-parameters."""
+    """One VJP of every player's objective, with respect to its own meta-parameters."""
 
-    def __call__(
-        self, learner: Learner, meta: Weights, batch: TaskBatch, execution: str = "vmap"
-    ) -> tuple[Weights, Losses]:
+    def __call__(self, learner: Learner, meta: Weights, batch: TaskBatch, execution: str = "vmap") -> MetaStep:
         """See `MetaGradient`."""
 
-        def one_task(meta: Weights, task: TaskBatch) -> Losses:
-            return call(learner, meta, "query_losses", task)
+        def one_task(meta: Weights, task: TaskBatch) -> tuple[Losses, Losses]:
+            return call(learner, meta, "objectives", task)
 
-        def mean_losses(meta: Weights) -> tuple[Losses, Losses]:
-            losses = over_tasks(one_task, execution)(meta, batch)
-            return {player: loss.mean() for player, loss in losses.items()}, losses
+        def means(meta: Weights) -> tuple[Losses, Losses]:
+            objectives, losses = over_tasks(one_task, execution)(meta, batch)
+            return {player: each.mean() for player, each in objectives.items()}, losses
 
-        pulled_back: Any = vjp(mean_losses, meta, has_aux=True)
-        means, pull_back, losses = pulled_back
+        pulled_back: Any = vjp(means, meta, has_aux=True)
+        objectives, pull_back, losses = pulled_back
         gradients: Weights = {}
-        for player in means:
-            chosen = {p: torch.ones_like(mean) if p == player else torch.zeros_like(mean) for p, mean in means.items()}
+        for player in objectives:
+            chosen = {p: torch.ones_like(o) if p == player else torch.zeros_like(o) for p, o in objectives.items()}
             (pulled,) = pull_back(chosen)
             gradients |= {name: g for name, g in pulled.items() if learner.player_of(name) == player}
-        return gradients, losses
-
-    def trains(self, learner: Learner, name: str) -> bool:
-        """Every meta-parameter."""
-        return True
+        return MetaStep(gradients, losses, {})

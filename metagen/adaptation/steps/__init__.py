@@ -1,7 +1,8 @@
 """Inner optimisers. To add one: a file here and a line below."""
 
 from metagen.adaptation.steps.adam import Adam
-from metagen.adaptation.steps.base import State, Step
+from metagen.adaptation.steps.base import PerWeight, State, Step, weight_of
+from metagen.adaptation.steps.learned_rates import LearnedRates
 from metagen.adaptation.steps.sgd import SGD
 from metagen.errors import unknown
 
@@ -19,4 +20,14 @@ def fixed_rate_step(name: str, rate: float) -> Step:
     return FIXED_RATE[name](rate)
 
 
-__all__ = ["FIXED_RATE", "SGD", "Adam", "State", "Step", "fixed_rate_step"]
+__all__ = [
+    "FIXED_RATE",
+    "SGD",
+    "Adam",
+    "LearnedRates",
+    "PerWeight",
+    "State",
+    "Step",
+    "fixed_rate_step",
+    "weight_of",
+]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from metagen.adaptation.steps.base import State, Step
-from metagen.generators import Weights
+from metagen.generators import Noise, Weights
 
 
 class Adam(Step):
@@ -15,11 +15,13 @@ class Adam(Step):
         super().__init__()
         self.rate, self.betas, self.epsilon = rate, betas, epsilon
 
-    def init(self, weights: Weights) -> State:
+    def init(self, weights: Weights, support: torch.Tensor, noise: Noise) -> State:
         """First and second moments, zero."""
         return {name: (torch.zeros_like(w), torch.zeros_like(w)) for name, w in weights.items()}
 
-    def update(self, weights: Weights, gradients: Weights, state: State, index: int) -> tuple[Weights, State]:
+    def update(
+        self, weights: Weights, gradients: Weights, state: State, index: int, loss: torch.Tensor
+    ) -> tuple[Weights, State]:
         """One bias-corrected step."""
         moved: Weights = {}
         after: State = {}

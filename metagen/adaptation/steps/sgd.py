@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import torch
+
 from metagen.adaptation.steps.base import State, Step
-from metagen.generators import Weights
+from metagen.generators import Noise, Weights
 
 
 class SGD(Step):
@@ -13,10 +15,12 @@ class SGD(Step):
         super().__init__()
         self.rate = rate
 
-    def init(self, weights: Weights) -> State:
+    def init(self, weights: Weights, support: torch.Tensor, noise: Noise) -> State:
         """No state."""
         return {}
 
-    def update(self, weights: Weights, gradients: Weights, state: State, index: int) -> tuple[Weights, State]:
+    def update(
+        self, weights: Weights, gradients: Weights, state: State, index: int, loss: torch.Tensor
+    ) -> tuple[Weights, State]:
         """One descent step."""
         return {name: w - self.rate * gradients[name] for name, w in weights.items()}, state

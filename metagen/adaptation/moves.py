@@ -1,0 +1,38 @@
+"""Which weights an adaptation moves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+from metagen.errors import MetagenError
+from metagen.generators import Generator, Weights
+
+
+def moving(generator: Generator, moves: Sequence[str]) -> Weights:
+    """The weights that move, by name.
+
+    Args:
+        generator: whose weights.
+        moves: globs over their names ("decoder.*") and names of `generator.parts` ("head", "biases"); one that starts
+            with "!" takes away again. What `generator.still` names never moves.
+
+    Raises:
+        MetagenError: one matches nothing, or nothing is left.
+    """
+    weights = {n: w for n, w in generator.named_parameters() if not any(fnmatchcase(n, s) for s in generator.still)}
+    parts = generator.parts
+    chosen: set[str] = set()
+    for word in moves:
+        name = word.removeprefix("!")
+        globs = parts.get(name, (name,))
+        found = {weight for weight in weights for glob in globs if fnmatchcase(weight, glob)}
+        if not found:
+            raise MetagenError(
+                f"moves: {word!r} matches no weight; the generator has the parts {', '.join(sorted(parts))} and the "
+                f"weights {', '.join(sorted(weights))}"
+            )
+        chosen = chosen - found if word.startswith("!") else chosen | found
+    if moves and not chosen:
+        raise MetagenError(f"moves: {list(moves)} leaves no weight to move")
+    return {name: weights[name] for name in sorted(chosen)}

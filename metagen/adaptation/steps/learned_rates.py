@@ -1,0 +1,56 @@
+"""Gradient descent at learned rates: of each parameter (Li 2017, arXiv:1707.09835), layer, or layer and step."""
+
+from __future__ import annotations
+
+import torch
+
+from metagen.adaptation.steps.base import PerWeight, State, Step, layer_of
+from metagen.errors import MetagenError
+from metagen.generators import Noise, Weights
+
+PER = ("parameter", "layer", "step")
+
+
+class LearnedRates(Step):
+    """w <- w - rate * scale * g, with learned scales that begin at 1 and may change their sign.
+
+    Args:
+        weights: those that move.
+        rate: where all rates begin; learned scales are relative to it.
+        per: what has a scale of its own: every "parameter", every "layer", or every layer at every "step" (Antoniou 2019,
+            arXiv:1810.09502); steps beyond the last learned one go at its rate.
+        steps: N in meta-training.
+
+    Raises:
+        MetagenError: the rate is not above 0, or there is no such `per`.
+    """
+
+    def __init__(self, weights: Weights, rate: float, per: str, steps: int = 1) -> None:
+        super().__init__()
+        if not 0 < rate < float("inf"):
+            raise MetagenError(f"rate: expected a finite number above 0, got {rate}")
+        if per not in PER:
+            raise MetagenError(f"per: expected one of {', '.join(PER)}, got {per!r}")
+        self.rate, self.per = rate, per
+        if per == "parameter":
+            self.scale = PerWeight({name: torch.ones_like(w) for name, w in weights.items()})
+        else:
+            like = next(iter(weights.values()))
+            count = max(steps, 1) if per == "step" else 1
+            self.scale = PerWeight({layer: like.new_ones(count) for layer in sorted(set(map(layer_of, weights)))})
+
+    def init(self, weights: Weights, support: torch.Tensor, noise: Noise) -> State:
+        """No state."""
+        return {}
+
+    def update(
+        self, weights: Weights, gradients: Weights, state: State, index: int, loss: torch.Tensor
+    ) -> tuple[Weights, State]:
+        """One descent step."""
+        return {n: w - self.rate * self._scale_of(n, index) * gradients[n] for n, w in weights.items()}, state
+
+    def _scale_of(self, name: str, index: int) -> torch.Tensor:
+        if self.per == "parameter":
+            return self.scale[name]
+        scales = self.scale[layer_of(name)]
+        return scales[min(index, len(scales) - 1)]

@@ -1,0 +1,34 @@
+"""Meta-SGD: MAML whose rates are learned too (Li 2017, arXiv:1707.09835)."""
+
+from __future__ import annotations
+
+from metagen.adaptation import Exact, LearnedRates, moving
+from metagen.generators import Generator
+from metagen.learners.base import Learner
+
+
+class MetaSGD(Learner):
+    """Learn a start and the rate of every parameter, or of every layer; a rate may become negative.
+
+    Args:
+        generator: whose weights are theta.
+        steps: N in meta-training.
+        rate: where the rates begin.
+        per: "parameter", "layer", or "step" (every layer at every step); see `LearnedRates`.
+        moves: what moves (see `moving`).
+        test_steps: N where a trained model adapts; None for the same.
+    """
+
+    meta_gradient = Exact()
+
+    def __init__(
+        self,
+        generator: Generator,
+        steps: int = 5,
+        rate: float = 1e-3,
+        per: str = "parameter",
+        moves: tuple[str, ...] = ("*",),
+        test_steps: int | None = None,
+    ) -> None:
+        super().__init__(generator, LearnedRates(moving(generator, moves), rate, per, steps), steps, test_steps, moves)
+        self.rate, self.per = rate, per
