@@ -24,6 +24,9 @@ TINY: dict[str, dict] = {
     "redraw": {"size": 8, "latent": 2, "widths": (4, 8), "hidden": 8, "null_rate": 0.5},
 }
 
+# Small options of the learners that are slow, or learn slowly, with their usual ones.
+SMALL: dict[str, dict] = {}
+
 
 def tiny_generator(name: str, **options) -> Any:
     """A small generator whose every weight is away from 0, so that all of it takes part."""
@@ -37,7 +40,8 @@ def tiny_generator(name: str, **options) -> Any:
 def tiny_learner(learner: str, generator: str | None = None, double: bool = False, **options) -> Learner:
     """A learner over a small generator (the first that it takes), with those of the options that it knows."""
     cls = learners[learner]
-    known = {name: value for name, value in options.items() if name in inspect.signature(cls).parameters}
+    given = {**options, **SMALL.get(learner, {})}
+    known = {name: value for name, value in given.items() if name in inspect.signature(cls).parameters}
     first = next(pair for pair in pairs() if pair[0] == learner and generator in (None, pair[1]))
     made = tiny_generator(first[1])
     return cls(made.double() if double else made, **known)
@@ -49,7 +53,7 @@ def pairs() -> list[tuple[str, str]]:
     for learner in learners:
         for generator in generators:
             try:
-                learners[learner](generators[generator](**TINY[generator]))
+                learners[learner](generators[generator](**TINY[generator]), **SMALL.get(learner, {}))
             except MetagenError:
                 continue
             found.append((learner, generator))

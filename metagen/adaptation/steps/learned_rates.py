@@ -17,8 +17,8 @@ class LearnedRates(Step):
     Args:
         weights: those that move.
         rate: where all rates begin; learned scales are relative to it.
-        per: what has a scale of its own: every "parameter", every "layer", or every layer at every "step" (Antoniou 2019,
-            arXiv:1810.09502); steps beyond the last learned one go at its rate.
+        per: what has a scale of its own: every "parameter", every "layer", or every layer at every "step" (Antoniou
+            2019, arXiv:1810.09502); steps beyond the last learned one go at its rate.
         steps: N in meta-training.
 
     Raises:
