@@ -1,0 +1,55 @@
+"""Low-rank deltas: a weight W becomes W + L R, of which an adaptation moves L and R (Hu 2021, arXiv:2106.09685)."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from metagen.adaptation.moves import moving
+from metagen.errors import MetagenError
+from metagen.generators import Generator
+
+LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
+
+
+class Delta(nn.Module):
+    """W + L R for a weight W [a, b, ...] flattened to [a, c]; L [a, rank] begins at 0, R [rank, c] is random."""
+
+    def __init__(self, weight: torch.Tensor, rank: int) -> None:
+        super().__init__()
+        flat = weight.detach().flatten(1)
+        self.left = nn.Parameter(flat.new_zeros(flat.shape[0], rank))
+        self.right = nn.Parameter(torch.randn_like(flat[:1].expand(rank, -1)) / rank**0.5)
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        """The weight with its delta."""
+        return weight + (self.left @ self.right).view_as(weight)
+
+
+def add_deltas(generator: Generator, rank: int, layers: tuple[str, ...]) -> tuple[str, ...]:
+    """Give linear and convolutional layers low-rank deltas.
+
+    Args:
+        generator: is changed.
+        rank: of every delta; at least 1, and less than either side of the smallest weight.
+        layers: globs over weight names, or names of the generator's parts (see `moving`).
+
+    Returns:
+        The names of the deltas: what is to move.
+
+    Raises:
+        MetagenError: the rank is out of range, or no linear or convolutional layer is meant.
+    """
+    modules = dict(generator.named_modules())
+    meant = sorted({name.rpartition(".")[0] for name in moving(generator, layers) if name.endswith(".weight")})
+    chosen = [name for name in meant if isinstance(modules[name], LAYERS)]
+    if not chosen:
+        raise MetagenError(f"layers: {list(layers)} means no linear or convolutional layer")
+    for name in chosen:
+        most = min(modules[name].weight.flatten(1).shape)
+        if not 1 <= rank <= most:
+            raise MetagenError(f"rank: expected 1 to {most}, the smaller side of {name}.weight, got {rank}")
+    for name in chosen:
+        parametrize.register_parametrization(modules[name], "weight", Delta(modules[name].weight, rank))
+    return tuple(f"{name}.parametrizations.weight.0.{side}" for name in chosen for side in ("left", "right"))
