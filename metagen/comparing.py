@@ -218,6 +218,26 @@ def _shared(entries: Sequence[Entry]) -> list[str]:
 # the league
 
 
+def averaged(name: str, entries: Sequence[Entry]) -> Entry:
+    """A model that was trained from several seeds as one entry: its values are the means over the seeds.
+
+    So an interval is one over tasks, of the mean seed.
+
+    Raises:
+        MetagenError: they were not measured alike.
+    """
+    first = entries[0]
+    for entry in entries[1:]:
+        _check_alike(first, entry)
+    figures, known, found = _shared(entries), dict(first.values), {}
+    for figure in figures:
+        known[f"adapted/{figure}"] = torch.stack([entry.values[f"adapted/{figure}"] for entry in entries]).mean(0)
+        scale = known.get(f"scale/{figure}")
+        found[figure] = asdict(_column(figure).interval(known[f"adapted/{figure}"], first.result["tasks"], scale))
+    rows = [first.row("adapted") | {"figures": found}, *({**first.row(row), "row": row} for row in MODEL_FREE)]
+    return Entry(name, {**first.result, "rows": rows}, known)
+
+
 def league(entries: Sequence[Entry], by: str | None = None) -> dict[str, Any]:
     """Models in order, what needs no model, and paired differences: from the leader, and between neighbours.
 

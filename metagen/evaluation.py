@@ -149,6 +149,7 @@ def measure(
     extractors: Mapping[str, Extractor] | None = None,
     figures: Mapping[str, tuple[str, str]] | None = None,
     joint: Learner | None = None,
+    baselines: bool = True,
     spread: Spread = ALONE,
 ) -> Measurement:
     """The scorecard on held-out tasks: rows, differences of the adapted row from the others, and the curve over N.
@@ -167,6 +168,7 @@ def measure(
         figures: the columns and extractors to measure with, by name (see `chosen`); None for the usual ones.
         joint: a model trained jointly on the same train tasks, to be fine-tuned for its row; None for no such row, but
             of a model that was trained without steps.
+        baselines: whether the rows that are fine-tuned, scratch and joint, are measured.
         spread: how the tasks are shared by processes and kept.
 
     Raises:
@@ -174,7 +176,7 @@ def measure(
     """
     looks = dict(extractors or {})
     tasks = check_options(episodes, split, limit, curve, bool(looks))
-    fine_tuned = _fine_tuned(learner, joint, episodes, seed, spread)
+    fine_tuned = _fine_tuned(learner, joint, episodes, seed, spread) if baselines else {}
     rows, half = contenders(learner, fine_tuned), episodes.queries // 2 if looks else 0
     trial = Trial(episodes, split, tasks, rows, (seed, split), curve, looks, half)
     found = spread.over("tasks", tasks, trial.meet)

@@ -1,14 +1,16 @@
-"""Tasks a second of one meta-gradient, as ratios to a plain autograd loop measured in the same run.
+"""Tasks a second and memory of one meta-gradient, the former as ratios to a plain autograd loop of the same run.
 
-    python scripts/benchmark_meta_gradients.py [--tasks 16] [--steps 5] [--repeats 5] [--device cpu]
+    python scripts/benchmark_meta_gradients.py [--tasks 16] [--steps 5] [--repeats 5] [--device cpu] [--only MAML]
 
 The network is a convolutional VAE at 28 px; 5 support and 15 query images a task; the implementations take turns,
-so that a drift of the machine meets them all. The gradients are compared before anything is timed.
+so that a drift of the machine meets them all. The gradients are compared before anything is timed. Memory is the most
+that tensors held above what was there before (`metagen.studies.cost.peak_bytes`), of all tasks at once but for chunks.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -16,9 +18,10 @@ from collections.abc import Callable
 import torch
 from torch.func import functional_call
 
-from metagen.adaptation import TaskBatch, in_chunks, task_batch
+from metagen.adaptation import Adjoint, TaskBatch, in_chunks, task_batch
 from metagen.generators import VAE, Weights
 from metagen.learners import FOMAML, MAML, FixedRate, Reptile
+from metagen.studies.cost import MIB, peak_bytes
 
 RATE = 1e-4
 
@@ -51,11 +54,14 @@ def plain_loop(learner: FixedRate, meta: Weights, batch: TaskBatch) -> Weights:
 def implementations(learner: FixedRate, meta: Weights, batch: TaskBatch) -> dict[str, Callable[[], Weights]]:
     """The ways to run the same meta-gradient."""
     gradient = learner.meta_gradient
+    adjoints = {"adjoint, stored": Adjoint(), "adjoint, sqrt(N) segments": Adjoint(math.ceil(learner.steps**0.5))}
+    chosen = adjoints if isinstance(learner, MAML) else {}
     return {
         "plain loop": lambda: plain_loop(learner, {n: w.detach() for n, w in meta.items()}, batch),
         "metagen, loop": lambda: in_chunks(gradient, learner, meta, batch, 1, "loop")[0],
         "metagen, vmap": lambda: in_chunks(gradient, learner, meta, batch)[0],
         "metagen, vmap in chunks of 4": lambda: in_chunks(gradient, learner, meta, batch, 4)[0],
+        **{label: lambda at=at: in_chunks(at, learner, meta, batch)[0] for label, at in chosen.items()},
     }
 
 
@@ -75,21 +81,23 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--only", choices=("MAML", "FOMAML", "Reptile"))
     options = parser.parse_args()
     device = options.device
     name = torch.cuda.get_device_name() if device != "cpu" else f"CPU, {torch.get_num_threads()} threads"
     print(f"torch {torch.__version__}, {name}; {options.tasks} tasks x {options.steps} inner steps")
     torch.manual_seed(0)
     images = (torch.rand(options.tasks, 20, 1, 28, 28) > 0.8).float().to(device)
-    for kind in (MAML, FOMAML, Reptile):
+    for kind in (each for each in (MAML, FOMAML, Reptile) if options.only in (None, each.__name__)):
         learner = kind(VAE(latent=32), steps=options.steps, rate=RATE).to(device)
         meta = {n: w.detach() for n, w in learner.named_parameters()}
         tasks = range(options.tasks)
         batch = task_batch(learner, images[:, :5], images[:, 5:], (0, "bench"), tasks)
         runs = implementations(learner, meta, batch)
-        expected = runs["plain loop"]()
+        expected, memory = runs["plain loop"](), {}
         for label, run in runs.items():
             found = run()
+            memory[label] = peak_bytes(run, torch.device(device)) / MIB
             error = max(float((found[n] - g).abs().max() / g.abs().max().clamp(min=1e-3)) for n, g in expected.items())
             if error > 1e-3:
                 raise SystemExit(f"{kind.__name__}, {label}: differs from the plain loop by {error:.1e}")
@@ -100,7 +108,8 @@ def main() -> None:
         reference = statistics.median(times["plain loop"])
         for label, each in times.items():
             median = statistics.median(each)
-            print(f"{kind.__name__:8} {label:30} {options.tasks / median:8.1f} tasks/s   x{reference / median:.2f}")
+            speed = f"{options.tasks / median:8.1f} tasks/s   x{reference / median:.2f}"
+            print(f"{kind.__name__:8} {label:30} {speed} {memory[label]:9.1f} MiB")
 
 
 if __name__ == "__main__":

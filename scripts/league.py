@@ -1,0 +1,264 @@
+"""The league: every learner from one jointly trained generator, on the same tasks, for the same seconds.
+
+    python scripts/league.py --root DIR          # DIR holds Omniglot; about an hour on two cores
+    python scripts/make_league.py                # docs/league.md, from the files of the rows
+
+For each learner a small search on val tasks (six cells of what moves and how fast, 60 meta-steps each) chooses its
+options; then it is trained from the shared generator for the same processor seconds from each seed, and measured on test
+tasks by `metagen evaluate`. What is there already is not made again; the file of a row, docs/league/omniglot/LEARNER.json,
+is written when all of it is there. More seeds append (`--seeds 3`); more seconds make another league
+(`--seconds 600 --runs runs/league-600s --rows docs/league/omniglot-600s`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import multiprocessing
+import os
+import sys
+import time
+import traceback
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from metagen.adaptation import in_chunks, task_batch
+from metagen.artifacts import read_config
+from metagen.cli import main as metagen
+from metagen.files import write_atomically
+from metagen.learners import Learner, learners
+from metagen.model import Model, load
+from metagen.studies.cost import peak_bytes
+from metagen.tasks.data import EpisodeData
+
+STEM, DECODER = "decoder.stem.bias", "decoder.*"
+PILOT = 60  # meta-steps of a cell of the search
+SHOTS = (1, 5)
+TASKS = 100  # test tasks
+FIGURES = ("fd", "is", "recognisability", "diversity_relative", "copy_ratio", "coverage")
+RESULT = (
+    *("model", "extractors", "data", "unit", "split", "split_sha256", "images_crc32", "shots", "queries", "tasks"),
+    *("real", "made", "seed", "environment", "curve", "studies"),
+)
+
+
+def cells(**options: tuple[Any, ...]) -> tuple[dict[str, Any], ...]:
+    """Every combination of options."""
+    return tuple(dict(zip(options, values, strict=True)) for values in itertools.product(*options.values()))
+
+
+SGD = (*cells(moves=((STEM,),), rate=(0.1, 0.3, 1.0)), *cells(moves=((DECODER,),), rate=(3e-4, 1e-3, 3e-3)))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a learner takes part.
+
+    Attributes:
+        learner: its registered name.
+        grid: the cells of its search: options of the learner.
+        fixed: options that all cells share.
+        training: options of meta-training.
+    """
+
+    learner: str
+    grid: tuple[dict[str, Any], ...] = SGD
+    fixed: dict[str, Any] = field(default_factory=lambda: {"steps": 3})
+    training: dict[str, Any] = field(default_factory=dict)
+
+
+PLANS: dict[str, Plan] = {
+    "joint": Plan("joint", cells(rate=(3e-4, 1e-3, 3e-3), test_steps=(20, 50)), {}),
+    "maml": Plan("maml"),
+    "maml-adjoint": Plan("adjoint"),
+    "fomaml": Plan("fomaml"),
+    "reptile": Plan("reptile", cells(rate=(3e-4, 1e-3, 3e-3), steps=(3, 8)), {"optimiser": "adam"}),
+    "imaml": Plan("imaml"),
+    "anil": Plan("anil", cells(moves=(("head",), ("last_block",)), rate=(3e-4, 1e-3, 3e-3))),
+    "low-rank": Plan("low_rank", cells(rank=(1, 4), rate=(1e-3, 1e-2, 1e-1)), {"steps": 3, "layers": (DECODER,)}),
+    "meta-sgd": Plan("meta_sgd"),
+    "maml++": Plan("maml_pp"),
+    "auxiliary": Plan("auxiliary"),
+    "maml, regularised": Plan("maml", training={"regularise": {"l2_start": 1e-3}}),
+    "learned optimiser": Plan("learned_optimiser", cells(moves=((STEM,),), rate=(0.03, 0.1, 0.3))),
+    "lstm": Plan("lstm", cells(moves=((STEM,),), rate=(0.1, 0.3, 1.0))),
+    "optimiser mixture": Plan("mixture"),
+    "rule engine": Plan("engine"),
+    "preconditioned": Plan("curvature"),
+}
+
+
+@dataclass(frozen=True)
+class League:
+    """What all rows share."""
+
+    root: str
+    base: str
+    runs: Path
+    rows: Path
+    seconds: float
+    seeds: int
+
+    @property
+    def data(self) -> list[str]:
+        """Options of the tasks to train on."""
+        return [
+            *("--data.task_set", "omniglot", "--data.root", self.root, "--data.size", "28"),
+            *("--data.shots", "5", "--data.queries", "10", "--data.tasks", "16"),
+        ]
+
+    def place(self, name: str) -> Path:
+        """Where a learner's runs lie."""
+        return self.runs / name.replace(" ", "-").replace(",", "").replace("+", "p")
+
+
+def fit(league: League, plan: Plan, options: dict[str, Any], run: Path, episodes: int, *more: str) -> Path:
+    """A model that was trained for so many meta-steps: the folder of its export."""
+    if (run / "export").is_dir():
+        return run / "export"
+    generator = load(league.base).learner.generator  # type: ignore[union-attr]
+    told = {"latent": generator.latent, "widths": list(generator.widths), "depth": generator.depth}
+    words = [f"--model.generator.{key}={value}" for key, value in told.items()]
+    for key, value in {**plan.fixed, **options}.items():
+        words.append(f"--model.learner.{key}={json.dumps(value)}")
+    words += [f"--model.{key}={json.dumps(value)}" for key, value in plan.training.items()]
+    run_metagen(
+        *("fit", *league.data, "--data.episodes", str(episodes), "--run_dir", str(run), "--overwrite"),
+        *("--model.initial", league.base, "--model.generator", "VAE"),
+        *("--model.learner", learners[plan.learner].__name__, *words, "--model.warmup", "20"),
+        *("--trainer.val_check_interval", str(max(1, episodes // 3)), "--trainer.accelerator", "cpu"),
+        *("--trainer.enable_progress_bar", "false", "--samples.tasks", "1", *more),
+    )
+    return run / "export"
+
+
+def run_metagen(*words: str) -> None:
+    """The verb, here; an error ends this row alone."""
+    if metagen(list(words)):
+        raise RuntimeError(f"metagen {' '.join(words)} failed")
+
+
+def searched(league: League, name: str) -> dict[str, Any]:
+    """The cell with the least query loss on val tasks, and what every cell came to."""
+    plan, place, found = PLANS[name], league.place(name), []
+    for number, cell in enumerate(plan.grid):
+        try:
+            export = fit(league, plan, cell, place / f"pilot-{number}", PILOT, "--data.val_tasks", "40")
+            training = json.loads((export / "config.json").read_text())["info"]["training"]
+            found.append({"options": cell, "val_query_loss": training["best_val_query_loss"]})
+        except (Exception, SystemExit) as error:  # a rate that is too high ends in numbers that are not finite
+            found.append({"options": cell, "val_query_loss": None, "error": str(error)[:200]})
+    fit_ones = [each for each in found if each["val_query_loss"] is not None]
+    return {"chosen": min(fit_ones, key=lambda each: each["val_query_loss"])["options"], "cells": found}
+
+
+def cost_of_training(league: League, export: Path) -> dict[str, float]:
+    """Processor seconds and peak memory of one meta-step of 16 tasks, after one that is not measured."""
+    model = load(export)
+    if not isinstance(model, Model):
+        raise TypeError(export)
+    learner: Learner = model.learner
+    tasks = EpisodeData("omniglot", league.root, shots=5, queries=10).episodes.train(0, 16)
+    batch = task_batch(learner, tasks.support, tasks.query, (0, "cost"), tasks.numbers)
+    meta = {name: w.detach() for name, w in learner.named_parameters()}
+
+    def step() -> object:
+        return in_chunks(learner.meta_gradient, learner, meta, batch)
+
+    step()
+    started = time.process_time()  # of the processor: fair beside other work
+    for _ in range(5):
+        step()
+    return {
+        "step_seconds": (time.process_time() - started) / 5,
+        "step_peak_mib": peak_bytes(step, torch.device("cpu")) / 2**20,
+    }
+
+
+def evaluated(league: League, export: Path, shots: int, baselines: bool) -> Path:
+    """The folder of a model's result on test tasks; with the row of what was never trained, where baselines are."""
+    out = export.parent / f"evaluation-{shots}"
+    if not (out / "result.json").is_file():
+        run_metagen(
+            *("evaluate", "--model", str(export), "--out", str(out), "--data.root", league.root, "--limit", str(TASKS)),
+            *("--data.shots", str(shots), "--data.queries", "14", "--baselines", str(baselines).lower(), "--overwrite"),
+            *("--metrics", json.dumps([*FIGURES, "cost"])),
+        )
+    return out
+
+
+def kept(folder: Path) -> dict[str, Any]:
+    """What a row's file keeps of a result: the adapted row with its values, and those without a model."""
+    result, values = json.loads((folder / "result.json").read_text()), load_file(folder / "values.safetensors")
+    of_row = {k: v for k, v in values.items() if k.startswith(("adapted/", "scratch/", "scale/"))}
+    of_row = {k: v for k, v in of_row.items() if k.partition("/")[2].partition("[")[0] in ("query_loss", *FIGURES)}
+    return {
+        "result": {**{key: result[key] for key in RESULT}, "rows": result["rows"], "task_names": result["task_names"]},
+        "values": {name: [float(f"{x:.6g}") for x in value.tolist()] for name, value in of_row.items()},
+    }
+
+
+def row(league: League, name: str) -> None:
+    """Search, train, measure; then the file of the row."""
+    plan, place = PLANS[name], league.place(name)
+    search = searched(league, name)
+    pilot = place / f"pilot-{[each['options'] for each in search['cells']].index(search['chosen'])}" / "export"
+    cost = cost_of_training(league, pilot)
+    seeds = []
+    for seed in range(league.seeds):
+        run = place / f"seed-{seed}"
+        episodes = max(3, int(league.seconds / cost["step_seconds"]))
+        more = ("--data.seed", str(seed), "--seed_everything", str(seed), "--data.val_tasks", "40")
+        export = fit(league, plan, search["chosen"], run, episodes, *more)
+        training = json.loads((export / "config.json").read_text())["info"]["training"]
+        results = {str(shots): kept(evaluated(league, export, shots, name == "joint" and not seed)) for shots in SHOTS}
+        seeds.append({"seed": seed, "training": training, "shots": results})
+    told = {"name": name, "learner": plan.learner, "options": {**plan.fixed, **search["chosen"]}, **plan.training}
+    shared = {"base_sha256": read_config(Path(league.base))["weights_sha256"], "seconds": league.seconds}
+    content = {**told, **shared, "search": search, "training_cost": cost, "seeds": seeds}
+    league.rows.mkdir(parents=True, exist_ok=True)
+    write_atomically(league.rows / f"{place.name}.json", (json.dumps(content) + "\n").encode())
+
+
+def work(league: League, names: list[str]) -> list[str]:
+    """Rows one after the other, in this process; those that failed."""
+    torch.set_num_threads(1)
+    failed = []
+    for name in names:
+        try:
+            row(league, name)
+            print(f"league: {name} is there", flush=True)
+        except (Exception, SystemExit):
+            print(f"league: {name} failed\n{traceback.format_exc()}", file=sys.stderr, flush=True)
+            failed.append(name)
+    return failed
+
+
+def main() -> None:
+    """Share the rows by processes."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", required=True, help="the folder that holds Omniglot")
+    parser.add_argument(
+        "--base", default="runs/omniglot-vae-joint/export", help="the jointly trained model to begin from"
+    )
+    parser.add_argument("--runs", type=Path, default=Path("runs/league"))
+    parser.add_argument("--rows", type=Path, default=Path("docs/league/omniglot"))
+    parser.add_argument("--seconds", type=float, default=90.0)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--only", nargs="*", default=list(PLANS), choices=list(PLANS))
+    options = parser.parse_args()
+    league = League(options.root, options.base, options.runs, options.rows, options.seconds, options.seeds)
+    with multiprocessing.get_context("spawn").Pool(options.workers, maxtasksperchild=1) as pool:
+        failed = pool.starmap(work, [(league, [name]) for name in options.only], chunksize=1)
+    if any(failed):
+        raise SystemExit(f"failed: {', '.join(itertools.chain(*failed))}")
+
+
+if __name__ == "__main__":
+    main()

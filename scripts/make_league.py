@@ -1,0 +1,205 @@
+"""Write docs/league.md from the files of the rows, so that no figure in it is typed; with --runs also docs/league.png.
+
+python scripts/make_league.py [--rows docs/league/omniglot] [--runs runs/league --root DIR]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+
+from metagen.comparing import Entry, averaged, league, markdown
+from metagen.images import grid
+from metagen.model import Model, load
+from metagen.tasks.data import EpisodeData
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+FIGURES = {"fd": "Frechet distance", "recognisability": "recognisability", "query_loss": "query loss"}
+SHOWN = (0, 40, 80)  # places of the test characters in the picture
+PREAMBLE = """# The league
+
+Made by `python scripts/make_league.py`; no figure here is typed. The rows come from `python scripts/league.py --root
+DIR`, DIR holding Omniglot, and lie in [league/omniglot](league/omniglot), one file each.
+
+Every learner began from the same generator, a VAE that was trained jointly (`configs/omniglot-vae-joint.yaml`,
+weights {base}), and was meta-trained at 5 shots for as many steps as take {seconds:.0f} seconds of one thread of
+{hardware}, from each of {seeds} seeds. Before that each had the same small search: {cells} cells of what moves and
+how fast, 60 meta-steps each, the best on 40 val characters. All were then measured on the same {tasks} test
+characters (split {split}) at 1 and at 5 shots, through `{extractor}`. A figure is that of the mean seed, ± half its
+95 % interval over characters; a difference is paired by character, and * says that its interval is clear of zero: of
+twenty such intervals one is by chance. What the columns mean: [evaluation.md](evaluation.md); when to use which:
+[learners.md](learners.md). *scratch* is the same network never trained before; *joint* went on with joint training
+and is fine-tuned.
+"""
+
+
+def read(folder: Path) -> list[dict[str, Any]]:
+    """The rows, by name."""
+    rows = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    if not rows:
+        raise SystemExit(f"{folder}: holds no row; run scripts/league.py first")
+    return rows
+
+
+def entries(rows: Iterable[dict[str, Any]], shots: str) -> list[Entry]:
+    """Every learner's mean seed; and what was never trained, of the row that has it."""
+    found = []
+    for row in rows:
+        each = [seed["shots"][shots] for seed in row["seeds"]]
+        found.append(averaged(row["name"], [entry(row["name"], one, "adapted") for one in each]))
+        if any(key.startswith("scratch/") for key in each[0]["values"]):
+            found.append(entry("scratch", each[0], "scratch"))
+    return found
+
+
+def entry(name: str, kept: dict[str, Any], row: str) -> Entry:
+    """A row of a result as a contender of its own."""
+    values = {key: torch.tensor(value, dtype=torch.float64) for key, value in kept["values"].items()}
+    own = {f"adapted/{key.partition('/')[2]}": v for key, v in values.items() if key.startswith(f"{row}/")}
+    scales = {key: value for key, value in values.items() if key.startswith("scale/")}
+    rows = [r for r in kept["result"]["rows"] if r["row"] != "adapted" or row == "adapted"]
+    rows = [{**r, "row": "adapted"} if r["row"] == row else r for r in rows]
+    return Entry(name, {**kept["result"], "rows": rows}, {**own, **scales})
+
+
+def verdicts(found: Sequence[Entry]) -> list[str]:
+    """Who leads by each figure, and who cannot be told from the leader."""
+    lines = []
+    for by, name in FIGURES.items():
+        table = league(found, by)
+        figure, leader = table["by"], table["models"][0]["row"]
+        behind = {row["row"].removesuffix(f" - {leader}"): row for row in table["differences"][: len(found) - 1]}
+        level = [other for other, row in behind.items() if not row["figures"][figure]["clear"]]
+        said = f"not significantly behind: {', '.join(level)}" if level else "every other one is significantly behind"
+        mean = table["models"][0]["figures"][figure]["mean"]
+        lines.append(f"- By {name}, **{leader}** leads ({mean:.4g}); {said}.")
+    return lines
+
+
+def costs(rows: Iterable[dict[str, Any]]) -> list[str]:
+    """What training and adapting took."""
+    heads = (
+        "",
+        "chosen on val",
+        "meta-steps",
+        "ms a meta-step",
+        "MiB of one",
+        "ms to adapt",
+        "MiB of that",
+        "bytes kept",
+    )
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for row in rows:
+        chosen = ", ".join(f"{key} {_plain(value)}" for key, value in row["options"].items() if key != "layers")
+        steps = "/".join(str(seed["training"]["meta_steps"]) for seed in row["seeds"])
+        cost, training = row["seeds"][0]["shots"]["5"]["result"]["studies"]["cost"], row["training_cost"]
+        cells = (
+            *(row["name"], chosen, steps, f"{1000 * training['step_seconds']:.0f}", f"{training['step_peak_mib']:.0f}"),
+            *(f"{1000 * cost['seconds']['median']:.1f}", f"{cost['peak_mib']['mean']:.1f}", str(cost["adapted_bytes"])),
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _plain(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else f"{value}"
+
+
+def curves(rows: Sequence[dict[str, Any]], shots: str) -> list[str]:
+    """The adapted query loss against N, the mean of the seeds."""
+    steps = [point["steps"] for point in rows[0]["seeds"][0]["shots"][shots]["result"]["curve"]]
+    lines = [f"| | {' | '.join(f'N = {n}' for n in steps)} |", "|---" * (len(steps) + 1) + "|"]
+    for row in rows:
+        each = [seed["shots"][shots]["result"]["curve"] for seed in row["seeds"]]
+        means = [sum(curve[n]["mean"] for curve in each) / len(each) for n in range(len(steps))]
+        lines.append(f"| {row['name']} | {' | '.join(f'{mean:.1f}' for mean in means)} |")
+    return lines
+
+
+def spread_of_seeds(rows: Iterable[dict[str, Any]], shots: str) -> list[str]:
+    """How far apart two seeds of a learner are, beside which differences have to be seen."""
+    lines = ["| | fd of each seed |", "|---|---|"]
+    for row in rows:
+        each = [entry("", seed["shots"][shots], "adapted").row("adapted")["figures"] for seed in row["seeds"]]
+        means = [next(f["mean"] for name, f in figures.items() if name.startswith("fd[")) for figures in each]
+        lines.append(f"| {row['name']} | {', '.join(f'{mean:.1f}' for mean in means)} |")
+    return lines
+
+
+def page(rows: Sequence[dict[str, Any]]) -> str:
+    """The whole of docs/league.md."""
+    one = rows[0]["seeds"][0]["shots"]["5"]["result"]
+    lines = [
+        PREAMBLE.format(
+            base=rows[0]["base_sha256"][:12],
+            seconds=rows[0]["seconds"],
+            hardware=one["environment"]["hardware"],
+            seeds=len(rows[0]["seeds"]),
+            cells=len(rows[0]["search"]["cells"]),
+            tasks=one["tasks"],
+            split=one["split_sha256"][:12],
+            extractor=one["extractors"][0]["name"],
+        )
+    ]
+    for shots in ("1", "5"):
+        lines += [f"## In short, {shots} shot{'s' * (shots != '1')}\n", *verdicts(entries(rows, shots)), ""]
+    lines += ["![Support, then what each learner makes of it](league.png)\n"]
+    for shots in ("1", "5"):
+        table = markdown(league(entries(rows, shots), "fd"))
+        table = re.sub(r"^(#+)", r"\1#", table, flags=re.MULTILINE).replace(
+            "## League table", f"## {shots}-shot table", 1
+        )
+        lines += [table]
+    lines += [
+        "## What it costs\n",
+        *costs(rows),
+        "",
+        "One thread; a meta-step is of 16 tasks; adapting is at 5 shots.\n",
+    ]
+    for shots in ("1", "5"):
+        lines += [f"## Query loss against the number of inner steps, {shots}-shot\n", *curves(rows, shots), ""]
+    lines += ["## Seeds, 5-shot\n", *spread_of_seeds(rows, "5")]
+    return "\n".join(lines) + "\n"
+
+
+def picture(rows: Sequence[dict[str, Any]], runs: Path, root: str) -> Figure:
+    """The support of a few test characters, and under it what each learner makes of it."""
+    data = EpisodeData("omniglot", root, shots=5, queries=5)
+    episode = data.episodes.of("test", list(SHOWN))
+    lines = {"support": episode.support}
+    for row in rows:
+        slug = row["name"].replace(" ", "-").replace(",", "").replace("+", "p")
+        model = load(runs / slug / "seed-0" / "export")
+        if isinstance(model, Model):
+            lines[row["name"]] = model.adapt_many(episode.support).sample(5)
+    image = grid(torch.stack([images.flatten(0, 1) for images in lines.values()]))
+    figure = Figure(figsize=(9, 0.5 * len(lines)), layout="constrained")
+    axes = figure.add_subplot()
+    axes.imshow(image[0], cmap="gray", extent=(0, 1, len(lines), 0), aspect="auto")
+    axes.set_yticks([n + 0.5 for n in range(len(lines))], list(lines))
+    axes.set_xticks([])
+    return figure
+
+
+def main() -> None:
+    """The page, and the picture where the models are at hand."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=Path, default=DOCS / "league" / "omniglot")
+    parser.add_argument("--runs", type=Path)
+    parser.add_argument("--root")
+    options = parser.parse_args()
+    rows = read(options.rows)
+    (DOCS / "league.md").write_text(page(rows))
+    if options.runs:
+        picture(rows, options.runs, options.root).savefig(DOCS / "league.png", dpi=110)
+
+
+if __name__ == "__main__":
+    main()
