@@ -4,10 +4,10 @@
     python scripts/make_league.py                # docs/league.md, from the files of the rows
 
 For each learner a small search on val tasks (six cells of what moves and how fast, 60 meta-steps each) chooses its
-options; then it is trained from the shared generator for the same processor seconds from each seed, and measured on test
-tasks by `metagen evaluate`. What is there already is not made again; the file of a row, docs/league/omniglot/LEARNER.json,
-is written when all of it is there. More seeds append (`--seeds 3`); more seconds make another league
-(`--seconds 600 --runs runs/league-600s --rows docs/league/omniglot-600s`).
+options; then it is trained from the shared generator for the same processor seconds from each seed, and measured on
+test tasks by `metagen evaluate`. What is there already is not made again; the file of a row,
+docs/league/omniglot/LEARNER.json, is written when all of it is there. More seeds append (`--seeds 3`); more seconds
+make another league (`--seconds 600 --runs runs/league-600s --rows docs/league/omniglot-600s`).
 """
 
 from __future__ import annotations
