@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from jsonargparse import ArgumentError, ArgumentParser
@@ -17,7 +17,8 @@ from metagen.artifacts import save_extractor
 from metagen.errors import MetagenError, unknown
 from metagen.files import check_free, fresh_folder
 from metagen.images import conversions, grid, save_png, save_pngs
-from metagen.model import AdaptedModel, Model, expect, load
+from metagen.learners import RuleEngine
+from metagen.model import AdaptedModel, Model, Steps, expect, load
 from metagen.options import EXAMPLES, explained, spelled_out
 from metagen.processes import Processes
 
@@ -48,19 +49,19 @@ def adapt(
     model: str,
     support: str,
     out: str,
-    steps: int | None = None,
+    steps: int | str | None = None,
     seed: int = 0,
     invert: bool = False,
     standalone: bool = False,
     overwrite: bool = False,
 ) -> None:
-    """Adapt a model to a folder of images.
+    """Adapt a model to a folder of images; if it writes a rule for them, it is shown, and kept beside the model.
 
     Args:
         model: an exported model: a folder, or the name of one that travels with metagen.
         support: a folder of images of one new thing.
         out: the folder to write the adapted model to.
-        steps: inner steps; the model's own number if not given.
+        steps: inner steps; the model's own number if not given; "auto" to choose it by support images left out.
         seed: of the noise in the inner loop.
         invert: exchange black and white in the images first.
         standalone: put a copy of the whole base model inside.
@@ -71,10 +72,25 @@ def adapt(
     images = base.read(support)
     for told in conversions(Path(support), images.shape[-1], images.shape[1]):
         print(told)
-    adapted = base.adapt(1 - images if invert else images, steps, seed)
+    images = 1 - images if invert else images
+    adapted = base.adapt(images, cast(Steps, steps), seed)
     seconds = time.perf_counter() - started
     adapted.save(out, standalone, overwrite)
+    if steps == "auto":
+        print(_chosen(adapted.info))
+    if isinstance(base.learner, RuleEngine):
+        rule = base.rule(images)
+        rule.save(Path(out))
+        print(rule.table())
     print(f"adapted to {len(images)} images in {adapted.info['steps']} steps, {seconds:.2f} s; wrote {out}")
+
+
+def _chosen(info: dict[str, Any]) -> str:
+    there, before, ratio = info["held_out_loss"], info["held_out_loss_at_0"], info["copy_ratio"]
+    return (
+        f"chose {info['steps']} steps: left-out images have a loss of {there:.2f} there and {before:.2f} at 0 steps; "
+        f"copy ratio {ratio:.2f}"
+    )
 
 
 def sample(model: str, n: int, out: str, seed: int = 0, overwrite: bool = False) -> None:
@@ -110,6 +126,7 @@ def evaluate(
     metrics: list[str] | None = None,
     full: bool = False,
     joint: str | None = None,
+    baselines: bool = True,
     curve: tuple[int, ...] = (0, 1, 2, 5, 10, 20, 50),
     seed: int = 0,
     batch: int = 8,
@@ -137,6 +154,8 @@ def evaluate(
         full: let studies take all images, and all tasks within the limit.
         joint: a model trained jointly on the same tasks (learner Joint), for the row "joint + fine-tune"; a model that
             was trained without steps is its own.
+        baselines: measure the rows that are fine-tuned, scratch and joint; they are the same for all models over one
+            generator, and take most of the time.
         curve: the numbers of inner steps at which the adapted loss is measured.
         seed: of the noise.
         batch: tasks at once; figures depend on it by rounding alone.
@@ -146,7 +165,7 @@ def evaluate(
     from metagen.judging import Question, judge  # slow to import, and for this verb alone
 
     question = Question(model, joint, extractor, inception, lpips, metrics, full)
-    options = {"split": split, "limit": limit, "curve": list(curve), "seed": seed}
+    options = {"split": split, "limit": limit, "curve": list(curve), "seed": seed, "baselines": baselines}
     judge(question, Path(out), data, options, trainer, batch, overwrite)
 
 

@@ -22,7 +22,7 @@ from metagen.callbacks import EMA, NonFiniteGuard, Progress, Samples
 from metagen.checkpoints import Checkpoints, WholeFiles, find_checkpoint, read_checkpoint, stops_on_interrupt
 from metagen.errors import MetagenError
 from metagen.files import write_atomically
-from metagen.generators import generators
+from metagen.generators import VAE, SearchVAE, generators
 from metagen.learners import learners
 from metagen.options import EXAMPLES, explained
 from metagen.quiet import quieten
@@ -30,6 +30,7 @@ from metagen.tasks.data import EpisodeData
 from metagen.training import MetaTraining
 
 SPLIT = "split.json"  # the first file of a run, so that a folder without one was not left by a run
+FOUND = "found.yaml"  # the config of a plain run with the architecture that was found
 LEFT_BY_A_RUN = (
     "checkpoints",
     "samples",
@@ -40,6 +41,7 @@ LEFT_BY_A_RUN = (
     "config.yaml",
     "last-good.ckpt",
     "result.json",
+    FOUND,
     SPLIT,
 )
 STRICT = {"exit_on_error": False, "allow_abbrev": False}
@@ -161,6 +163,17 @@ class FitCLI(LightningCLI):
         split = self.datamodule.task_set.split
         artifacts.save_model(self.run_dir / "export", learner, self._info(), split, overwrite=True)
         print(f"best val query loss {self.checkpoints.best:.2f}; exported the model to {self.run_dir / 'export'}")
+        if isinstance(learner.generator, SearchVAE):
+            self._write_found(learner.generator)
+
+    def _write_found(self, generator: SearchVAE) -> None:
+        options, found, place = self.config["fit"].clone(), generator.discrete(), self.run_dir / FOUND
+        plain = {"class_path": f"metagen.generators.{VAE.__name__}", "init_args": type(options)(found)}
+        options.model.generator = type(options)(plain)
+        options.model.initial = None
+        options.run_dir, options.overwrite = f"{self.run_dir}-found", False
+        write_atomically(place, self._parser("fit").dump(options, skip_none=False).encode())
+        print(f"found {', '.join(found['blocks'])}; train it with: metagen fit --config {place}")
 
     def _info(self) -> dict[str, Any]:
         data, checkpoints = self.datamodule, self.checkpoints

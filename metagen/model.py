@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from PIL import Image
 
 from metagen import artifacts, resources
+from metagen.adaptation import Rule
 from metagen.errors import MetagenError
 from metagen.images import from_pil, read_folder, to_float
-from metagen.learners import Adapted, Learner, adapt_tasks
+from metagen.learners import Adapted, Learner, RuleEngine, adapt_each, adapt_tasks, auto_steps
 from metagen.seeding import torch_rng
 from metagen.tasks.splits import Split, read_split
 
 LOG_PROB_CHUNK = 50  # importance samples in memory at once
 T = TypeVar("T")
 Images = torch.Tensor | Image.Image | Sequence[Image.Image] | str | Path
+Steps = int | Literal["auto"] | None
 
 
 def load(name: str | Path, device: str = "cpu") -> Model | AdaptedModel:
@@ -84,12 +86,12 @@ class Model:
         self.learner = learner.requires_grad_(False).eval()
         self.info, self.path, self.weights_hash, self.split = info, path, weights_hash, split
 
-    def adapt(self, images: Images, steps: int | None = None, seed: int = 0) -> AdaptedModel:
+    def adapt(self, images: Images, steps: Steps = None, seed: int = 0) -> AdaptedModel:
         """Become a generator of what `images` show.
 
         Args:
             images: a tensor [k, C, H, W] in [0, 1], PIL images, or a folder of image files.
-            steps: N; the model's own number if None.
+            steps: N; the model's own number if None; "auto" to choose it by images left out (see `auto_steps`).
             seed: of the noise in the inner loop.
 
         Raises:
@@ -99,20 +101,39 @@ class Model:
         self.check(support, "adapt")
         return self.adapt_many(support[None], steps, seed)[0]
 
-    def adapt_many(self, support: torch.Tensor, steps: int | None = None, seed: int = 0) -> AdaptedModels:
-        """Adapt to T supports at once: support [T, k, C, H, W] in [0, 1].
+    def adapt_many(self, support: torch.Tensor, steps: Steps = None, seed: int = 0) -> AdaptedModels:
+        """Adapt to T supports at once: support [T, k, C, H, W] in [0, 1]; if "auto", in as many steps as suit each.
 
         Raises:
-            MetagenError: a tensor of the wrong shape or range, or a negative number of steps.
+            MetagenError: a tensor of the wrong shape or range, or steps that are neither a number from 0 on nor "auto".
         """
-        if steps is not None and steps < 0:
+        if isinstance(steps, str) and steps != "auto":
+            raise MetagenError(f"steps: expected a whole number or auto, got {steps!r}")
+        if isinstance(steps, int) and steps < 0:
             raise MetagenError(f"steps: expected 0 or more, got {steps}")
         if support.ndim != 5:
             raise MetagenError(f"adapt: expected supports [T, k, C, H, W], got {list(support.shape)}")
         self.check(support.flatten(0, 1), "adapt")
-        adapted = adapt_tasks(self.learner, support.to(self.device), (seed, "adapt"), steps=steps)
+        support, key, info = support.to(self.device), (seed, "adapt"), {"shots": support.shape[1], "seed": seed}
+        if steps == "auto":
+            choice = auto_steps(self.learner, support, (*key, "auto"))
+            adapted = adapt_each(self.learner, support, key, choice.steps)
+            return AdaptedModels(self, adapted, info, [choice.of(task) for task in range(len(support))])
+        adapted = adapt_tasks(self.learner, support, key, steps=steps)
         count = self.learner.test_steps if steps is None else steps
-        return AdaptedModels(self, adapted, {"shots": support.shape[1], "steps": count, "seed": seed})
+        return AdaptedModels(self, adapted, {**info, "steps": count})
+
+    def rule(self, images: Images) -> Rule:
+        """The update rule by which the model adapts to `images`, which are given as to `adapt`.
+
+        Raises:
+            MetagenError: the learner is no RuleEngine, or the images are such as `adapt` refuses.
+        """
+        if not isinstance(self.learner, RuleEngine):
+            raise MetagenError(f"rule: expected a model with the learner RuleEngine, got {type(self.learner).__name__}")
+        support = self.read(images)
+        self.check(support, "rule")
+        return self.learner.rule(support.to(self.device))
 
     def save(self, path: str | Path, overwrite: bool = False) -> None:
         """Write the model to a folder.
@@ -185,10 +206,12 @@ def log_likelihood(adapted: Adapted, images: torch.Tensor, samples: int, key: Se
 
 
 class AdaptedModels:
-    """T adapted models at once."""
+    """T adapted models at once; `own` tells what is not the same of all."""
 
-    def __init__(self, model: Model, adapted: Adapted, info: dict[str, Any]) -> None:
-        self.model, self.adapted, self.info = model, adapted, info
+    def __init__(
+        self, model: Model, adapted: Adapted, info: dict[str, Any], own: Sequence[dict[str, Any]] | None = None
+    ) -> None:
+        self.model, self.adapted, self.info, self.own = model, adapted, info, own
 
     def __len__(self) -> int:
         return len(self.adapted)
@@ -196,7 +219,8 @@ class AdaptedModels:
     def __getitem__(self, task: int) -> AdaptedModel:
         if not -len(self) <= task < len(self):
             raise IndexError(task)
-        return AdaptedModel(self.model, self.adapted[task % len(self)], self.info)
+        own = {} if self.own is None else self.own[task]
+        return AdaptedModel(self.model, self.adapted[task % len(self)], {**self.info, **own})
 
     def sample(self, n: int, seed: int = 0) -> torch.Tensor:
         """New images [T, n, C, H, W] in [0, 1]; image i of a seed is the same at every n."""

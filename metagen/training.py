@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 import torch
 from torchmetrics import MeanMetric
 
-from metagen.adaptation import EXECUTIONS, draw_noise, in_chunks, task_batch
+from metagen.adaptation import EXECUTIONS, Displacement, Regulariser, draw_noise, in_chunks, task_batch
 from metagen.artifacts import check_tensors, load_model
 from metagen.errors import MetagenError, unknown
 from metagen.generators import Generator
@@ -36,9 +36,12 @@ class MetaTraining(pl.LightningModule):
         chunk: tasks whose graph is in memory at once; None for all of an episode's.
         initial: a saved model whose generator's weights training begins from; None for random ones.
         execution: "vmap" (all tasks of a chunk at once) or "loop" (one by one, with less memory).
+        regularise: terms of the outer loss beside the query loss, any of l2, l2_start, path_norm, dropout and
+            bottleneck, each with its weight or rate (see `Regulariser`); None for none.
 
     Raises:
-        MetagenError: an option is out of range, or the initial weights are those of another generator.
+        MetagenError: an option is out of range, the initial weights are those of another generator, or the learner
+            cannot be regularised.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class MetaTraining(pl.LightningModule):
         chunk: int | None = None,
         execution: str = "vmap",
         initial: str | None = None,
+        regularise: dict[str, float] | None = None,
     ) -> None:
         super().__init__()
         if schedule not in SCHEDULES:
@@ -65,6 +69,7 @@ class MetaTraining(pl.LightningModule):
         if initial is not None:
             begin_from(generator, initial)
         self.learner = learner(generator)
+        self.learner.regulariser = regulariser_for(self.learner, regularise) if regularise else None
         self.rate, self.schedule, self.warmup = rate, schedule, warmup
         self.clip, self.chunk, self.execution = clip, chunk, execution
         self.episode: Episode | None = None  # the one being trained on, and what came of it: for callbacks
@@ -150,6 +155,20 @@ class MetaTraining(pl.LightningModule):
         if epochs is None or epochs < 0:
             return self.trainer.estimated_stepping_batches
         return epochs * math.ceil(self.data.episodes_per_epoch / self.trainer.accumulate_grad_batches)
+
+
+def regulariser_for(learner: Learner, terms: dict[str, float]) -> Regulariser:
+    """The terms of a learner's outer loss beside the query loss.
+
+    Raises:
+        MetagenError: one is unknown or out of range, or the learner would not hear of them.
+    """
+    name = type(learner).__name__
+    if isinstance(learner.meta_gradient, Displacement):
+        raise MetagenError(f"regularise: {name} goes where adaptation went and looks at no outer loss; give none")
+    if not learner.steps or not learner.moving:
+        raise MetagenError(f"regularise: {name} takes no inner step in meta-training, so nothing moves; give none")
+    return Regulariser(terms)
 
 
 def begin_from(generator: Generator, model: str) -> None:

@@ -28,7 +28,7 @@ from metagen.learners import Learner
 from metagen.tasks.data import EpisodeData
 from metagen.tasks.episodes import Episode, Episodes
 
-RATES = {"sgd": [2.0**-i for i in range(-2, 9)], "adam": [2.0**-i for i in range(11)]}
+RATES = {"sgd": [2.0**-i for i in range(9)], "adam": [2.0**-i for i in range(2, 11)]}
 SIDES = ("query", "support")
 TIMES = 4  # how much longer than it was trained for
 

@@ -75,7 +75,6 @@ class Plan:
 PLANS: dict[str, Plan] = {
     "joint": Plan("joint", cells(rate=(3e-4, 1e-3, 3e-3), test_steps=(20, 50)), {}),
     "maml": Plan("maml"),
-    "maml-adjoint": Plan("adjoint"),
     "fomaml": Plan("fomaml"),
     "reptile": Plan("reptile", cells(rate=(3e-4, 1e-3, 3e-3), steps=(3, 8)), {"optimiser": "adam"}),
     "imaml": Plan("imaml"),
@@ -84,12 +83,19 @@ PLANS: dict[str, Plan] = {
     "meta-sgd": Plan("meta_sgd"),
     "maml++": Plan("maml_pp"),
     "auxiliary": Plan("auxiliary"),
-    "maml, regularised": Plan("maml", training={"regularise": {"l2_start": 1e-3}}),
-    "learned optimiser": Plan("learned_optimiser", cells(moves=((STEM,),), rate=(0.03, 0.1, 0.3))),
-    "lstm": Plan("lstm", cells(moves=((STEM,),), rate=(0.1, 0.3, 1.0))),
+    "learned optimiser": Plan("learned_optimiser", cells(moves=((STEM,),), rate=(0.1, 0.2, 0.3), decay=(0.0, 1.0))),
+    "lstm": Plan("lstm", cells(moves=((STEM,),), rate=(0.1, 0.3, 0.9), hidden=(8, 20))),
     "optimiser mixture": Plan("mixture"),
     "rule engine": Plan("engine"),
-    "preconditioned": Plan("curvature"),
+    "meta-curvature": Plan(
+        "meta_curvature",
+        (
+            *cells(moves=(("last_block",),), rate=(3e-4, 1e-3, 3e-3)),
+            *cells(moves=(("decoder.stem.*",),), rate=(0.03, 0.1, 0.3)),
+        ),
+    ),
+    "maml, regularised": Plan("maml", training={"regularise": {"dropout": 0.2}}),
+    "maml-adjoint": Plan("adjoint"),
 }
 
 
@@ -148,7 +154,7 @@ def searched(league: League, name: str) -> dict[str, Any]:
     plan, place, found = PLANS[name], league.place(name), []
     for number, cell in enumerate(plan.grid):
         try:
-            export = fit(league, plan, cell, place / f"pilot-{number}", PILOT, "--data.val_tasks", "40")
+            export = fit(league, plan, cell, place / f"pilot-{number}", PILOT, "--data.val_tasks", "24")
             training = json.loads((export / "config.json").read_text())["info"]["training"]
             found.append({"options": cell, "val_query_loss": training["best_val_query_loss"]})
         except (Exception, SystemExit) as error:  # a rate that is too high ends in numbers that are not finite

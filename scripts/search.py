@@ -2,9 +2,10 @@
 
     python scripts/search.py --root DIR [--out runs/search] [--searching 400] [--training 600]
 
-Three searches (by MAML, by FOMAML, and by MAML with sampled choices), what each found, and three random architectures,
-trained from the same seed for the same number of meta-steps and judged on held-out characters at 5 shots: nats per
-image, and the differences paired by character from the mean of the random ones. What is there is not made again.
+Searches by MAML, by FOMAML, and by MAML with sampled choices; what each found, and three random
+architectures, trained from the same seed for the same number of meta-steps and judged on held-out characters at 5
+shots: nats per image, and the differences paired by character from the mean of the random ones. What is there is not
+made again.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from metagen.generators import SearchVAE
 from metagen.generators.networks import OPERATIONS
 from metagen.intervals import over_tasks_interval
 
-SEARCHES = {
+SEARCHES: dict[str, list[object]] = {
     "relaxed, second order": [],
     "relaxed, first order": ["--model.learner", "FOMAML"],
     "sampled, second order": ["--model.generator.choice", "sampled"],

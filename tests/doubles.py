@@ -22,10 +22,16 @@ from metagen.tasks.splits import Split
 TINY: dict[str, dict] = {
     "vae": {"size": 8, "latent": 2, "widths": (4, 8)},
     "redraw": {"size": 8, "latent": 2, "widths": (4, 8), "hidden": 8, "null_rate": 0.5},
+    "search_vae": {"size": 8, "latent": 2, "widths": (4,), "operations": ("skip", "separable"), "choice": "sampled"},
 }
 
 # Small options of the learners that are slow, or learn slowly, with their usual ones.
-SMALL: dict[str, dict] = {}
+SMALL: dict[str, dict] = {
+    "adjoint": {"steps": 3, "segment": 2},
+    "imaml": {"steps": 5, "cg_steps": 3},
+    "learned_optimiser": {"steps": 3, "hidden": 4},
+    "lstm": {"steps": 3, "hidden": 4},
+}
 
 
 def tiny_generator(name: str, **options) -> Any:

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from metagen import artifacts, evaluation
 from metagen.cli import main
-from metagen.comparing import Entry, find, league, markdown, read, table
+from metagen.comparing import Entry, averaged, find, league, markdown, read, table
 from metagen.errors import MetagenError
 from metagen.evaluation import measure
 from metagen.learners import Reptile
@@ -99,6 +99,27 @@ def entries(folders) -> list[Entry]:
 
 def names(found):
     return [row["row"] for row in found["models"]]
+
+
+# several seeds
+
+
+def test_seeds_are_averaged_by_task_before_anything_is_compared(tmp_path):
+    rng = torch.Generator().manual_seed(0)
+    noise = torch.randn(TASKS, generator=rng, dtype=torch.float64)  # of a seed: the other one has its opposite
+    losses = (HARDNESS + noise, HARDNESS - noise)
+    seeds = [
+        write(tmp_path / f"seed-{n}", described(query_loss=loss), query_loss=loss) for n, loss in enumerate(losses)
+    ]
+    mean = averaged("both", entries(seeds))
+    assert mean.name == "both"
+    torch.testing.assert_close(mean.values["adapted/query_loss"], HARDNESS)
+    other = write(tmp_path / "other", described(query_loss=HARDNESS + 1), query_loss=HARDNESS + 1)
+    difference = league([mean, *entries([other])])["differences"][0]["figures"]["query_loss"]
+    assert difference["mean"] == pytest.approx(1)
+    assert difference["high"] - difference["low"] == pytest.approx(0, abs=1e-9)  # the noise of the seeds is gone
+    with pytest.raises(MetagenError, match="measured otherwise"):
+        averaged("both", [entries(seeds)[0], Entry("odd", {**entries(seeds)[1].result, "shots": 1}, mean.values)])
 
 
 # differences and order

@@ -279,6 +279,16 @@ def test_a_model_trained_without_steps_is_its_own_joint_baseline(monkeypatch, sm
     assert result["fine_tuned"]["joint + fine-tune"] == {"rate": 1e-4, "steps": 1, "chosen_on": "val"}
 
 
+def test_baselines_can_be_left_out_and_change_nothing_else(learner, small_grid):
+    whole, short = (
+        measure(learner, Episodes(Blobs(), 2, 3), "test", 3, (0, 2), baselines=which).result for which in (True, False)
+    )
+    assert {row["row"] for row in whole["rows"]} - {row["row"] for row in short["rows"]} == {"scratch"}
+    figures = {row["row"]: row["figures"] for row in whole["rows"]}
+    assert all(row["figures"] == figures[row["row"]] for row in short["rows"])
+    assert short["fine_tuned"] == {}
+
+
 @pytest.mark.parametrize("batch", [1, 5, 16])
 def test_another_support_is_of_another_task_whatever_the_batches(learner, small_grid, monkeypatch, batch):
     shown: dict[str, list[torch.Tensor]] = {"own": [], "other": [], "none": []}

@@ -130,9 +130,12 @@ def test_meta_sgd_on_a_quadratic_has_its_closed_form():
     scale = torch.tensor([1.0, -2.0, 0.5, 0.0], dtype=torch.float64)
     with torch.no_grad():
         learner.step.scale["weight"].copy_(scale)
-        learner.generator.weight.copy_(torch.tensor([1.0, -2.0, 0.5, 3.0]))
+        learner.generator.get_parameter("weight").copy_(torch.tensor([1.0, -2.0, 0.5, 3.0]))
     support, query = IMAGES[:, :2], IMAGES[:, 2:]
-    w, (s, q) = learner.generator.weight.detach(), (images.mean(1).flatten(1) for images in (support, query))
+    w, (s, q) = (
+        learner.generator.get_parameter("weight").detach(),
+        (images.mean(1).flatten(1) for images in (support, query)),
+    )
     downhill = (w - s) @ CURVATURE
     at_query = (w - 0.1 * scale * downhill - q) @ CURVATURE
     found = gradient(learner, batch_for(learner, support, query))

@@ -19,7 +19,7 @@ from tests.doubles import Blobs, tiny_learner, tiny_vae
 def test_everything_registered_can_be_written_down_and_built_again(registry):
     for name in registry:
         thing = tiny_learner(name) if registry is learners else registry[name]()
-        given = (thing.generator,) if registry is learners else ()
+        given = (generators.build(generators.describe(thing.generator)),) if registry is learners else ()
         told = json.loads(json.dumps(registry.describe(thing)))
         again = registry.build(told, *given)
         assert type(again) is type(thing)

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_flatten_with_path
 from metagen.adaptation import in_chunks, task_batch
 from metagen.cli import main
 from metagen.errors import MetagenError
-from metagen.learners import MAML, Reptile
+from metagen.learners import MAML, LowRankMAML, Reptile
 from metagen.tasks import task_sets
 from metagen.tasks.data import EpisodeData
 from metagen.training import MetaTraining
@@ -289,3 +289,16 @@ def test_what_a_run_cannot_use_is_refused():
     module._trainer = SimpleNamespace(datamodule=None)  # type: ignore[assignment]
     with pytest.raises(MetagenError, match="expected an EpisodeData"):
         _ = module.data
+
+
+def test_training_begins_from_the_generator_of_a_saved_model(model, tmp_path):
+    model.save(tmp_path / "base")
+    module = MetaTraining(tiny_vae(), lambda vae: LowRankMAML(vae, rank=1), initial=str(tmp_path / "base"))
+    vae, expected = module.learner.generator, model.learner.generator
+    noise, support = vae.noise(3, torch.Generator().manual_seed(0)), torch.rand(2, 1, 8, 8)
+    torch.testing.assert_close(vae.generate(noise, support), expected.generate(noise, support))
+    for other, said in ((tiny_vae(latent=3), "expected"), (tiny_vae(widths=(4,)), "not of this model")):
+        with pytest.raises(MetagenError, match=said):
+            MetaTraining(other, MAML, initial=str(tmp_path / "base"))
+    with pytest.raises(MetagenError, match="absent"):
+        MetaTraining(tiny_vae(), MAML, initial=str(tmp_path / "absent"))

@@ -4,21 +4,48 @@ from metagen.adaptation.batch import PlayerNoise, TaskBatch, TaskNoise, draw_noi
 from metagen.adaptation.execution import EXECUTIONS, over_tasks
 from metagen.adaptation.inner_loop import Carry, SupportLoss, at_step, inner_step
 from metagen.adaptation.low_rank import add_deltas
-from metagen.adaptation.meta_gradients import Displacement, Exact, FirstOrder, MetaGradient, MetaStep, in_chunks
+from metagen.adaptation.meta_gradients import (
+    Adjoint,
+    Displacement,
+    Exact,
+    FirstOrder,
+    Implicit,
+    MetaGradient,
+    MetaStep,
+    in_chunks,
+)
 from metagen.adaptation.moves import moving
-from metagen.adaptation.steps import LearnedRates, PerWeight, Step, fixed_rate_step, weight_of
+from metagen.adaptation.regularisers import Regulariser
+from metagen.adaptation.steps import (
+    Curvature,
+    Engine,
+    LearnedRates,
+    Mixture,
+    PerWeight,
+    Rule,
+    Step,
+    fixed_rate_step,
+    weight_of,
+)
 
 __all__ = [
     "EXECUTIONS",
+    "Adjoint",
     "Carry",
+    "Curvature",
     "Displacement",
+    "Engine",
     "Exact",
     "FirstOrder",
+    "Implicit",
     "LearnedRates",
     "MetaGradient",
     "MetaStep",
+    "Mixture",
     "PerWeight",
     "PlayerNoise",
+    "Regulariser",
+    "Rule",
     "Step",
     "SupportLoss",
     "TaskBatch",

@@ -45,7 +45,7 @@ def add_deltas(generator: Generator, rank: int, layers: tuple[str, ...]) -> tupl
     meant = sorted({name.rpartition(".")[0] for name in moving(generator, layers) if name.endswith(".weight")})
     chosen = [name for name in meant if isinstance(modules[name], LAYERS)]
     if not chosen:
-        raise MetagenError(f"layers: {list(layers)} means no linear or convolutional layer")
+        raise MetagenError(f"layers: {list(layers)} means no linear or convolutional layer without deltas")
     for name in chosen:
         most = min(modules[name].weight.flatten(1).shape)
         if not 1 <= rank <= most:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import nn
 
-from metagen.errors import MetagenError
+from metagen.errors import MetagenError, unknown
 
 DEFAULT_WIDTHS = {28: (32, 64), 32: (32, 64), 64: (32, 64, 64), 128: (32, 64, 64, 64)}
 NORMS = ("none", "group")
+
+Refinement = Callable[[int, str], list[nn.Module]]  # of channels and a norm: the layers after a change of scale
 
 
 def widths_for(size: int, widths: tuple[int, ...] | None) -> tuple[int, ...]:
@@ -42,20 +46,80 @@ def normalisation(norm: str, channels: int) -> nn.Module:
     return nn.GroupNorm(groups, channels) if norm == "group" else nn.Identity()
 
 
-def _refine(width: int, norm: str, depth: int) -> list[nn.Module]:
-    """`depth` more 3x3 convolutions at one scale."""
-    layers: list[nn.Module] = []
-    for _ in range(depth):
-        layers += [nn.Conv2d(width, width, 3, padding=1), normalisation(norm, width), nn.SiLU()]
-    return layers
+class Residual(nn.Module):
+    """x + f(x) (He 2016, arXiv:1512.03385)."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Features [n, C, s, s] -> [n, C, s, s]."""
+        return x + self.layers(x)
 
 
-def halvings(channels: int, widths: tuple[int, ...], norm: str, depth: int = 0) -> nn.Sequential:
-    """Convolutions that halve images [n, C, S, S] once a width, to features [n, widths[-1], s, s]."""
+def convolution(width: int, norm: str, kernel: int = 3, dilation: int = 1) -> list[nn.Module]:
+    """A convolution that keeps the shape, its norm and SiLU."""
+    padding = dilation * (kernel // 2)
+    return [
+        nn.Conv2d(width, width, kernel, padding=padding, dilation=dilation),
+        normalisation(norm, width),
+        nn.SiLU(),
+    ]
+
+
+def _separable(width: int, norm: str) -> nn.Module:
+    """A 3x3 filter for each channel, then a 1x1 convolution (Chollet 2017, arXiv:1610.02357)."""
+    return nn.Sequential(nn.Conv2d(width, width, 3, padding=1, groups=width), *convolution(width, norm, kernel=1))
+
+
+def _residual(width: int, norm: str) -> nn.Module:
+    return Residual(*convolution(width, norm), nn.Conv2d(width, width, 3, padding=1))
+
+
+# What may stand after a change of scale, by name: of channels and a norm, features [n, C, s, s] -> [n, C, s, s].
+OPERATIONS: dict[str, Callable[[int, str], nn.Module]] = {
+    "skip": lambda width, norm: nn.Identity(),
+    "conv1": lambda width, norm: nn.Sequential(*convolution(width, norm, kernel=1)),
+    "conv3": lambda width, norm: nn.Sequential(*convolution(width, norm)),
+    "separable": _separable,
+    "dilated": lambda width, norm: nn.Sequential(*convolution(width, norm, dilation=2)),
+    "residual": _residual,
+}
+
+
+def operation(name: str) -> Refinement:
+    """The operation of that name, as one layer.
+
+    Raises:
+        MetagenError: there is none.
+    """
+    if name not in OPERATIONS:
+        raise unknown("operation", name, OPERATIONS)
+    return lambda width, norm: [OPERATIONS[name](width, norm)]
+
+
+def repeated(depth: int) -> Refinement:
+    """`depth` 3x3 convolutions, three layers each."""
+    return lambda width, norm: [layer for _ in range(depth) for layer in convolution(width, norm)]
+
+
+def halvings(
+    channels: int, widths: tuple[int, ...], norm: str, refinements: Sequence[Refinement] = ()
+) -> nn.Sequential:
+    """Convolutions that halve images [n, C, S, S] once a width, to features [n, widths[-1], s, s].
+
+    Args:
+        channels: of the images.
+        widths: channels after each halving.
+        norm: "none" or "group".
+        refinements: what follows each halving; nothing if there are none.
+    """
     layers: list[nn.Module] = []
-    for before, width in zip((channels, *widths), widths, strict=False):
+    each = refinements or [repeated(0)] * len(widths)
+    for before, width, refinement in zip((channels, *widths), widths, each, strict=False):
         layers += [nn.Conv2d(before, width, 4, stride=2, padding=1), normalisation(norm, width), nn.SiLU()]
-        layers += _refine(width, norm, depth)
+        layers += refinement(width, norm)
     return nn.Sequential(*layers)
 
 
@@ -63,10 +127,16 @@ class Encoder(nn.Module):
     """Images [n, C, S, S] -> features [n, outputs]: one halving a width, then a linear layer."""
 
     def __init__(
-        self, size: int, channels: int, widths: tuple[int, ...], outputs: int, norm: str, depth: int = 0
+        self,
+        size: int,
+        channels: int,
+        widths: tuple[int, ...],
+        outputs: int,
+        norm: str,
+        refinements: Sequence[Refinement] = (),
     ) -> None:
         super().__init__()
-        self.convs = halvings(channels, widths, norm, depth)
+        self.convs = halvings(channels, widths, norm, refinements)
         self.head = nn.Linear(widths[-1] * (size >> len(widths)) ** 2, outputs)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -75,18 +145,27 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Codes [n, inputs] -> images [n, C, S, S] before the likelihood: a linear layer, then one doubling a width."""
+    """Codes [n, inputs] -> images [n, C, S, S] before the likelihood: a linear layer, then one doubling a width.
+
+    A refinement follows the linear layer, and every doubling but the last.
+    """
 
     def __init__(
-        self, size: int, channels: int, widths: tuple[int, ...], inputs: int, norm: str, depth: int = 0
+        self,
+        size: int,
+        channels: int,
+        widths: tuple[int, ...],
+        inputs: int,
+        norm: str,
+        refinements: Sequence[Refinement],
     ) -> None:
         super().__init__()
         self.shape = (widths[-1], size >> len(widths), size >> len(widths))
         self.stem = nn.Linear(inputs, widths[-1] * self.shape[1] ** 2)
-        layers: list[nn.Module] = [normalisation(norm, widths[-1]), nn.SiLU(), *_refine(widths[-1], norm, depth)]
-        for width, after in zip(widths[:0:-1], widths[-2::-1], strict=True):
+        layers: list[nn.Module] = [normalisation(norm, widths[-1]), nn.SiLU(), *refinements[0](widths[-1], norm)]
+        for width, after, refinement in zip(widths[:0:-1], widths[-2::-1], refinements[1:], strict=True):
             layers += [nn.ConvTranspose2d(width, after, 4, stride=2, padding=1), normalisation(norm, after), nn.SiLU()]
-            layers += _refine(after, norm, depth)
+            layers += refinement(after, norm)
         self.convs = nn.Sequential(*layers, nn.ConvTranspose2d(widths[0], channels, 4, stride=2, padding=1))
 
     def parts(self, name: str) -> dict[str, tuple[str, ...]]:

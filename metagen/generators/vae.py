@@ -6,9 +6,10 @@ from typing import ClassVar
 
 import torch
 
+from metagen.errors import MetagenError
 from metagen.generators.base import Context, Generator, Noise
 from metagen.generators.likelihoods import Likelihood, Normal, bounded, normal_draw, normal_kl, normal_log_ratio
-from metagen.generators.networks import Decoder, Encoder, widths_for
+from metagen.generators.networks import Decoder, Encoder, Refinement, operation, repeated, widths_for
 
 
 class VAE(Generator):
@@ -26,6 +27,8 @@ class VAE(Generator):
         depth: 3x3 convolutions that follow each change of scale.
         norm: "none" or "group".
         free_bits: nats of KL that each latent dimension may spend unpunished (Kingma 2016, arXiv:1606.04934).
+        blocks: in place of depth, the operation that follows each change of scale, by its name in `OPERATIONS`: those
+            of the encoder, then those of the decoder, as many each as there are widths.
 
     Raises:
         MetagenError: an option is out of range.
@@ -43,19 +46,34 @@ class VAE(Generator):
         depth: int = 0,
         norm: str = "none",
         free_bits: float = 0.0,
+        blocks: tuple[str, ...] | None = None,
     ) -> None:
         super().__init__()
         self.size, self.channels, self.latent, self.depth, self.norm = size, channels, latent, depth, norm
         self.likelihood, self.free_bits = likelihood, free_bits
+        self.blocks = None if blocks is None else tuple(blocks)
         self.widths = widths_for(size, widths)
-        self.encoder = Encoder(size, channels, self.widths, 2 * latent, norm, depth)
-        self.decoder = Decoder(size, channels, self.widths, latent, norm, depth)
+        refinements, places = self.refinements(), len(self.widths)
+        self.encoder = Encoder(size, channels, self.widths, 2 * latent, norm, refinements[:places])
+        self.decoder = Decoder(size, channels, self.widths, latent, norm, refinements[places:])
         self.log_likelihood = Likelihood(likelihood)
 
     @property
     def parts(self) -> dict[str, tuple[str, ...]]:
         """See `Generator`."""
         return {**super().parts, **self.decoder.parts("decoder")}
+
+    def refinements(self) -> list[Refinement]:
+        """What follows each change of scale: those of the encoder, then those of the decoder."""
+        places = 2 * len(self.widths)
+        if self.blocks is None:
+            return [repeated(self.depth)] * places
+        if self.depth or len(self.blocks) != places:
+            raise MetagenError(
+                f"blocks: expected depth 0 and {places} operations, one for each width of the encoder and of the "
+                f"decoder, got depth {self.depth} and {len(self.blocks)}: {', '.join(self.blocks)}"
+            )
+        return [operation(name) for name in self.blocks]
 
     def noise(self, n: int, rng: torch.Generator) -> Noise:
         """Standard normal latents [n, latent]."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from metagen.adaptation import (
     Carry,
     MetaGradient,
     PlayerNoise,
+    Regulariser,
     Step,
     TaskBatch,
     TaskNoise,
@@ -44,6 +46,7 @@ class Learner(nn.Module):
         progress: how far meta-training has come, from 0 to 1; what is annealed depends on it.
         second_order_from: the progress from which inner gradients are differentiated (derivative-order annealing,
             Antoniou 2019, arXiv:1810.09502); where the meta-gradient is of first order they never are.
+        regulariser: what the outer loss of meta-training asks of phi_N beside a low query loss; None for nothing.
 
     Raises:
         MetagenError: an option is out of range, nothing moves, or a meta-parameter could not be trained.
@@ -51,6 +54,7 @@ class Learner(nn.Module):
 
     meta_gradient: MetaGradient
     second_order_from: float = 0.0
+    regulariser: Regulariser | None = None
 
     def __init__(
         self, generator: Generator, step: Step, steps: int, test_steps: int | None, moves: Sequence[str]
@@ -91,7 +95,11 @@ class Learner(nn.Module):
 
     def task_noise(self, rng: torch.Generator) -> TaskNoise:
         """The draws that are one for a whole task in meta-training; a trained model does without."""
-        return {"generator": self.generator.task_noise(rng), "step": self.step.task_noise(rng)}
+        drawn = {"generator": self.generator.task_noise(rng), "step": self.step.task_noise(rng)}
+        if self.regulariser is not None:
+            weights = self.generator.named_parameters()
+            drawn |= self.regulariser.task_noise({name: w for name, w in weights if name in self.moving}, rng)
+        return drawn
 
     def start(self, task_noise: TaskNoise = NOTHING) -> Weights:
         """phi_0: where adaptation begins, every weight."""
@@ -132,7 +140,8 @@ class Learner(nn.Module):
         task_noise: TaskNoise = NOTHING,
     ) -> Weights:
         """phi_N of one task, every weight: support [k, C, H, W], noise by player [N, k, ...]; N as trained if None."""
-        *_, last = self.path(support, noise, self.steps if steps is None else steps, task_noise)
+        path = self.path(support, noise, self.steps if steps is None else steps, task_noise)
+        (last,) = deque(path, maxlen=1)  # holds on to no phi_i on the way
         return {**self.start(task_noise), **last}
 
     def support_loss(
@@ -154,10 +163,17 @@ class Learner(nn.Module):
         return (*[0.0] * self.steps, 1.0)
 
     def judged(self, moved: Weights, task: TaskBatch, index: int) -> tuple[Losses, Losses]:
-        """What phi_index adds to each player's objective, and the query losses there."""
-        losses = self.query_losses({**self.start(task.task_noise), **moved}, task)
+        """What phi_index adds to each player's objective, and the query losses there.
+
+        At phi_N the regulariser has its say: those losses are then taken where it moves the weights by chance.
+        """
+        start, penalties = self.start(task.task_noise), Losses()
+        if self.regulariser is not None and index == self.steps:
+            penalties = self.regulariser.penalties(self.generator, start, moved)
+            moved = self.regulariser.disturbed(start, moved, task.task_noise)
+        losses = self.query_losses({**start, **moved}, task)
         share = self.shares()[index]
-        return {player: share * loss for player, loss in losses.items()}, losses
+        return {player: share * loss + penalties.get(player, 0) for player, loss in losses.items()}, losses
 
     def objectives(self, task: TaskBatch) -> tuple[Losses, Losses]:
         """What each player's meta-parameters minimise on one task, and its query losses after adaptation."""

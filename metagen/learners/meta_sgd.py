@@ -20,6 +20,7 @@ class MetaSGD(Learner):
     """
 
     meta_gradient = Exact()
+    step: LearnedRates
 
     def __init__(
         self,

@@ -1,8 +1,20 @@
 """Meta-gradients. To add one: a file here with the one signature of `MetaGradient`."""
 
+from metagen.adaptation.meta_gradients.adjoint import Adjoint
 from metagen.adaptation.meta_gradients.base import Losses, MetaGradient, MetaStep, in_chunks
 from metagen.adaptation.meta_gradients.displacement import Displacement
 from metagen.adaptation.meta_gradients.exact import Exact
 from metagen.adaptation.meta_gradients.first_order import FirstOrder
+from metagen.adaptation.meta_gradients.implicit import Implicit
 
-__all__ = ["Displacement", "Exact", "FirstOrder", "Losses", "MetaGradient", "MetaStep", "in_chunks"]
+__all__ = [
+    "Adjoint",
+    "Displacement",
+    "Exact",
+    "FirstOrder",
+    "Implicit",
+    "Losses",
+    "MetaGradient",
+    "MetaStep",
+    "in_chunks",
+]

@@ -2,7 +2,12 @@
 
 from metagen.adaptation.steps.adam import Adam
 from metagen.adaptation.steps.base import PerWeight, State, Step, weight_of
+from metagen.adaptation.steps.curvature import Curvature
+from metagen.adaptation.steps.engine import Engine
 from metagen.adaptation.steps.learned_rates import LearnedRates
+from metagen.adaptation.steps.mixture import Mixture
+from metagen.adaptation.steps.recurrent import CoordinateLSTM, MetaLSTM
+from metagen.adaptation.steps.rule import Rule
 from metagen.adaptation.steps.sgd import SGD
 from metagen.errors import unknown
 
@@ -24,8 +29,14 @@ __all__ = [
     "FIXED_RATE",
     "SGD",
     "Adam",
+    "CoordinateLSTM",
+    "Curvature",
+    "Engine",
     "LearnedRates",
+    "MetaLSTM",
+    "Mixture",
     "PerWeight",
+    "Rule",
     "State",
     "Step",
     "fixed_rate_step",

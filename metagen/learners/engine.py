@@ -1,0 +1,56 @@
+"""A learner whose update rule is written for each task, by a network that reads the support."""
+
+from __future__ import annotations
+
+import torch
+
+from metagen.adaptation import Engine, Exact, PlayerNoise, Rule, at_step, moving
+from metagen.generators import Generator, Weights
+from metagen.learners.base import NOTHING, Learner
+
+
+class RuleEngine(Learner):
+    """Learn a start, and an engine that reads a support and emits the rule by which to adapt to it (see `Engine`).
+
+    Args:
+        generator: whose weights are theta.
+        steps: N in meta-training.
+        rate: where all rates begin.
+        momentum: where all momenta begin, in [0, 1); at 0 they stay there.
+        widths: channels of the engine's convolutions, which halve the images once each.
+        code: how many numbers the engine makes of a support.
+        moves: what moves (see `moving`).
+        test_steps: N where a trained model adapts; None for the same.
+    """
+
+    meta_gradient = Exact()
+    step: Engine
+
+    def __init__(
+        self,
+        generator: Generator,
+        steps: int = 5,
+        rate: float = 1e-3,
+        momentum: float = 0.1,
+        widths: tuple[int, ...] = (8, 16),
+        code: int = 16,
+        moves: tuple[str, ...] = ("*",),
+        test_steps: int | None = None,
+    ) -> None:
+        engine = Engine(generator, moving(generator, moves), rate, momentum, widths, code)
+        super().__init__(generator, engine, steps, test_steps, moves)
+        self.rate, self.momentum, self.widths, self.code = rate, momentum, tuple(widths), code
+
+    def rule(self, support: torch.Tensor) -> Rule:
+        """The rule for a support [k, C, H, W] in [0, 1]."""
+        start = self.start()
+        return self.step.rule({name: start[name] for name in sorted(self.moving)}, support)
+
+    def adapt_by(
+        self, read: torch.Tensor, support: torch.Tensor, noise: PlayerNoise, steps: int | None = None
+    ) -> Weights:
+        """Adapt to a support [k, C, H, W] by the rule of another, `read` [j, C, H, W]; the rest is that of `adapt`."""
+        carry = self.begin(read)
+        for index in range(self.steps if steps is None else steps):
+            carry = self.advance(carry, support, at_step(noise, index), index, NOTHING)
+        return {**self.start(), **carry[0]}

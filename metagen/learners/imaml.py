@@ -1,0 +1,66 @@
+"""iMAML: MAML with implicit gradients (Rajeswaran 2019, arXiv:1909.04630)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch.utils._pytree import tree_map
+
+from metagen.adaptation import Implicit, PlayerNoise, TaskNoise
+from metagen.errors import MetagenError
+from metagen.generators import Generator, Noise, Weights
+from metagen.learners.base import NOTHING, FixedRate
+
+
+class IMAML(FixedRate):
+    """Learn a start near which the support loss has a minimum that makes the query loss small.
+
+    The inner problem is the support loss plus proximal / 2 |phi - theta|^2. The meta-gradient is that of its minimum
+    (`Implicit`), so take enough steps to come near it: then N may be large, for no more memory.
+
+    Args:
+        generator: whose weights are theta.
+        steps: N in meta-training, 1 or more.
+        rate: the inner learning rate; of plain descent, below 2 / (largest curvature + proximal).
+        optimiser: "sgd" or "adam".
+        moves: what moves (see `moving`).
+        test_steps: N where a trained model adapts; None for the same.
+        proximal: lambda, above 0, in units of the support loss per squared weight: how strongly the start holds.
+        cg_steps: of conjugate gradient, 1 or more.
+
+    Raises:
+        MetagenError: an option is out of range.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        steps: int = 16,
+        rate: float = 1e-3,
+        optimiser: str = "sgd",
+        moves: tuple[str, ...] = ("*",),
+        test_steps: int | None = None,
+        proximal: float = 2.0,
+        cg_steps: int = 5,
+    ) -> None:
+        if steps < 1:
+            raise MetagenError(f"steps: expected 1 or more, since the gradient is that of a minimum, got {steps}")
+        self.meta_gradient = Implicit(proximal, cg_steps)
+        super().__init__(generator, steps, rate, optimiser, moves, test_steps)
+        self.proximal, self.cg_steps = proximal, cg_steps
+
+    def path(
+        self, support: torch.Tensor, noise: PlayerNoise, steps: int, task_noise: TaskNoise = NOTHING
+    ) -> Iterator[Weights]:
+        """phi_0 to phi_N, with the noise of step 0 at every step: only a fixed function has a minimum to be at."""
+        fixed = tree_map(lambda draws: draws[:1].expand_as(draws), noise)
+        yield from super().path(support, fixed, steps, task_noise)
+
+    def support_loss(
+        self, weights: Weights, start: Weights, player: str, support: torch.Tensor, noise: Noise
+    ) -> torch.Tensor:
+        """The generator's, and what it costs this player's weights to be away from their start."""
+        own = [name for name in sorted(self.moving) if self.generator.player_of(name) == player]
+        away = sum((weights[name] - start[name]).square().sum() for name in own)
+        return super().support_loss(weights, start, player, support, noise) + self.proximal / 2 * away
