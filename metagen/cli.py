@@ -127,6 +127,7 @@ def evaluate(
     full: bool = False,
     joint: str | None = None,
     baselines: bool = True,
+    auto: bool = False,
     curve: tuple[int, ...] = (0, 1, 2, 5, 10, 20, 50),
     seed: int = 0,
     batch: int = 8,
@@ -156,6 +157,7 @@ def evaluate(
             was trained without steps is its own.
         baselines: measure the rows that are fine-tuned, scratch and joint; they are the same for all models over one
             generator, and take most of the time.
+        auto: measure a row, too, whose number of steps is chosen for each task by its support.
         curve: the numbers of inner steps at which the adapted loss is measured.
         seed: of the noise.
         batch: tasks at once; figures depend on it by rounding alone.
@@ -165,7 +167,7 @@ def evaluate(
     from metagen.judging import Question, judge  # slow to import, and for this verb alone
 
     question = Question(model, joint, extractor, inception, lpips, metrics, full)
-    options = {"split": split, "limit": limit, "curve": list(curve), "seed": seed, "baselines": baselines}
+    options = {"split": split, "limit": limit, "curve": list(curve), "seed": seed, "baselines": baselines, "auto": auto}
     judge(question, Path(out), data, options, trainer, batch, overwrite)
 
 

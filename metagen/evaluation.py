@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch.utils._pytree import tree_map
@@ -19,7 +19,7 @@ from metagen.errors import MetagenError
 from metagen.generators import Generator
 from metagen.images import to_uint8
 from metagen.intervals import over_tasks_interval
-from metagen.learners import Joint, Learner, adapt_tasks
+from metagen.learners import Adapted, Joint, Learner, adapt_each, adapt_tasks, auto_steps
 from metagen.metrics import Column, Extractor, QueryLoss, Seen, chosen, metrics
 from metagen.processes import count
 from metagen.seeding import torch_rng
@@ -45,13 +45,15 @@ class Contender:
 
     Attributes:
         learner: the model.
-        steps: N.
+        steps: N, or "auto" for the number that each task's support asks for (see `auto_steps`).
         sees: whose support it is to be given: each task's "own", another task's ("other"), or "none".
+        reads: whose support its step is to read its rule from: each task's "own", or another task's ("other").
     """
 
     learner: Learner
-    steps: int
+    steps: int | Literal["auto"]
     sees: str = "own"
+    reads: str = "own"
 
     def meet(
         self, episode: Episode, others: torch.Tensor, key: tuple[int | str, ...], made: int
@@ -68,13 +70,21 @@ class Contender:
             The query loss of each task [T], summed over players, and new images [T, made, C, H, W].
         """
         support = {"own": episode.support, "other": others, "none": episode.support[:, :0]}[self.sees]
-        adapted = adapt_tasks(self.learner, support, key, episode.numbers, self.steps)
+        adapted = self._adapted(support, others, key, episode.numbers)
         noise = draw_noise(self.learner.generator, (*key, "query"), episode.numbers, episode.query.shape[1])
         noise = tree_map(lambda x: x.to(support), noise)
         loss = torch.stack(list(adapted.query_loss(episode.query, noise).values())).sum(0)
         if not made:
             return loss, episode.query[:, :0]
         return loss, adapted.sample(made, [torch_rng(*key, number, "sample") for number in episode.numbers])
+
+    def _adapted(
+        self, support: torch.Tensor, others: torch.Tensor, key: tuple[int | str, ...], tasks: Sequence[int]
+    ) -> Adapted:
+        if self.steps == "auto":
+            chosen = auto_steps(self.learner, support, (*key, "auto"), tasks).steps
+            return adapt_each(self.learner, support, key, chosen, tasks)
+        return adapt_tasks(self.learner, support, key, tasks, self.steps, others if self.reads == "other" else None)
 
 
 def query_losses(learner: Learner, episode: Episode, key: tuple[int | str, ...], steps: int) -> torch.Tensor:
@@ -116,14 +126,18 @@ def _fine_tuned(
     return found
 
 
-def contenders(learner: Learner, fine_tuned: Mapping[str, Joint]) -> dict[str, Contender]:
+def contenders(learner: Learner, fine_tuned: Mapping[str, Joint], auto: bool = False) -> dict[str, Contender]:
     """The rows that a model makes, beside those of `fine_tuned` baselines; the adapted one last."""
     looks, steps = learner.generator.uses_support, learner.test_steps
     rows = {"unadapted": Contender(learner, 0, "none")}
     rows |= {name: Contender(each, each.test_steps) for name, each in fine_tuned.items()}
     rows["another task's support"] = Contender(learner, steps, "other")
+    if learner.step.reads_support:
+        rows["another task's rule"] = Contender(learner, steps, reads="other")
     if looks and steps:
         rows["context only"] = Contender(learner, 0)
+    if auto:
+        rows["auto steps"] = Contender(learner, "auto")
     return {**rows, "adapted": Contender(learner, steps)}
 
 
@@ -150,6 +164,7 @@ def measure(
     figures: Mapping[str, tuple[str, str]] | None = None,
     joint: Learner | None = None,
     baselines: bool = True,
+    auto: bool = False,
     spread: Spread = ALONE,
 ) -> Measurement:
     """The scorecard on held-out tasks: rows, differences of the adapted row from the others, and the curve over N.
@@ -169,6 +184,7 @@ def measure(
         joint: a model trained jointly on the same train tasks, to be fine-tuned for its row; None for no such row, but
             of a model that was trained without steps.
         baselines: whether the rows that are fine-tuned, scratch and joint, are measured.
+        auto: whether a row is measured whose steps are chosen for each task by its support.
         spread: how the tasks are shared by processes and kept.
 
     Raises:
@@ -177,7 +193,7 @@ def measure(
     looks = dict(extractors or {})
     tasks = check_options(episodes, split, limit, curve, bool(looks))
     fine_tuned = _fine_tuned(learner, joint, episodes, seed, spread) if baselines else {}
-    rows, half = contenders(learner, fine_tuned), episodes.queries // 2 if looks else 0
+    rows, half = contenders(learner, fine_tuned, auto), episodes.queries // 2 if looks else 0
     trial = Trial(episodes, split, tasks, rows, (seed, split), curve, looks, half)
     found = spread.over("tasks", tasks, trial.meet)
     card = Scorecard(found, rows, looks, chosen(None, metrics, looks) if figures is None else figures)

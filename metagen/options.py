@@ -24,6 +24,7 @@ SWITCHES = (
     "--overwrite",
     "--standalone",
     "--invert",
+    "--auto",
     "--full",
     "--turned",
     "--data.invert",

@@ -179,7 +179,7 @@ def test_another_tasks_rule_is_worse(trained):
     batch = task_batch(trained, support, images[:, 3:], (0, "test"), range(512))
 
     def loss(read, task):
-        return trained.query_losses(trained.adapt_by(read, task.support, task.support_noise), task)["slopes"]
+        return trained.query_losses(trained.adapt(task.support, task.support_noise, read=read), task)["slopes"]
 
     own, others = (over_tasks(loss, shared=0)(read, batch) for read in (support, support.roll(1, 0)))
     worse = others - own
@@ -191,7 +191,7 @@ def test_the_rule_of_ones_own_support_is_how_one_adapts():
     learner = emits_something(RuleEngine(tiny_vae(), rate=0.01))
     support, noise = torch.rand(2, 4, 1, 8, 8), {"vae": {"latent": torch.randn(3, 4, 2)}}
     plain = learner.adapt(support[0], noise, 3)
-    own, other = (learner.adapt_by(read, support[0], noise, 3) for read in support)
+    own, other = (learner.adapt(support[0], noise, 3, read=read) for read in support)
     assert all(torch.equal(own[name], w) for name, w in plain.items())
     assert not torch.equal(other["decoder.stem.bias"], plain["decoder.stem.bias"])
 

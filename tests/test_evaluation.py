@@ -12,7 +12,7 @@ from metagen import evaluation
 from metagen.errors import MetagenError
 from metagen.evaluation import Contender, contenders, measure, query_losses, tuned, untrained
 from metagen.generators import Generator
-from metagen.learners import MAML, Amortised, Joint, Reptile
+from metagen.learners import MAML, Amortised, Joint, Reptile, RuleEngine, auto_steps
 from metagen.metrics import Extractor, metrics
 from metagen.spread import Spread
 from metagen.tasks.episodes import Episode, Episodes
@@ -287,6 +287,32 @@ def test_baselines_can_be_left_out_and_change_nothing_else(learner, small_grid):
     figures = {row["row"]: row["figures"] for row in whole["rows"]}
     assert all(row["figures"] == figures[row["row"]] for row in short["rows"])
     assert short["fine_tuned"] == {}
+
+
+def test_a_row_may_choose_its_steps_by_the_support(learner):
+    episodes = Episodes(Blobs(), 3, 3)
+    result = measure(learner, episodes, "test", None, (), baselines=False, auto=True)
+    row = next(row for row in result.result["rows"] if row["row"] == "auto steps")
+    assert row["steps"] == "auto"
+    episode = episodes.first("test", 6)
+    chosen = auto_steps(learner, episode.support, (0, "test", "auto"), episode.numbers).steps
+    for task, steps in enumerate(chosen):
+        alone = query_losses(learner, episode, (0, "test"), steps)[task]
+        torch.testing.assert_close(result.values["auto steps/query_loss"][task], alone.double(), rtol=1e-4, atol=1e-3)
+
+
+def test_a_rule_may_be_read_from_another_task():
+    torch.manual_seed(0)
+    engine = RuleEngine(tiny_vae(size=28), steps=2, rate=1e-2)
+    with torch.no_grad():
+        for weight in engine.step.parameters():
+            weight.add_(0.3 * torch.randn_like(weight))
+    rows, episode = contenders(engine.requires_grad_(False), {}), Episodes(Blobs(), 2, 3).first("test", 3)
+    others = episode.support.roll(1, 0)
+    own, other = (rows[name].meet(episode, others, (0, "t"), 0)[0] for name in ("adapted", "another task's rule"))
+    assert not torch.allclose(own, other)
+    assert torch.equal(own, rows["another task's rule"].meet(episode, episode.support, (0, "t"), 0)[0])
+    assert "another task's rule" not in contenders(MAML(tiny_vae()), {})
 
 
 @pytest.mark.parametrize("batch", [1, 5, 16])

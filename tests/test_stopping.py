@@ -27,7 +27,8 @@ class FarAway(Quadratic):
 
 def quadratic(generator: type[Quadratic] = FarAway, rate: float = RATE) -> Joint:
     """From 0 in N steps to (1 - (1 - rate)^N) of the mean of the support."""
-    return Joint(generator(torch.eye(4, dtype=torch.float64)), rate=rate, optimiser="sgd").requires_grad_(False)
+    base = generator(torch.eye(4, dtype=torch.float64))
+    return Joint(base, rate=rate, optimiser="sgd", test_steps=50).requires_grad_(False)
 
 
 def spread_out(shots: int, tasks: int = 6, seed: int = 0) -> torch.Tensor:
@@ -54,7 +55,7 @@ def test_the_step_that_is_chosen_is_the_best_one_in_closed_form():
     best = angles.cos()  # the share of the way to the mean at which the loss is least
     gaps = [[abs(1 - 0.75**n - float(c)) for n in CANDIDATES] for c in best]
     expected = [CANDIDATES[gap.index(min(gap))] for gap in gaps]
-    choice = auto_steps(quadratic(), support, KEY)
+    choice = auto_steps(quadratic(), support, KEY, margin=0.0)
     assert list(choice.steps) == expected
     assert len(set(expected)) > 4
     assert choice.steps[-1] == 0  # nothing in common: what is left out is not served by the other
@@ -65,7 +66,7 @@ def test_losses_are_those_of_a_plain_loop(shots, folds):
     support = spread_out(shots)
     sizes = {2: [1] * 2, 5: [1] * 5, 7: [2, 1, 2, 1, 1], 10: [2] * 5}[shots]
     assert len(sizes) == folds
-    choice = auto_steps(quadratic(), support, KEY)
+    choice = auto_steps(quadratic(), support, KEY, margin=0.0)
     for task, images in enumerate(support):
         for place, steps in enumerate(CANDIDATES):
             total, start = 0.0, 0
@@ -79,9 +80,24 @@ def test_losses_are_those_of_a_plain_loop(shots, folds):
     assert len(set(choice.steps)) > 1
 
 
-def test_of_equal_losses_the_fewest_steps_win():
+def test_where_nothing_is_better_the_learners_own_number_stays():
     black = torch.zeros(1, 3, 1, 2, 2, dtype=torch.float64)  # where theta is already
-    assert auto_steps(quadratic(), black, KEY).steps == (0,)
+    assert auto_steps(quadratic(), black, KEY, margin=0.0).steps == (50,)
+
+
+def test_the_learners_own_number_stays_unless_another_is_clearly_better():
+    support = spread_out(3, tasks=40)
+    found = {margin: auto_steps(quadratic(), support, KEY, margin=margin).steps for margin in (0.0, 1.0, 1e9)}
+    stays = {margin: sum(each == 50 for each in steps) for margin, steps in found.items()}
+    assert stays[0.0] < stays[1.0] < stays[1e9] == 40
+    for images, best, chosen in zip(support, found[0.0], found[1.0], strict=True):  # the gain over folds, by hand
+        gains = []
+        for out in range(3):
+            others = torch.stack([image for i, image in enumerate(images) if i != out])
+            own, other = (fitted(others, images[out : out + 1], n) for n in (50, best))
+            gains.append(own - other)
+        gain = torch.tensor(gains)
+        assert chosen == (best if gain.mean() > gain.std() / 3**0.5 else 50)
 
 
 def test_a_number_of_steps_that_diverges_is_never_taken():
@@ -123,7 +139,7 @@ def test_one_image_is_judged_by_affine_maps_of_it():
     again = auto_steps(quadratic(), support, KEY)
     assert choice.steps == again.steps
     torch.testing.assert_close(choice.losses, again.losses)
-    assert {tuple(images.shape) for images in seen} == {(5, 1, 2, 2)}
+    assert {tuple(images.shape) for images in seen} == {(1, 1, 2, 2)}
     other = auto_steps(quadratic(), support, (1, "auto"))
     assert not torch.allclose(choice.losses, other.losses)  # the maps are drawn from the key
 
@@ -136,7 +152,7 @@ def constant(*values: float) -> torch.Tensor:
 def test_a_generator_that_copies_is_stopped_before_it_does():
     """Samples are the weights, 0.75^N of the way from the image adapted to; the left-out one is 0.2 away from that."""
     support = constant(0.8, 0.6)
-    free, stopped = (auto_steps(quadratic(kind), support, KEY) for kind in (FarAway, Quadratic))
+    free, stopped = (auto_steps(quadratic(kind), support, KEY, margin=0.0) for kind in (FarAway, Quadratic))
     torch.testing.assert_close(free.losses, stopped.losses)
     left = 0.75 ** torch.tensor(CANDIDATES, dtype=torch.float64)
     torch.testing.assert_close(stopped.copy_ratios[0], left * 0.7 / 0.2, rtol=0, atol=1e-4)
@@ -150,7 +166,7 @@ def test_nothing_is_taken_beyond_the_first_copies():
             near = (self.weight.mean() - 0.4).abs() < 0.2  # copies halfway, and is far away later
             return (torch.where(near, 0.8, 9.0) + 0 * self.weight).view(1, 1, 2, 2)
 
-    choice = auto_steps(quadratic(Returning), constant(0.8, 0.8, 0.7), KEY)
+    choice = auto_steps(quadratic(Returning), constant(0.8, 0.8, 0.7), KEY, margin=0.0)
     copies = choice.copy_ratios[0] < 0.5
     assert copies.any()
     assert not copies[-1]

@@ -76,6 +76,7 @@ def adapt_tasks(
     key: Sequence[int | str],
     tasks: Sequence[int] | None = None,
     steps: int | None = None,
+    read: torch.Tensor | None = None,
 ) -> Adapted:
     """Adapt to each of T supports, in any autograd mode, also Lightning's inference mode.
 
@@ -85,11 +86,12 @@ def adapt_tasks(
         key: names the noise: (run, split, ...).
         tasks: each task's number, which names its noise too; 0 to T - 1 if None.
         steps: N; the learner's test_steps if None.
+        read: what each task's step reads its rule from, [T, k, C, H, W]; its own support if None.
     """
     count = learner.test_steps if steps is None else steps
 
-    def one_task(support: torch.Tensor, noise: PlayerNoise) -> Weights:
-        start, weights = learner.start(), learner.adapt(support, noise, count)
+    def one_task(support: torch.Tensor, read: torch.Tensor, noise: PlayerNoise) -> Weights:
+        start, weights = learner.start(), learner.adapt(support, noise, count, read=read)
         return {name: weights[name] - start[name] for name in sorted(learner.moving)}
 
     with torch.inference_mode(False), torch.no_grad():
@@ -97,7 +99,8 @@ def adapt_tasks(
         numbers = range(len(support)) if tasks is None else tasks
         noise = draw_noise(learner.generator, (*key, "support"), numbers, support.shape[1], count)
         noise = tree_map(lambda x: x.to(support), noise)
-        difference = by_chunks(over_tasks(one_task, shared=0), support, noise)
+        rule = support if read is None else read.clone()
+        difference = by_chunks(over_tasks(one_task, shared=0), support, rule, noise)
     return Adapted(learner.generator, difference, support)
 
 

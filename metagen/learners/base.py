@@ -123,10 +123,15 @@ class Learner(nn.Module):
         return inner_step(self.generator, self.step, loss, start, carry, noise, index, second_order)
 
     def path(
-        self, support: torch.Tensor, noise: PlayerNoise, steps: int, task_noise: TaskNoise = NOTHING
+        self,
+        support: torch.Tensor,
+        noise: PlayerNoise,
+        steps: int,
+        task_noise: TaskNoise = NOTHING,
+        read: torch.Tensor | None = None,
     ) -> Iterator[Weights]:
-        """phi_0 to phi_N of one task, the weights that move."""
-        carry = self.begin(support, task_noise)
+        """phi_0 to phi_N of one task, the weights that move; see `adapt`."""
+        carry = self.begin(support if read is None else read, task_noise)
         yield carry[0]
         for index in range(steps):
             carry = self.advance(carry, support, at_step(noise, index), index, task_noise)
@@ -138,9 +143,18 @@ class Learner(nn.Module):
         noise: PlayerNoise,
         steps: int | None = None,
         task_noise: TaskNoise = NOTHING,
+        read: torch.Tensor | None = None,
     ) -> Weights:
-        """phi_N of one task, every weight: support [k, C, H, W], noise by player [N, k, ...]; N as trained if None."""
-        path = self.path(support, noise, self.steps if steps is None else steps, task_noise)
+        """phi_N of one task, every weight.
+
+        Args:
+            support: [k, C, H, W] in [0, 1].
+            noise: by player, the draws of its loss at each step, each [N, k, ...].
+            steps: N; that of meta-training if None.
+            task_noise: the draws of `task_noise`; none for a trained model.
+            read: images [j, C, H, W] that a step's rule is read from; the support if None.
+        """
+        path = self.path(support, noise, self.steps if steps is None else steps, task_noise, read)
         (last,) = deque(path, maxlen=1)  # holds on to no phi_i on the way
         return {**self.start(task_noise), **last}
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from metagen.adaptation import Engine, Exact, PlayerNoise, Rule, at_step, moving
-from metagen.generators import Generator, Weights
-from metagen.learners.base import NOTHING, Learner
+from metagen.adaptation import Engine, Exact, Rule, moving
+from metagen.generators import Generator
+from metagen.learners.base import Learner
 
 
 class RuleEngine(Learner):
@@ -45,12 +45,3 @@ class RuleEngine(Learner):
         """The rule for a support [k, C, H, W] in [0, 1]."""
         start = self.start()
         return self.step.rule({name: start[name] for name in sorted(self.moving)}, support)
-
-    def adapt_by(
-        self, read: torch.Tensor, support: torch.Tensor, noise: PlayerNoise, steps: int | None = None
-    ) -> Weights:
-        """Adapt to a support [k, C, H, W] by the rule of another, `read` [j, C, H, W]; the rest is that of `adapt`."""
-        carry = self.begin(read)
-        for index in range(self.steps if steps is None else steps):
-            carry = self.advance(carry, support, at_step(noise, index), index, NOTHING)
-        return {**self.start(), **carry[0]}

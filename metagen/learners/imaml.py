@@ -51,11 +51,16 @@ class IMAML(FixedRate):
         self.proximal, self.cg_steps = proximal, cg_steps
 
     def path(
-        self, support: torch.Tensor, noise: PlayerNoise, steps: int, task_noise: TaskNoise = NOTHING
+        self,
+        support: torch.Tensor,
+        noise: PlayerNoise,
+        steps: int,
+        task_noise: TaskNoise = NOTHING,
+        read: torch.Tensor | None = None,
     ) -> Iterator[Weights]:
         """phi_0 to phi_N, with the noise of step 0 at every step: only a fixed function has a minimum to be at."""
         fixed = tree_map(lambda draws: draws[:1].expand_as(draws), noise)
-        yield from super().path(support, fixed, steps, task_noise)
+        yield from super().path(support, fixed, steps, task_noise, read)
 
     def support_loss(
         self, weights: Weights, start: Weights, player: str, support: torch.Tensor, noise: Noise

@@ -2,15 +2,13 @@
 
 The support is cut into folds (Stone 1974, "Cross-validatory choice and assessment of statistical predictions"); the
 learner adapts to all images but those of one fold, and the left-out ones judge it on the way. Nothing but the support
-is looked at. It has two weak sides: what is adapted to has fewer images than the support, and with fewer one overfits a
-little sooner; and few left-out images are a noisy judge. A number that was tuned on held-out tasks with as many shots
-serves their like better on average; this is for where nobody tuned one: other shots, another kind of task.
+is looked at. Few left-out images are a noisy judge, so the learner's own number stays unless another one is better by
+more than chance would have it (Breiman 1984, "Classification and Regression Trees", the rule of one standard error).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
 from typing import Any, NamedTuple
 
 import torch
@@ -27,6 +25,7 @@ from metagen.warps import DRAWS, random_affine
 CANDIDATES = (0, 1, 2, 3, 5, 8, 12, 20, 30, 50)
 FOLDS = 5
 SAMPLES = 8  # images drawn of every fold at every candidate, to see whether they are copies
+MARGIN = 1.0  # standard errors, over folds, by which the learner's own number of steps has to be beaten
 COPYING = 0.5  # the copy ratio below which samples are taken for copies; 1 is as far as real images
 TINY = 1e-6  # a distance: where all images are the same, the ratio is 1
 
@@ -60,8 +59,9 @@ def auto_steps(
     key: Sequence[int | str],
     tasks: Sequence[int] | None = None,
     candidates: tuple[int, ...] = CANDIDATES,
+    margin: float = MARGIN,
 ) -> StepChoice:
-    """Choose N for each task: the least loss of left-out support images wins, of equal ones the fewest steps.
+    """Choose N for each task: the learner's own, or that with the least loss of left-out images if clearly better.
 
     Leave-one-out up to 5 shots, five folds beyond. A single image cannot be left out: 5 random affine maps of it stand
     for the left-out ones, which tells whether a drawing of the same hand moved a little is still understood, and not
@@ -75,18 +75,34 @@ def auto_steps(
         support: [T, k, C, H, W] in [0, 1], k at least 1.
         key: names the noise.
         tasks: each task's number, which names its noise too; 0 to T - 1 if None.
-        candidates: numbers of steps to choose from, rising from 0.
+        candidates: numbers of steps to choose from, rising from 0, beside the learner's own.
+        margin: standard errors over folds by which the learner's own has to be beaten.
     """
-    candidates = candidates if learner.moving else (0,)
+    candidates = tuple(sorted({*candidates, learner.test_steps})) if learner.moving else (0,)
     numbers = range(len(support)) if tasks is None else tasks
     with torch.inference_mode(False), torch.no_grad():
         folds = _folds(learner, support.clone(), key, numbers, candidates[-1])
-        losses, made, real = _measured(learner, folds, candidates).unbind(-1)
+        found = _measured(learner, folds, candidates)
+    sizes = torch.tensor([_left_out(fold) for fold in folds]).to(found)
+    losses, made, real = ((found * sizes[:, None, None]).sum(1) / sizes.sum()).unbind(-1)
     ratios = (made + TINY) / (real + TINY)
     copied = (ratios < COPYING).cumsum(-1) > 0
     copied[:, 0] = False  # nothing was adapted yet
-    best = losses.masked_fill(copied | ~losses.isfinite(), torch.inf).argmin(-1)
-    return StepChoice(tuple(candidates[place] for place in best.tolist()), candidates, losses, ratios)
+    allowed = losses.masked_fill(copied | ~losses.isfinite(), torch.inf)
+    best, own = allowed.argmin(-1), candidates.index(learner.test_steps)
+    chosen = torch.where(_clearly_better(found[..., 0], allowed, best, own, margin), best, own)
+    return StepChoice(tuple(candidates[place] for place in chosen.tolist()), candidates, losses, ratios)
+
+
+def _clearly_better(
+    folds: torch.Tensor, allowed: torch.Tensor, best: torch.Tensor, own: int, margin: float
+) -> torch.Tensor:
+    """Of each task: is `best` [T] better than `own` by the margin? Losses of folds [T, F, c]; `allowed` [T, c]."""
+    rows = torch.arange(len(best), device=best.device)
+    gain = folds[..., own] - folds[rows, :, best]
+    chance = margin * gain.std(-1) / gain.shape[-1] ** 0.5
+    refused = ~allowed[:, own].isfinite()  # copies, or has diverged
+    return refused | (allowed[:, own] - allowed[rows, best] > chance)
 
 
 def adapt_each(
@@ -135,28 +151,27 @@ def _cut(
     if shots == 1:
         uniform = [torch.rand(FOLDS, DRAWS, generator=torch_rng(*key, task, "affine")) for task in tasks]
         copies = support.repeat_interleave(FOLDS, 1).flatten(0, 1)
-        moved = random_affine(copies, torch.cat(uniform).to(support))
-        return [(support, moved.unflatten(0, (-1, FOLDS)))]
+        moved = random_affine(copies, torch.cat(uniform).to(support)).unflatten(0, (-1, FOLDS))
+        return [(support, moved[:, fold : fold + 1]) for fold in range(FOLDS)]
     fold_of = torch.arange(shots) * min(shots, FOLDS) // shots
     return [(support[:, fold_of != fold], support[:, fold_of == fold]) for fold in range(min(shots, FOLDS))]
 
 
 def _measured(learner: Learner, folds: list[_Fold], candidates: tuple[int, ...]) -> torch.Tensor:
-    """Means over all left-out images, [T, c, 3]: see `_judged`."""
+    """The means over each fold's left-out images, [T, F, c, 3]: see `_judged`."""
 
     def along(fold: _Fold) -> torch.Tensor:
         start, path = learner.start(), learner.path(fold.task.support, fold.task.support_noise, candidates[-1])
         passed = [{**start, **moved} for index, moved in enumerate(path) if index in candidates]
         return torch.stack([_judged(learner, weights, fold) for weights in passed])
 
-    sums, count = [], 0
-    for size, alike in groupby(sorted(folds, key=_left_out), _left_out):
-        group = list(alike)
-        together = tree_map(lambda *each: torch.cat(each), *group)
-        found = by_chunks(over_tasks(along, shared=0), together).unflatten(0, (len(group), -1))
-        sums.append(size * found.sum(0))
-        count += size * len(group)
-    return torch.stack(sums).sum(0) / count
+    found: dict[int, torch.Tensor] = {}
+    for size in sorted(set(map(_left_out, folds))):
+        group = [n for n, fold in enumerate(folds) if _left_out(fold) == size]
+        together = tree_map(lambda *each: torch.cat(each), *(folds[n] for n in group))
+        parts = by_chunks(over_tasks(along, shared=0), together).unflatten(0, (len(group), -1))
+        found |= dict(zip(group, parts, strict=True))
+    return torch.stack([found[n] for n in range(len(folds))], 1)
 
 
 def _left_out(fold: _Fold) -> int:

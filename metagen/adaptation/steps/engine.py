@@ -17,8 +17,8 @@ BOUND = 3.0  # of a log factor: what is emitted is within 20-fold of where it be
 class Engine(Step):
     """w <- w - rate * preconditioner * v, v <- momentum * v + g, by a rule that is computed once from the support.
 
-    The support goes through convolutions, the mean over its images and places (a set encoder, Zaheer 2017,
-    arXiv:1703.06114, eq. 2) and two layers to a code; without the norms between them, thin strokes would begin with
+    The support goes through convolutions, the mean over its images (a set encoder, Zaheer 2017, arXiv:1703.06114,
+    eq. 2) and two layers to a code; without the norms between them, thin strokes would begin with
     nearly one code for all supports. Linear in the code and softly bounded are the log rate and the logit of the
     momentum of every layer, and the log of a factor for each output channel of every weight. These last layers begin
     at 0, so all tasks begin with one rule: SGD at the given rate and momentum. An empty support has a code, too.
@@ -34,6 +34,8 @@ class Engine(Step):
     Raises:
         MetagenError: an option is out of range.
     """
+
+    reads_support = True
 
     def __init__(
         self,
