@@ -41,6 +41,7 @@ PILOT = 60  # meta-steps of a cell of the search
 SHOTS = (1, 5)
 TASKS = 100  # test tasks
 FIGURES = ("fd", "is", "recognisability", "diversity_relative", "copy_ratio", "coverage")
+OF_ROWS = ("adapted/", "scratch/", "scale/")
 RESULT = (
     *("model", "extractors", "data", "unit", "split", "split_sha256", "images_crc32", "shots", "queries", "tasks"),
     *("real", "made", "seed", "environment", "curve", "studies"),
@@ -131,7 +132,7 @@ def fit(league: League, plan: Plan, options: dict[str, Any], run: Path, episodes
     told = {"latent": generator.latent, "widths": list(generator.widths), "depth": generator.depth}
     words = [f"--model.generator.{key}={value}" for key, value in told.items()]
     for key, value in {**plan.fixed, **options}.items():
-        words.append(f"--model.learner.{key}={json.dumps(value)}")
+        words.append(f"--model.learner.{key}={value if isinstance(value, str) else json.dumps(value)}")
     words += [f"--model.{key}={json.dumps(value)}" for key, value in plan.training.items()]
     run_metagen(
         *("fit", *league.data, "--data.episodes", str(episodes), "--run_dir", str(run), "--overwrite"),
@@ -201,12 +202,16 @@ def evaluated(league: League, export: Path, shots: int, baselines: bool) -> Path
 def kept(folder: Path) -> dict[str, Any]:
     """What a row's file keeps of a result: the adapted row with its values, and those without a model."""
     result, values = json.loads((folder / "result.json").read_text()), load_file(folder / "values.safetensors")
-    of_row = {k: v for k, v in values.items() if k.startswith(("adapted/", "scratch/", "scale/"))}
-    of_row = {k: v for k, v in of_row.items() if k.partition("/")[2].partition("[")[0] in ("query_loss", *FIGURES)}
+    of_row = {k: v for k, v in values.items() if k.startswith(OF_ROWS) and _is_kept(k.partition("/")[2])}
+    rows = [{**row, "figures": {f: v for f, v in row["figures"].items() if _is_kept(f)}} for row in result["rows"]]
     return {
-        "result": {**{key: result[key] for key in RESULT}, "rows": result["rows"], "task_names": result["task_names"]},
+        "result": {**{key: result[key] for key in RESULT}, "rows": rows, "task_names": result["task_names"]},
         "values": {name: [float(f"{x:.6g}") for x in value.tolist()] for name, value in of_row.items()},
     }
+
+
+def _is_kept(figure: str) -> bool:
+    return figure.partition("[")[0] in ("query_loss", *FIGURES)
 
 
 def row(league: League, name: str) -> None:
