@@ -1,6 +1,8 @@
 """Write docs/league.md from the files of the rows, so that no figure in it is typed; with --runs also docs/league.png.
 
-python scripts/make_league.py [--rows docs/league/omniglot] [--runs runs/league --root DIR]
+python scripts/make_league.py [--rows docs/league/omniglot] [--runs runs/league --root DIR] [--keep NAME=FILE.json ...]
+
+--keep takes a result that belongs beside the league, cut to what is shown, into docs/league/beside.
 """
 
 from __future__ import annotations
@@ -16,12 +18,19 @@ import torch
 from matplotlib.figure import Figure
 
 from metagen.comparing import Entry, averaged, league, markdown
+from metagen.files import write_atomically
 from metagen.images import grid
 from metagen.model import Model, load
 from metagen.tasks.data import EpisodeData
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-FIGURES = {"fd": "Frechet distance", "recognisability": "recognisability", "query_loss": "query loss"}
+BESIDE_FOLDER = DOCS / "league" / "beside"
+FIGURES = {
+    "fd": "Frechet distance",
+    "is": "Inception Score",
+    "recognisability": "recognisability",
+    "query_loss": "query loss",
+}
 SHOWN = (0, 40, 80)  # places of the test characters in the picture
 PREAMBLE = """# The league
 
@@ -31,7 +40,7 @@ DIR`, DIR holding Omniglot, and lie in [league/omniglot](league/omniglot), one f
 Every learner began from the same generator, a VAE that was trained jointly (`configs/omniglot-vae-joint.yaml`,
 weights {base}), and was meta-trained at 5 shots for as many steps as take {seconds:.0f} seconds of one thread of
 {hardware}, from each of {seeds} seeds. Before that each had the same small search: {cells} cells of what moves and
-how fast, 60 meta-steps each, the best on 40 val characters. All were then measured on the same {tasks} test
+how fast, 60 meta-steps each, the best on 24 val characters. All were then measured on the same {tasks} test
 characters (split {split}) at 1 and at 5 shots, through `{extractor}`. A figure is that of the mean seed, ± half its
 95 % interval over characters; a difference is paired by character, and * says that its interval is clear of zero: of
 twenty such intervals one is by chance. What the columns mean: [evaluation.md](evaluation.md); when to use which:
@@ -165,7 +174,7 @@ def page(rows: Sequence[dict[str, Any]]) -> str:
     ]
     for shots in ("1", "5"):
         lines += [f"## Query loss against the number of inner steps, {shots}-shot\n", *curves(rows, shots), ""]
-    lines += ["## Seeds, 5-shot\n", *spread_of_seeds(rows, "5")]
+    lines += ["## Seeds, 5-shot\n", *spread_of_seeds(rows, "5"), "", *beside()]
     return "\n".join(lines) + "\n"
 
 
@@ -188,13 +197,129 @@ def picture(rows: Sequence[dict[str, Any]], runs: Path, root: str) -> Figure:
     return figure
 
 
+# what belongs beside the league
+
+BESIDE = {
+    "characters": """## Beside it: a plain and a meta-learned VAE, characters
+
+`bash scripts/omniglot.sh DIR` ({made} images made, as many real ones, of {tasks} {split} tasks at {shots} shots,
+through `{extractor}`; {hardware}, seed {seed}). *Joint + fine-tune* is the plain VAE: the same network, trained for as
+many steps on the same characters mixed, fine-tuned with Adam, its rate and number of steps tuned on val tasks.
+""",
+    "faces": """## Beside it: a plain and a meta-learned VAE, faces
+
+`bash scripts/faces.sh DIR`, DIR holding one folder of photographs a person ({made} images made, as many real ones, of
+{tasks} people nobody was trained on, {shots} shots, 32 px, through `{extractor}`, which was trained on the train people
+alone; {hardware}, seed {seed}). Without Inception's weights nothing here is called FID or IS; `--inception PATH` gives
+those.
+""",
+    "auto": """## Beside it: the number of steps chosen by the support
+
+`metagen evaluate --model {model} --auto --extractor none --baselines false --curve [] --data.shots {shots}`,
+{tasks} {split} tasks ({hardware}, seed {seed}). *Adapted* takes the model's own number, tuned on val tasks at 5 shots.
+""",
+}
+ROWS = ("human", "unadapted", "scratch", "joint + fine-tune", "auto steps", "adapted")
+SHOWN_BESIDE = {"query_loss": "query loss", "fd": "Frechet", "is": "Inception Score", "recognisability": "recognised %"}
+
+
+def keep(named: str) -> None:
+    """Put a result, cut to what is shown, beside the league."""
+    name, _, file = named.partition("=")
+    result = json.loads(Path(file).read_text())
+    if "rows" in result and "task_names" in result:
+        result = {key: value for key, value in result.items() if key not in ("task_names", "curve")}
+        for part in ("rows", "differences"):
+            result[part] = [_cut(row) for row in result[part]]
+    write_atomically(BESIDE_FOLDER / f"{name}.json", (json.dumps(result, indent=1) + "\n").encode())
+
+
+def _cut(row: dict[str, Any]) -> dict[str, Any]:
+    figures = {name: f for name, f in row["figures"].items() if name.partition("[")[0] in SHOWN_BESIDE}
+    return {"row": row["row"], "steps": row.get("steps"), "figures": figures}
+
+
+def beside() -> list[str]:
+    """A section for each kind of result that is there."""
+    lines: list[str] = []
+    for kind, about in BESIDE.items():
+        for path in sorted(BESIDE_FOLDER.glob(f"{kind}*.json")):
+            result = json.loads(path.read_text())
+            lines += [*_section(path.stem.removeprefix(kind), about, result), ""]
+    for name, section in (("search", search_lines), ("learned-optimiser", optimiser_lines)):
+        path = BESIDE_FOLDER / f"{name}.json"
+        lines += [*section(json.loads(path.read_text())), ""] if path.is_file() else []
+    return lines
+
+
+def _section(which: str, about: str, result: dict[str, Any]) -> list[str]:
+    seen = result["extractors"][0]["name"] if result["extractors"] else "no extractor"
+    told = {key: result[key] for key in ("made", "tasks", "split", "shots", "seed")}
+    model = f"runs/omniglot-vae-{which.split('-')[1]}/export" if which.startswith("-") and "-" in which[1:] else ""
+    title, _, text = about.partition("\n")
+    text = text.format(extractor=seen, hardware=result["environment"]["hardware"], model=model, **told)
+    figures = [f for f in result["rows"][-1]["figures"] if f.partition("[")[0] in SHOWN_BESIDE]
+    heads = [SHOWN_BESIDE[f.partition("[")[0]] for f in figures]
+    lines = [title + (f", {which.strip('-').replace('-', ', ')}{'-shot' if which else ''}" if which else ""), text]
+    lines += [f"| | N | {' | '.join(heads)} |", "|---" * (len(heads) + 2) + "|"]
+    shown = [row for row in result["rows"] if row["row"] in ROWS]
+    differences = [row for row in result["differences"] if row["row"].removeprefix("adapted - ") in ROWS]
+    for row in [*shown, *differences]:
+        cells = [_told(row["figures"].get(figure)) for figure in figures]
+        lines.append(f"| {row['row']} | {_plain(row.get('steps') or '')} | {' | '.join(cells)} |")
+    return lines
+
+
+def _told(figure: dict[str, float] | None) -> str:
+    return "" if figure is None else f"{figure['mean']:.2f} [{figure['low']:.2f}, {figure['high']:.2f}]"
+
+
+def search_lines(found: dict[str, Any]) -> list[str]:
+    """The architectures that were found, beside random ones."""
+    lines = [
+        "## Beside it: architecture search\n",
+        "`python scripts/search.py --root DIR --searching 300 --training 300 --tasks 4` (2 cores of an Intel Xeon): "
+        "searched and retrained on train characters, 5 shots, seed 0, 300 meta-steps of 4 tasks each; query loss in nats "
+        "per image on 100 val and 200 test characters, and the difference from the mean of the three random "
+        "architectures of the same space, paired by character. The intervals are over characters, not over searches or "
+        "trainings: each was run once, and the trainings are short.\n",
+        "| architecture | val | test | test, minus the mean of random |",
+        "|---|---|---|---|",
+    ]
+    for name, blocks in found["architectures"].items():
+        val, test = (_told(found[split]["query_loss"][name]) for split in ("val", "test"))
+        gap = _told(found["test"]["minus_random"].get(name))
+        lines.append(f"| {name}: {', '.join(blocks)} | {val} | {test} | {gap} |")
+    return lines
+
+
+def optimiser_lines(found: dict[str, Any]) -> list[str]:
+    """A learned optimiser far beyond its training, beside tuned SGD and Adam."""
+    lines = [
+        "## Beside it: a learned optimiser at four times the steps it was trained for\n",
+        f"`python scripts/benchmark_learned_optimiser.py runs/omniglot-vae-learned-optimiser/export --root DIR --split "
+        f"{found['split']} --limit {found['limit']}` (seed {found['seed']}, torch {found['torch']}; rates of SGD and "
+        "Adam tuned on val tasks; all begin at the same start and move the same weights).\n",
+        "| | query loss | support loss |",
+        "|---|---|---|",
+    ]
+    for part in ("rows", "differences"):
+        for name, sides in found[part].items():
+            lines.append(f"| {name} | {_told(sides['query'])} | {_told(sides['support'])} |")
+    return lines
+
+
 def main() -> None:
     """The page, and the picture where the models are at hand."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=Path, default=DOCS / "league" / "omniglot")
     parser.add_argument("--runs", type=Path)
     parser.add_argument("--root")
+    parser.add_argument("--keep", nargs="*", default=[], metavar="NAME=FILE.json")
     options = parser.parse_args()
+    BESIDE_FOLDER.mkdir(parents=True, exist_ok=True)
+    for named in options.keep:
+        keep(named)
     rows = read(options.rows)
     (DOCS / "league.md").write_text(page(rows))
     if options.runs:
