@@ -279,8 +279,8 @@ def search_lines(found: dict[str, Any]) -> list[str]:
     lines = [
         "## Beside it: architecture search\n",
         "`python scripts/search.py --root DIR --searching 300 --training 300 --tasks 4` (2 cores of an Intel Xeon): "
-        "searched and retrained on train characters, 5 shots, seed 0, 300 meta-steps of 4 tasks each; query loss in nats "
-        "per image on 100 val and 200 test characters, and the difference from the mean of the three random "
+        "searched and retrained on train characters, 5 shots, seed 0, 300 meta-steps of 4 tasks each; query loss in "
+        "nats per image on 100 val and 200 test characters, and the difference from the mean of the three random "
         "architectures of the same space, paired by character. The intervals are over characters, not over searches or "
         "trainings: each was run once, and the trainings are short.\n",
         "| architecture | val | test | test, minus the mean of random |",

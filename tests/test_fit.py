@@ -8,11 +8,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
+import metagen
 from metagen.cli import main
+from metagen.generators import generators
+from metagen.learners import learners
 from metagen.tasks import task_sets
-from tests.doubles import BrokenBlobs
+from tests.doubles import BrokenBlobs, pairs
 
 CONFIGS = sorted(Path(__file__).parents[1].joinpath("configs").glob("*.yaml"))
 
@@ -139,6 +143,23 @@ def test_every_config_runs(config, blobs, tmp_path):
     ]
     options += ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
     assert main(["fit", "--config", str(config), *options, "--run_dir", str(tmp_path)]) == 0
+
+
+@pytest.mark.parametrize("learner", learners)
+def test_every_learner_is_trained_exported_and_adapted(learner, fit, blobs, tmp_path):
+    generator = next(generators[of] for name, of in pairs() if name == learner).__name__
+    options = ["--model.generator", generator, "--model.generator.latent", "2", "--model.generator.widths", "[2, 4]"]
+    kind = ["--model.learner", learners[learner].__name__]
+    assert fit(tmp_path / "run", *options, *kind, "--data.episodes", "2", "--trainer.val_check_interval", "2") == 0
+    place, support = tmp_path / "mine", sorted((blobs / "tasks" / "blob-1").iterdir())
+    model = str(tmp_path / "run/export")
+    assert main(["adapt", "--model", model, "--support", str(support[0].parent), "--out", str(place)]) == 0
+    assert main(["sample", "--model", str(place), "--n", "3", "--out", str(tmp_path / "samples")]) == 0
+    again, fresh = metagen.load(place), metagen.load(model).adapt(support[0].parent)
+    assert torch.equal(again.sample(3), fresh.sample(3))
+    moved = again.adapted.difference
+    assert set(moved) == metagen.load(model).learner.moving
+    assert any(d.any() for d in moved.values()) or not moved
 
 
 def test_the_program_says_nothing_that_a_user_cannot_act_on(exported, blobs, tmp_path):
