@@ -3,11 +3,12 @@
     python scripts/league.py --root DIR          # DIR holds Omniglot; about an hour on two cores
     python scripts/make_league.py                # docs/league.md, from the files of the rows
 
-For each learner a small search on val tasks (six cells of what moves and how fast, 60 meta-steps each) chooses its
-options; then it is trained from the shared generator for the same processor seconds from each seed, and measured on
-test tasks by `metagen evaluate`. What is there already is not made again; the file of a row,
-docs/league/omniglot/LEARNER.json, is written when all of it is there. More seeds append (`--seeds 3`); more seconds
-make another league (`--seconds 600 --runs runs/league-600s --rows docs/league/omniglot-600s`).
+For each learner a small search on val tasks (six cells or more of what moves and how fast, 60 meta-steps each) chooses
+its options; then it is trained from the shared generator for as many meta-steps as have meta-gradients of so many
+processor seconds, from each seed, and measured on test tasks by `metagen evaluate`. What was made by the same options
+is not made again; the file of a row, docs/league/omniglot/LEARNER.json, is written when all of it is there. More seeds
+append (`--seeds 3`); more seconds make another league (`--seconds 600 --runs runs/league-600s --rows
+docs/league/omniglot-600s`).
 """
 
 from __future__ import annotations
@@ -25,19 +26,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from making import made, revision
 from safetensors.torch import load_file
 
 from metagen.adaptation import in_chunks, task_batch
-from metagen.artifacts import read_config
-from metagen.cli import main as metagen
+from metagen.artifacts import load_model, read_config
 from metagen.files import write_atomically
-from metagen.learners import Learner, learners
-from metagen.model import Model, load
+from metagen.generators import generators
+from metagen.learners import learners
 from metagen.studies.cost import peak_bytes
 from metagen.tasks.data import EpisodeData
+from metagen.training import regulariser_for
 
 STEM, DECODER = "decoder.stem.bias", "decoder.*"
 PILOT = 60  # meta-steps of a cell of the search
+PROGRESS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  # of meta-training, at which a meta-step is timed: some learners change
 SHOTS = (1, 5)
 TASKS = 100  # test tasks
 FIGURES = ("fd", "is", "recognisability", "diversity_relative", "copy_ratio", "coverage")
@@ -74,13 +77,22 @@ class Plan:
 
 
 PLANS: dict[str, Plan] = {
-    "joint": Plan("joint", cells(rate=(3e-4, 1e-3, 3e-3), test_steps=(20, 50)), {}),
+    "joint": Plan(
+        "joint",
+        (
+            *cells(moves=(("*",),), rate=(1e-4, 3e-4, 1e-3, 3e-3), test_steps=(20, 50)),
+            *cells(moves=((STEM,),), rate=(0.03, 0.1, 0.3), test_steps=(20, 50)),
+        ),
+        {},
+    ),
     "maml": Plan("maml"),
     "fomaml": Plan("fomaml"),
     "reptile": Plan("reptile", cells(rate=(3e-4, 1e-3, 3e-3), steps=(3, 8)), {"optimiser": "adam"}),
-    "imaml": Plan("imaml"),
+    "imaml": Plan(  # its rate has to stay below 2 / (curvature + proximal)
+        "imaml", cells(moves=((STEM,),), rate=(0.01, 0.03), proximal=(2.0, 5.0, 10.0)), {"steps": 16}
+    ),
     "anil": Plan("anil", cells(moves=(("head",), ("last_block",)), rate=(3e-4, 1e-3, 3e-3))),
-    "low-rank": Plan("low_rank", cells(rank=(1, 4), rate=(1e-3, 1e-2, 1e-1)), {"steps": 3, "layers": (DECODER,)}),
+    "low-rank": Plan("low_rank", cells(rank=(1, 4), rate=(3e-4, 1e-3, 3e-3)), {"steps": 3, "layers": (DECODER,)}),
     "meta-sgd": Plan("meta_sgd"),
     "maml++": Plan("maml_pp"),
     "auxiliary": Plan("auxiliary"),
@@ -126,77 +138,90 @@ class League:
 
 def fit(league: League, plan: Plan, options: dict[str, Any], run: Path, episodes: int, *more: str) -> Path:
     """A model that was trained for so many meta-steps: the folder of its export."""
-    if (run / "export").is_dir():
-        return run / "export"
-    generator = load(league.base).learner.generator  # type: ignore[union-attr]
-    told = {"latent": generator.latent, "widths": list(generator.widths), "depth": generator.depth}
-    words = [f"--model.generator.{key}={value}" for key, value in told.items()]
-    for key, value in {**plan.fixed, **options}.items():
-        words.append(f"--model.learner.{key}={value if isinstance(value, str) else json.dumps(value)}")
-    words += [f"--model.{key}={json.dumps(value)}" for key, value in plan.training.items()]
-    run_metagen(
-        *("fit", *league.data, "--data.episodes", str(episodes), "--run_dir", str(run), "--overwrite"),
-        *("--model.initial", league.base, "--model.generator", "VAE"),
-        *("--model.learner", learners[plan.learner].__name__, *words, "--model.warmup", "20"),
-        *("--trainer.val_check_interval", str(max(1, episodes // 3)), "--trainer.accelerator", "cpu"),
-        *("--trainer.enable_progress_bar", "false", "--samples.tasks", "1", *more),
-    )
-    return run / "export"
+    base = read_config(Path(league.base))
+    told = {key: value for key, value in base["generator"].items() if key not in ("name", "size", "channels")}
+    words = [f"--model.generator.{key}={spelled(value)}" for key, value in told.items()]
+    words += [f"--model.learner.{key}={spelled(value)}" for key, value in {**plan.fixed, **options}.items()]
+    words += [f"--model.{key}={spelled(value)}" for key, value in plan.training.items()]
+    asked = [
+        *("fit", *league.data, "--data.episodes", episodes, "--run_dir", run, "--overwrite"),
+        *("--model.initial", league.base, "--model.generator", generators[base["generator"]["name"]].__name__),
+        *("--model.learner", learners[plan.learner].__name__, *words, "--model.warmup", 20),
+        *("--trainer.val_check_interval", max(1, episodes // 3), "--trainer.accelerator", "cpu"),
+        *("--trainer.enable_progress_bar", "false", "--samples.tasks", 1, *more),
+    ]
+    return made(run / "export", asked, base["weights_sha256"])
 
 
-def run_metagen(*words: str) -> None:
-    """The verb, here; an error ends this row alone."""
-    if metagen(list(words)):
-        raise RuntimeError(f"metagen {' '.join(words)} failed")
+def spelled(value: object) -> str:
+    """An option's value as it is typed."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def searched(league: League, name: str) -> dict[str, Any]:
     """The cell with the least query loss on val tasks, and what every cell came to."""
     plan, place, found = PLANS[name], league.place(name), []
     for number, cell in enumerate(plan.grid):
+        run = place / f"pilot-{number}"
         try:
-            export = fit(league, plan, cell, place / f"pilot-{number}", PILOT, "--data.val_tasks", "24")
-            training = json.loads((export / "config.json").read_text())["info"]["training"]
-            found.append({"options": cell, "val_query_loss": training["best_val_query_loss"]})
-        except (Exception, SystemExit) as error:  # a rate that is too high ends in numbers that are not finite
-            found.append({"options": cell, "val_query_loss": None, "error": str(error)[:200]})
-    fit_ones = [each for each in found if each["val_query_loss"] is not None]
-    return {"chosen": min(fit_ones, key=lambda each: each["val_query_loss"])["options"], "cells": found}
+            export = fit(league, plan, cell, run, PILOT, "--data.val_tasks", "24")
+            found.append({"options": cell, "val_query_loss": trained(export)["best_val_query_loss"]})
+        except RuntimeError as error:
+            if not (run / "last-good.ckpt").is_file():  # anything but numbers that are not finite
+                raise
+            found.append({"options": cell, "val_query_loss": None, "error": str(error).partition("; ")[0]})
+    finite = [each for each in found if each["val_query_loss"] is not None]
+    if not finite:
+        raise RuntimeError(f"{name}: no cell of its search stayed finite")
+    return {"chosen": min(finite, key=lambda each: each["val_query_loss"])["options"], "cells": found}
 
 
-def cost_of_training(league: League, export: Path) -> dict[str, float]:
-    """Processor seconds and peak memory of one meta-step of 16 tasks, after one that is not measured."""
-    model = load(export)
-    if not isinstance(model, Model):
-        raise TypeError(export)
-    learner: Learner = model.learner
+def trained(export: Path) -> dict[str, Any]:
+    """What a model says of its meta-training."""
+    training: dict[str, Any] = read_config(export)["info"]["training"]
+    return training
+
+
+def cost_of_training(league: League, plan: Plan, export: Path) -> dict[str, float]:
+    """Processor seconds, the mean over a training's progress, and peak memory of the meta-gradient of 16 tasks.
+
+    Measured once: a rerun trains for as many meta-steps.
+    """
+    place, weights = export.parent / "cost.json", read_config(export)["weights_sha256"]
+    known = json.loads(place.read_text()) if place.is_file() else {}
+    if known.get("of") == weights:
+        return dict(known["cost"])
+    learner = load_model(export)[0]
+    learner.regulariser = regulariser_for(learner, terms) if (terms := plan.training.get("regularise")) else None
     tasks = EpisodeData("omniglot", league.root, shots=5, queries=10).episodes.train(0, 16)
     batch = task_batch(learner, tasks.support, tasks.query, (0, "cost"), tasks.numbers)
     meta = {name: w.detach() for name, w in learner.named_parameters()}
+    seconds, peaks = [], []
+    for progress in PROGRESS:
+        learner.anneal(progress)
 
-    def step() -> object:
-        return in_chunks(learner.meta_gradient, learner, meta, batch)
+        def step() -> object:
+            return in_chunks(learner.meta_gradient, learner, meta, batch)
 
-    step()
-    started = time.process_time()  # of the processor: fair beside other work
-    for _ in range(5):
-        step()
-    return {
-        "step_seconds": (time.process_time() - started) / 5,
-        "step_peak_mib": peak_bytes(step, torch.device("cpu")) / 2**20,
-    }
+        peaks.append(peak_bytes(step, torch.device("cpu")) / 2**20)
+        started = time.process_time()  # of the processor: fair beside other work
+        for _ in range(3):
+            step()
+        seconds.append((time.process_time() - started) / 3)
+    cost = {"step_seconds": sum(seconds) / len(seconds), "step_peak_mib": max(peaks)}
+    write_atomically(place, json.dumps({"of": weights, "cost": cost}).encode())
+    return cost
 
 
 def evaluated(league: League, export: Path, shots: int, baselines: bool) -> Path:
     """The folder of a model's result on test tasks; with the row of what was never trained, where baselines are."""
     out = export.parent / f"evaluation-{shots}"
-    if not (out / "result.json").is_file():
-        run_metagen(
-            *("evaluate", "--model", str(export), "--out", str(out), "--data.root", league.root, "--limit", str(TASKS)),
-            *("--data.shots", str(shots), "--data.queries", "14", "--baselines", str(baselines).lower(), "--overwrite"),
-            *("--metrics", json.dumps([*FIGURES, "cost"])),
-        )
-    return out
+    words = [
+        *("evaluate", "--model", export, "--out", out, "--data.root", league.root, "--limit", TASKS),
+        *("--data.shots", shots, "--data.queries", 14, "--baselines", str(baselines).lower(), "--overwrite"),
+        *("--metrics", json.dumps([*FIGURES, "cost"])),
+    ]
+    return made(out / "result.json", words, read_config(export)["weights_sha256"]).parent
 
 
 def kept(folder: Path) -> dict[str, Any]:
@@ -219,19 +244,16 @@ def row(league: League, name: str) -> None:
     plan, place = PLANS[name], league.place(name)
     search = searched(league, name)
     pilot = place / f"pilot-{[each['options'] for each in search['cells']].index(search['chosen'])}" / "export"
-    cost = cost_of_training(league, pilot)
-    seeds = []
+    cost = cost_of_training(league, plan, pilot)
+    episodes, seeds = max(3, int(league.seconds / cost["step_seconds"])), []
     for seed in range(league.seeds):
-        run = place / f"seed-{seed}"
-        episodes = max(3, int(league.seconds / cost["step_seconds"]))
         more = ("--data.seed", str(seed), "--seed_everything", str(seed), "--data.val_tasks", "40")
-        export = fit(league, plan, search["chosen"], run, episodes, *more)
-        training = json.loads((export / "config.json").read_text())["info"]["training"]
+        export = fit(league, plan, search["chosen"], place / f"seed-{seed}", episodes, *more)
         results = {str(shots): kept(evaluated(league, export, shots, name == "joint" and not seed)) for shots in SHOTS}
-        seeds.append({"seed": seed, "training": training, "shots": results})
+        seeds.append({"seed": seed, "training": trained(export), "shots": results})
     told = {"name": name, "learner": plan.learner, "options": {**plan.fixed, **search["chosen"]}, **plan.training}
     shared = {"base_sha256": read_config(Path(league.base))["weights_sha256"], "seconds": league.seconds}
-    content = {**told, **shared, "search": search, "training_cost": cost, "seeds": seeds}
+    content = {**told, **shared, "revision": revision(), "search": search, "training_cost": cost, "seeds": seeds}
     league.rows.mkdir(parents=True, exist_ok=True)
     write_atomically(league.rows / f"{place.name}.json", (json.dumps(content) + "\n").encode())
 

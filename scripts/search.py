@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from making import made, revision
 from safetensors.torch import load_file
 
-from metagen import cli
-from metagen.artifacts import load_model
+from metagen.artifacts import load_model, read_config
+from metagen.files import write_atomically
 from metagen.generators import SearchVAE
 from metagen.generators.networks import OPERATIONS
 from metagen.intervals import over_tasks_interval
@@ -36,20 +37,12 @@ PLACES = 4
 LIMITS = {"val": 100, "test": 200}  # characters
 
 
-def metagen(*words: object) -> None:
-    """Run a verb of the command line."""
-    if code := cli.main([str(word) for word in words]):
-        raise SystemExit(code)
-
-
-def fit(config: str, run: Path, options: argparse.Namespace, episodes: int, *more: object) -> None:
-    """Meta-train, unless that was done."""
-    if (run / "export").is_dir():
-        return
+def fit(config: str, run: Path, options: argparse.Namespace, episodes: int, *more: object) -> Path:
+    """Meta-train, unless that was done: the folder of the export."""
     data = ("--data.root", options.root, "--data.tasks", options.tasks, "--data.episodes", episodes)
     trainer = ("--trainer.val_check_interval", episodes, "--trainer.enable_progress_bar", "false")
     where = ("--run_dir", run, "--overwrite", "true")
-    metagen("fit", "--config", f"configs/{config}.yaml", *data, *trainer, *where, *more)
+    return made(run / "export", ["fit", "--config", f"configs/{config}.yaml", *data, *trainer, *where, *more])
 
 
 def searched(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
@@ -57,8 +50,7 @@ def searched(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
     found = {}
     for name, more in SEARCHES.items():
         run = options.out / name.replace(", ", "-").replace(" ", "-")
-        fit("omniglot-search", run, options, options.searching, *more)
-        generator = load_model(run / "export")[0].generator
+        generator = load_model(fit("omniglot-search", run, options, options.searching, *more))[0].generator
         if not isinstance(generator, SearchVAE):
             raise SystemExit(f"{run}: holds no search")
         shares = [(mixed.architecture / mixed.temperature).softmax(0).tolist() for mixed in generator.mixtures.values()]
@@ -74,19 +66,19 @@ def drawn(seed: int) -> tuple[str, ...]:
 def judged(blocks: tuple[str, ...], options: argparse.Namespace) -> dict[str, torch.Tensor]:
     """Train one architecture; its query loss on each held-out character, by split."""
     run = options.out / "trained" / "-".join(blocks)
-    fit(
+    export = fit(
         *("omniglot-vae-maml", run, options, options.training),
         *("--model.generator.depth", 0, "--model.generator.blocks", json.dumps(blocks)),
     )
-    losses = {}
+    weights, losses = read_config(export)["weights_sha256"], {}
     for split, limit in LIMITS.items():
         out = run / split
-        if not (out / "result.json").is_file():
-            metagen(
-                *("evaluate", "--model", run / "export", "--data.root", options.root, "--split", split, "--out", out),
-                *("--extractor", "none", "--baselines", "false", "--curve", "[]", "--limit", limit),
-                *("--data.shots", 5, "--data.queries", 14, "--overwrite", "true"),
-            )
+        words = [
+            *("evaluate", "--model", export, "--data.root", options.root, "--split", split, "--out", out),
+            *("--extractor", "none", "--baselines", "false", "--curve", "[]", "--limit", limit),
+            *("--data.shots", 5, "--data.queries", 14, "--overwrite", "true"),
+        ]
+        made(out / "result.json", words, weights)
         losses[split] = load_file(out / "values.safetensors")["adapted/query_loss"]
     return losses
 
@@ -104,7 +96,11 @@ def main() -> None:
     architectures = {f"random {seed}": drawn(seed) for seed in range(RANDOM)}
     architectures |= {name: tuple(each["blocks"]) for name, each in found.items()}
     losses = {name: judged(blocks, options) for name, blocks in architectures.items()}
-    result: dict[str, Any] = {"searches": found, "architectures": architectures}
+    asked = {name: getattr(options, name) for name in ("searching", "training", "tasks")}
+    one = next((options.out / "trained").glob("*/test/result.json"))
+    environment = json.loads(one.read_text())["environment"]
+    result: dict[str, Any] = {**asked, "limits": LIMITS, "environment": environment, "revision": revision()}
+    result |= {"searches": found, "architectures": architectures}
     for split in LIMITS:
         mean = torch.stack([losses[f"random {seed}"][split] for seed in range(RANDOM)]).mean(0)
         of = {name: each[split] for name, each in losses.items()}
@@ -112,7 +108,7 @@ def main() -> None:
             "query_loss": {name: asdict(over_tasks_interval(loss)) for name, loss in of.items()},
             "minus_random": {name: asdict(over_tasks_interval(of[name] - mean)) for name in found},
         }
-    (options.out / "result.json").write_text(json.dumps(result, indent=1) + "\n")
+    write_atomically(options.out / "result.json", (json.dumps(result, indent=1) + "\n").encode())
     print(json.dumps(result, indent=1))
 
 

@@ -1,0 +1,53 @@
+"""Verbs of the command line whose outcome stands for as long as it was made by the same words from the same weights."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from metagen.cli import main
+from metagen.files import write_atomically
+
+NOTE = "made.json"  # beside what was made: by which words, of which weights
+
+
+def made(product: Path, words: list[object], of: str = "") -> Path:
+    """What a verb leaves in a folder, made anew unless it was made by the same words of the same weights.
+
+    Raises:
+        RuntimeError: the verb failed; with its message.
+    """
+    note, wanted = product.parent / NOTE, {"words": [str(word) for word in words], "of": of}
+    if product.exists() and note.is_file() and json.loads(note.read_text()) == wanted:
+        return product
+    note.unlink(missing_ok=True)
+    metagen(*words)
+    write_atomically(note, (json.dumps(wanted) + "\n").encode())
+    return product
+
+
+def metagen(*words: object) -> None:
+    """Run a verb in this process.
+
+    Raises:
+        RuntimeError: it failed; with its message.
+        KeyboardInterrupt: it was stopped.
+    """
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+        code = main([str(word) for word in words])
+    print(said.getvalue(), end="", file=sys.stderr)
+    if code == 130:
+        raise KeyboardInterrupt
+    if code:
+        raise RuntimeError(said.getvalue().strip().rpartition("\n")[2])
+
+
+def revision() -> str:
+    """Which state of the project this is."""
+    words = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
