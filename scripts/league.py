@@ -7,8 +7,8 @@ For each learner a small search on val tasks (six cells or more of what moves an
 its options; then it is trained from the shared generator for as many meta-steps as have meta-gradients of so many
 processor seconds, from each seed, and measured on test tasks by `metagen evaluate`. What was made by the same options
 is not made again; the file of a row, docs/league/omniglot/LEARNER.json, is written when all of it is there. More seeds
-append (`--seeds 3`); more seconds make another league (`--seconds 600 --runs runs/league-600s --rows
-docs/league/omniglot-600s`).
+append (`--seeds 3`); other tasks and more seconds make another league (`--task_set glyphs`; `--seconds 600 --runs
+runs/league-600s --rows docs/league/omniglot-600s`).
 """
 
 from __future__ import annotations
@@ -116,7 +116,8 @@ PLANS: dict[str, Plan] = {
 class League:
     """What all rows share."""
 
-    root: str
+    task_set: str
+    root: str | None
     base: str
     runs: Path
     rows: Path
@@ -124,10 +125,15 @@ class League:
     seeds: int
 
     @property
+    def place_of_images(self) -> list[str]:
+        """The option that says where the images lie, of a task set that has some."""
+        return ["--data.root", self.root] if self.root else []
+
+    @property
     def data(self) -> list[str]:
         """Options of the tasks to train on."""
         return [
-            *("--data.task_set", "omniglot", "--data.root", self.root, "--data.size", "28"),
+            *("--data.task_set", self.task_set, *self.place_of_images, "--data.size", "28"),
             *("--data.shots", "5", "--data.queries", "10", "--data.tasks", "16"),
         ]
 
@@ -193,7 +199,7 @@ def cost_of_training(league: League, plan: Plan, export: Path) -> dict[str, floa
         return dict(known["cost"])
     learner = load_model(export)[0]
     learner.regulariser = regulariser_for(learner, terms) if (terms := plan.training.get("regularise")) else None
-    tasks = EpisodeData("omniglot", league.root, shots=5, queries=10).episodes.train(0, 16)
+    tasks = EpisodeData(league.task_set, league.root, shots=5, queries=10).episodes.train(0, 16)
     batch = task_batch(learner, tasks.support, tasks.query, (0, "cost"), tasks.numbers)
     meta = {name: w.detach() for name, w in learner.named_parameters()}
     seconds, peaks = [], []
@@ -217,7 +223,7 @@ def evaluated(league: League, export: Path, shots: int, baselines: bool) -> Path
     """The folder of a model's result on test tasks; with the row of what was never trained, where baselines are."""
     out = export.parent / f"evaluation-{shots}"
     words = [
-        *("evaluate", "--model", export, "--out", out, "--data.root", league.root, "--limit", TASKS),
+        *("evaluate", "--model", export, "--out", out, *league.place_of_images, "--limit", TASKS),
         *("--data.shots", shots, "--data.queries", 14, "--baselines", str(baselines).lower(), "--overwrite"),
         *("--metrics", json.dumps([*FIGURES, "cost"])),
     ]
@@ -275,18 +281,26 @@ def work(league: League, names: list[str]) -> list[str]:
 def main() -> None:
     """Share the rows by processes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", required=True, help="the folder that holds Omniglot")
-    parser.add_argument(
-        "--base", default="runs/omniglot-vae-joint/export", help="the jointly trained model to begin from"
-    )
-    parser.add_argument("--runs", type=Path, default=Path("runs/league"))
-    parser.add_argument("--rows", type=Path, default=Path("docs/league/omniglot"))
+    parser.add_argument("--task_set", default="omniglot")
+    parser.add_argument("--root", help="the folder that holds its images")
+    parser.add_argument("--base", help="the jointly trained model to begin from; runs/TASK_SET-vae-joint/export")
+    parser.add_argument("--runs", type=Path, help="runs/league, and -TASK_SET where that is not omniglot")
+    parser.add_argument("--rows", type=Path, help="docs/league/TASK_SET")
     parser.add_argument("--seconds", type=float, default=90.0)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--only", nargs="*", default=list(PLANS), choices=list(PLANS))
     options = parser.parse_args()
-    league = League(options.root, options.base, options.runs, options.rows, options.seconds, options.seeds)
+    own = "" if options.task_set == "omniglot" else f"-{options.task_set}"
+    league = League(
+        task_set=options.task_set,
+        root=options.root,
+        base=options.base or f"runs/{options.task_set}-vae-joint/export",
+        runs=options.runs or Path(f"runs/league{own}"),
+        rows=options.rows or Path("docs/league", options.task_set),
+        seconds=options.seconds,
+        seeds=options.seeds,
+    )
     with multiprocessing.get_context("spawn").Pool(options.workers, maxtasksperchild=1) as pool:
         failed = pool.starmap(work, [(league, [name]) for name in options.only], chunksize=1)
     if any(failed):

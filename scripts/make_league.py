@@ -1,5 +1,7 @@
 """Write docs/league.md from the files of the rows, so that no figure in it is typed; with --runs also docs/league.png.
 
+Rows of another folder, docs/league/NAME, become docs/league-NAME.md.
+
 python scripts/make_league.py [--rows docs/league/omniglot] [--runs runs/league --root DIR] [--keep NAME=FILE.json ...]
 
 --keep takes a result that belongs beside the league, cut to what is shown, into docs/league/beside.
@@ -10,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +24,11 @@ from metagen.files import write_atomically
 from metagen.images import grid
 from metagen.model import Model, load
 from metagen.tasks.data import EpisodeData
+from metagen.tasks.omniglot import Omniglot
+from metagen.tasks.splits import SPLITS
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
+MAIN = "omniglot"
 BESIDE_FOLDER = DOCS / "league" / "beside"
 FIGURES = {
     "fd": "Frechet distance",
@@ -31,29 +36,40 @@ FIGURES = {
     "recognisability": "recognisability",
     "query_loss": "query loss",
 }
+ALIKE: dict[str, Callable[[dict[str, Any]], object]] = {
+    "shared generator": lambda row: row["base_sha256"],
+    "seconds": lambda row: row["seconds"],
+    "seeds": lambda row: [seed["seed"] for seed in row["seeds"]],
+    "hardware": lambda row: row["seeds"][0]["shots"]["5"]["result"]["environment"]["hardware"],
+    "split": lambda row: row["seeds"][0]["shots"]["5"]["result"]["split_sha256"],
+    "extractor": lambda row: row["seeds"][0]["shots"]["5"]["result"]["extractors"],
+}
 SHOWN = (0, 40, 80)  # places of the test characters in the picture
 PREAMBLE = """# The league
 
-Made by `python scripts/make_league.py`; no figure here is typed. The rows come from `python scripts/league.py --root
-DIR`, DIR holding Omniglot, and lie in [league/omniglot](league/omniglot), one file each.
+Made by `python scripts/make_league.py`; no figure here is typed. The rows come from `python scripts/league.py
+--task_set {task_set} --root DIR` at {revision}, DIR holding the images, and lie in [{place}]({place}), one file each.
 
-Every learner began from the same generator, a VAE that was trained jointly (`configs/omniglot-vae-joint.yaml`,
-weights {base}), and was meta-trained at 5 shots for as many steps as take {seconds:.0f} seconds of one thread of
-{hardware}, from each of {seeds} seeds. Before that each had the same small search: {cells} cells of what moves and
-how fast, 60 meta-steps each, the best on 24 val characters. All were then measured on the same {tasks} test
-characters (split {split}) at 1 and at 5 shots, through `{extractor}`. A figure is that of the mean seed, ± half its
-95 % interval over characters; a difference is paired by character, and * says that its interval is clear of zero: of
-twenty such intervals one is by chance. What the columns mean: [evaluation.md](evaluation.md); when to use which:
-[learners.md](learners.md). *scratch* is the same network never trained before; *joint* went on with joint training
-and is fine-tuned.
+Every learner began from the same generator, a VAE that was trained jointly (`configs/{task_set}-vae-joint.yaml`,
+weights {base}), and was meta-trained at 5 shots for as many meta-steps as have meta-gradients of {seconds:.0f}
+processor seconds of one thread of {hardware}, from each of {seeds} seeds. Before that each had the same small search:
+{cells} cells of what moves and how fast ({most} for joint, the baseline), 60 meta-steps each, the best on 24 val
+characters. All were then measured on the same {tasks} test characters (split {split}) at 1 and at 5 shots, through
+`{extractor}`.{missing} A figure is that of the mean seed, ± half its 95 % interval over characters; a difference is
+paired by character, and * says that its interval is clear of zero: of twenty such intervals one is by chance. What the
+columns mean: [evaluation.md](evaluation.md); when to use which: [learners.md](learners.md). *scratch* is the same
+network never trained before; *joint* went on with joint training and is fine-tuned.
 """
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
-    """The rows, by name."""
-    rows = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    """The rows, by name; only such as can stand in one table."""
+    rows = [{**json.loads(path.read_text()), "slug": path.stem} for path in sorted(folder.glob("*.json"))]
     if not rows:
         raise SystemExit(f"{folder}: holds no row; run scripts/league.py first")
+    for name, of in ALIKE.items():
+        if len(different := {str(of(row)) for row in rows}) > 1:
+            raise SystemExit(f"{folder}: expected rows with the same {name}, got {', '.join(sorted(different))}")
     return rows
 
 
@@ -98,6 +114,7 @@ def costs(rows: Iterable[dict[str, Any]]) -> list[str]:
         "",
         "chosen on val",
         "meta-steps",
+        "best at",
         "ms a meta-step",
         "MiB of one",
         "ms to adapt",
@@ -108,9 +125,17 @@ def costs(rows: Iterable[dict[str, Any]]) -> list[str]:
     for row in rows:
         chosen = ", ".join(f"{key} {_plain(value)}" for key, value in row["options"].items() if key != "layers")
         steps = "/".join(str(seed["training"]["meta_steps"]) for seed in row["seeds"])
+        best = "/".join(str(seed["training"]["best_step"]) for seed in row["seeds"])
         cost, training = row["seeds"][0]["shots"]["5"]["result"]["studies"]["cost"], row["training_cost"]
         cells = (
-            *(row["name"], chosen, steps, f"{1000 * training['step_seconds']:.0f}", f"{training['step_peak_mib']:.0f}"),
+            *(
+                row["name"],
+                chosen,
+                steps,
+                best,
+                f"{1000 * training['step_seconds']:.0f}",
+                f"{training['step_peak_mib']:.0f}",
+            ),
             *(f"{1000 * cost['seconds']['median']:.1f}", f"{cost['peak_mib']['mean']:.1f}", str(cost["adapted_bytes"])),
         )
         lines.append(f"| {' | '.join(cells)} |")
@@ -142,24 +167,53 @@ def spread_of_seeds(rows: Iterable[dict[str, Any]], shots: str) -> list[str]:
     return lines
 
 
-def page(rows: Sequence[dict[str, Any]]) -> str:
-    """The whole of docs/league.md."""
+def _name(folder: Path) -> str:
+    return "league" if folder.name == MAIN else f"league-{folder.name}"
+
+
+def preamble(rows: Sequence[dict[str, Any]], folder: Path) -> str:
+    """What all rows share."""
     one = rows[0]["seeds"][0]["shots"]["5"]["result"]
-    lines = [
-        PREAMBLE.format(
-            base=rows[0]["base_sha256"][:12],
-            seconds=rows[0]["seconds"],
-            hardware=one["environment"]["hardware"],
-            seeds=len(rows[0]["seeds"]),
-            cells=len(rows[0]["search"]["cells"]),
-            tasks=one["tasks"],
-            split=one["split_sha256"][:12],
-            extractor=one["extractors"][0]["name"],
-        )
-    ]
+    cells = {row["name"]: len(row["search"]["cells"]) for row in rows}
+    return PREAMBLE.format(
+        task_set=one["data"]["task_set"],
+        revision=" and ".join(sorted({row["revision"] for row in rows})),
+        place=folder.resolve().relative_to(DOCS),
+        base=rows[0]["base_sha256"][:12],
+        seconds=rows[0]["seconds"],
+        hardware=one["environment"]["hardware"],
+        seeds=len(rows[0]["seeds"]),
+        cells=min(cells.values()),
+        most=max(cells.values()),
+        tasks=one["tasks"],
+        split=one["split_sha256"][:12],
+        extractor=one["extractors"][0]["name"],
+        missing=_missing(one["data"]["task_set"]),
+    )
+
+
+def _missing(task_set: str) -> str:
+    path = BESIDE_FOLDER / "data.json"
+    if task_set != "omniglot" or not path.is_file():
+        return ""
+    data = json.loads(path.read_text())
+    return f" Of Omniglot's {data['characters']} characters {data['missing']} were not at hand."
+
+
+def keep_data(root: str) -> None:
+    """Put beside the league how much of Omniglot was there."""
+    found = EpisodeData("omniglot", root).task_set
+    missing = len(found.missing) if isinstance(found, Omniglot) else 0
+    data = {"missing": missing, "characters": missing + sum(len(found.split[part]) for part in SPLITS)}
+    write_atomically(BESIDE_FOLDER / "data.json", (json.dumps(data) + "\n").encode())
+
+
+def page(rows: Sequence[dict[str, Any]], folder: Path) -> str:
+    """The whole of docs/league.md."""
+    lines = [preamble(rows, folder)]
     for shots in ("1", "5"):
         lines += [f"## In short, {shots} shot{'s' * (shots != '1')}\n", *verdicts(entries(rows, shots)), ""]
-    lines += ["![Support, then what each learner makes of it](league.png)\n"]
+    lines += [f"![Support, then what each learner makes of it]({_name(folder)}.png)\n"]
     for shots in ("1", "5"):
         table = markdown(league(entries(rows, shots), "fd"))
         table = re.sub(r"^(#+)", r"\1#", table, flags=re.MULTILINE).replace(
@@ -170,22 +224,24 @@ def page(rows: Sequence[dict[str, Any]]) -> str:
         "## What it costs\n",
         *costs(rows),
         "",
-        "One thread; a meta-step is of 16 tasks; adapting is at 5 shots.\n",
+        "One thread, while another row was made beside; a meta-step is the meta-gradient of 16 tasks, the mean over "
+        "the progress of a training; val tasks were looked at three times, and the weights kept are those of *best at*;"
+        " adapting is at 5 shots.\n",
     ]
     for shots in ("1", "5"):
         lines += [f"## Query loss against the number of inner steps, {shots}-shot\n", *curves(rows, shots), ""]
-    lines += ["## Seeds, 5-shot\n", *spread_of_seeds(rows, "5"), "", *beside()]
+    lines += ["## Seeds, 5-shot\n", *spread_of_seeds(rows, "5"), "", *(beside() if folder.name == MAIN else [])]
     return "\n".join(lines) + "\n"
 
 
-def picture(rows: Sequence[dict[str, Any]], runs: Path, root: str) -> Figure:
+def picture(rows: Sequence[dict[str, Any]], runs: Path, root: str | None) -> Figure:
     """The support of a few test characters, and under it what each learner makes of it."""
-    data = EpisodeData("omniglot", root, shots=5, queries=5)
+    told = rows[0]["seeds"][0]["shots"]["5"]["result"]["data"]
+    data = EpisodeData(told["task_set"], root, shots=5, queries=5)
     episode = data.episodes.of("test", list(SHOWN))
     lines = {"support": episode.support}
     for row in rows:
-        slug = row["name"].replace(" ", "-").replace(",", "").replace("+", "p")
-        model = load(runs / slug / "seed-0" / "export")
+        model = load(runs / row["slug"] / "seed-0" / "export")
         if isinstance(model, Model):
             lines[row["name"]] = model.adapt_many(episode.support).sample(5)
     image = grid(torch.stack([images.flatten(0, 1) for images in lines.values()]))
@@ -278,11 +334,12 @@ def search_lines(found: dict[str, Any]) -> list[str]:
     """The architectures that were found, beside random ones."""
     lines = [
         "## Beside it: architecture search\n",
-        "`python scripts/search.py --root DIR --searching 300 --training 300 --tasks 4` (2 cores of an Intel Xeon): "
-        "searched and retrained on train characters, 5 shots, seed 0, 300 meta-steps of 4 tasks each; query loss in "
-        "nats per image on 100 val and 200 test characters, and the difference from the mean of the three random "
-        "architectures of the same space, paired by character. The intervals are over characters, not over searches or "
-        "trainings: each was run once, and the trainings are short.\n",
+        f"`python scripts/search.py --root DIR --searching {found['searching']} --training {found['training']} --tasks "
+        f"{found['tasks']}` ({found['environment']['hardware']}): searched for {found['searching']} and retrained for "
+        f"{found['training']} meta-steps of {found['tasks']} train characters, 5 shots, seed 0; query loss in nats per "
+        f"image on {found['limits']['val']} val and {found['limits']['test']} test characters, and the difference from "
+        "the mean of the three random architectures of the same space, paired by character. The intervals are over "
+        "characters, not over searches or trainings: each was run once, and the trainings are short.\n",
         "| architecture | val | test | test, minus the mean of random |",
         "|---|---|---|---|",
     ]
@@ -320,10 +377,12 @@ def main() -> None:
     BESIDE_FOLDER.mkdir(parents=True, exist_ok=True)
     for named in options.keep:
         keep(named)
+    if options.root and options.rows.name == MAIN:
+        keep_data(options.root)
     rows = read(options.rows)
-    (DOCS / "league.md").write_text(page(rows))
+    write_atomically(DOCS / f"{_name(options.rows)}.md", page(rows, options.rows).encode())
     if options.runs:
-        picture(rows, options.runs, options.root).savefig(DOCS / "league.png", dpi=110)
+        picture(rows, options.runs, options.root).savefig(DOCS / f"{_name(options.rows)}.png", dpi=110)
 
 
 if __name__ == "__main__":
