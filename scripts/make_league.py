@@ -29,6 +29,7 @@ from metagen.tasks.splits import SPLITS
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 MAIN = "omniglot"
+JITTER = "affine x1"
 BESIDE_FOLDER = DOCS / "league" / "beside"
 FIGURES = {
     "fd": "Frechet distance",
@@ -105,7 +106,16 @@ def verdicts(found: Sequence[Entry]) -> list[str]:
         said = f"not significantly behind: {', '.join(level)}" if level else "every other one is significantly behind"
         mean = table["models"][0]["figures"][figure]["mean"]
         lines.append(f"- By {name}, **{leader}** leads ({mean:.4g}); {said}.")
-    return lines
+    return [*lines, beside_jitter(found)]
+
+
+def beside_jitter(found: Sequence[Entry]) -> str:
+    """Whether any learner's images are nearer to the real ones than jittered copies of the support."""
+    figure = next(name for name in found[0].row("adapted")["figures"] if name.startswith("fd["))
+    jitter = next(row for row in found[0].result["rows"] if row["row"] == JITTER)["figures"][figure]["mean"]
+    better = [each.name for each in found if each.row("adapted")["figures"][figure]["mean"] < jitter]
+    told = f"nearer are {', '.join(better)}" if better else "no learner of this small VAE comes near"
+    return f"- The support's own images, jittered ({JITTER}), have a Frechet distance of {jitter:.4g}: {told}."
 
 
 def costs(rows: Iterable[dict[str, Any]]) -> list[str]:
