@@ -21,6 +21,7 @@ from metagen.learners import RuleEngine
 from metagen.model import AdaptedModel, Model, Steps, expect, load
 from metagen.options import EXAMPLES, explained, spelled_out
 from metagen.processes import Processes
+from metagen.quiet import quieten
 
 if TYPE_CHECKING:
     from metagen.tasks.data import EpisodeData
@@ -307,6 +308,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if words[0] not in VERBS:
             raise unknown("verb", words[0], VERBS)
+        quieten()
         VERBS[words[0]](words[1:])
     except KeyboardInterrupt as stop:
         print(f"metagen: stopped {stop}".rstrip(), file=sys.stderr)

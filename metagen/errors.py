@@ -10,6 +10,35 @@ class MetagenError(Exception):
     """A mistake that the user can mend: one line saying what, where, expected, got and how."""
 
 
+def check_positive(name: str, value: float) -> None:
+    """Refuse what is no finite number above 0.
+
+    Args:
+        name: of the option.
+        value: what was given.
+
+    Raises:
+        MetagenError: it is none.
+    """
+    if not 0 < value < float("inf"):
+        raise MetagenError(f"{name}: expected a finite number above 0, got {value}")
+
+
+def check_at_least(name: str, value: float, least: int) -> None:
+    """Refuse what is below `least`.
+
+    Args:
+        name: of the option.
+        value: what was given.
+        least: the smallest that may be.
+
+    Raises:
+        MetagenError: it is below, or no number.
+    """
+    if not value >= least:
+        raise MetagenError(f"{name}: expected {least} or more, got {value}")
+
+
 def unknown(kind: str, name: object, known: Iterable[str]) -> MetagenError:
     """The error for a name that is not registered, with the nearest ones that are."""
     names = sorted(known)

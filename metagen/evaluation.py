@@ -14,9 +14,8 @@ import torch
 from torch.utils._pytree import tree_map
 
 from metagen.adaptation import draw_noise
-from metagen.artifacts import build, describe
 from metagen.errors import MetagenError
-from metagen.generators import Generator
+from metagen.generators import Generator, generators
 from metagen.images import to_uint8
 from metagen.intervals import over_tasks_interval
 from metagen.learners import Adapted, Joint, Learner, adapt_each, adapt_tasks, auto_steps
@@ -25,9 +24,9 @@ from metagen.processes import count
 from metagen.seeding import torch_rng
 from metagen.spread import Spread
 from metagen.tasks.episodes import Episode, Episodes
+from metagen.tasks.splits import HELD_OUT
 from metagen.warps import DRAWS, random_affine
 
-HELD_OUT = ("val", "test")
 AFFINE = {"affine x1": 1.0, "affine x1.5": 1.5}
 MODEL_FREE = ("human", "copy", *AFFINE)
 ALONE = Spread()
@@ -108,10 +107,10 @@ def tuned(
 
 
 def untrained(learner: Learner, seed: int = 0) -> Generator:
-    """The same networks without meta-training, on the same device."""
+    """The same networks without meta-training, on the same device, and without what a learner adds to them."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return build(describe(learner)).generator.to(next(learner.parameters()))
+        return generators.build(generators.describe(learner.generator)).to(next(learner.parameters()))
 
 
 def _fine_tuned(

@@ -24,9 +24,10 @@ from metagen.errors import MetagenError
 from metagen.files import write_atomically
 from metagen.generators import VAE, SearchVAE, generators
 from metagen.learners import learners
+from metagen.model import Model, expect, load
 from metagen.options import EXAMPLES, explained
-from metagen.quiet import quieten
 from metagen.tasks.data import EpisodeData
+from metagen.tasks.splits import HELD_OUT
 from metagen.training import MetaTraining
 
 SPLIT = "split.json"  # the first file of a run, so that a folder without one was not left by a run
@@ -130,12 +131,23 @@ class FitCLI(LightningCLI):
         """Find mistakes while nothing is lost yet; then clear the place and write down which tasks are held out."""
         artifacts.describe(self.model.learner)  # refuses what could not be exported
         self.datamodule.check(self.trainer.world_size)
+        self.initial = self._initial()
         if not self.trainer.is_global_zero or self.rehearsal:
             return
         for place in self._left:
             shutil.rmtree(place) if place.is_dir() else place.unlink()
         _set_aside(self.run_dir / "metrics.csv")
         write_atomically(self.run_dir / SPLIT, self.datamodule.task_set.split.to_json().encode())
+
+    def _initial(self) -> dict[str, str | None]:
+        """What is told of the model that the run begins from; it may not have seen what is held out here."""
+        name = self.config["fit"].model.initial
+        if name is None:
+            return {}
+        model = expect(load(name), Model, name, "name its base")
+        for split in HELD_OUT:
+            self.datamodule.check_unseen(name, model.info, model.split, split)
+        return {"name": name, "weights_sha256": model.weights_hash}
 
     def fit(self, **kwargs: Any) -> None:  # noqa: ANN401
         """`Trainer.fit`, which Ctrl-C stops after a step."""
@@ -176,13 +188,16 @@ class FitCLI(LightningCLI):
         print(f"found {', '.join(found['blocks'])}; train it with: metagen fit --config {place}")
 
     def _info(self) -> dict[str, Any]:
-        data, checkpoints = self.datamodule, self.checkpoints
+        data, checkpoints, regulariser = self.datamodule, self.checkpoints, self.model.learner.regulariser
+        given = {"initial": self.initial, "regularise": regulariser and regulariser.terms}
         return {
             "data": {**data.description, "shots": data.shots, "queries": data.queries},
             "split_sha256": data.task_set.split.hash,
             "training": {
                 "meta_steps": self.trainer.global_step,
                 "tasks_per_step": data.tasks,
+                "rate": self.model.rate,
+                **{name: value for name, value in given.items() if value},
                 "seed": data.seed,
                 "best_val_query_loss": checkpoints.best,
                 "best_step": checkpoints.best_step,
@@ -224,7 +239,6 @@ def _set_aside(metrics: Path) -> None:
 
 def fit(argv: Sequence[str]) -> None:
     """Meta-train a model as the options say."""
-    quieten()
     try:
         FitCLI(
             MetaTraining,

@@ -26,12 +26,11 @@ from metagen.metrics.extractors.scripted import SUFFIXES
 from metagen.model import Model, expect, load
 from metagen.pictures import curve_png
 from metagen.processes import Processes, rank
-from metagen.quiet import quieten
 from metagen.resources import travelling
 from metagen.spread import Spread
 from metagen.studies import HeldOut, studies
 from metagen.tasks.data import EpisodeData
-from metagen.tasks.splits import Split, read_split
+from metagen.tasks.splits import split_of
 from metagen.views import picture, study_lines, table
 
 SHOWN = 12  # tasks in the picture
@@ -93,7 +92,6 @@ def judge(
     Raises:
         MetagenError: something is missing or does not fit together, or `out` is taken.
     """
-    quieten()
     check_free(out, overwrite)
     split, seen = options["split"], question.extractor != "none" or bool(question.inception or question.lpips)
     held_out = check_options(tasks.episodes, split, options["limit"], options["curve"], seen)
@@ -179,8 +177,7 @@ def judged(name: str, tasks: EpisodeData, split: str) -> Model:
             f"{name}: makes images of {generator.size} px and {generator.channels} channels; "
             "leave out --data.size and --data.channels"
         )
-    if base.info.get("data", {}).get("task_set") == tasks.name:
-        _refuse_trained_on(name, base.split, tasks, split)
+    tasks.check_unseen(name, base.info, base.split, split)
     return base
 
 
@@ -191,18 +188,6 @@ def _joint(name: str, tasks: EpisodeData, split: str) -> Model:
         kind = type(model.learner).__name__
         raise MetagenError(f"{name}: expected a jointly trained model for --joint (learner Joint), got {kind}")
     return model
-
-
-def _refuse_trained_on(name: str, trained: Split | None, tasks: EpisodeData, split: str) -> None:
-    if trained is None:
-        raise MetagenError(f"{name}: has no split.json, so nobody knows which tasks it was trained on; export it again")
-    used = {*trained.train, *(trained.val if split == "test" else ())}
-    seen = sorted(used & set(tasks.task_set.split[split]))
-    if seen:
-        raise MetagenError(
-            f"{name}: was trained or chosen on {len(seen)} of these {split} tasks, {seen[0]!r} first; give the "
-            "split.json of its folder as --data.split_file"
-        )
 
 
 Looks = dict[str, tuple[Extractor, dict[str, Any]]]
@@ -235,8 +220,7 @@ def _of_the_domain(name: str | None, tasks: EpisodeData, split: str) -> tuple[Ex
         return scripted, {"name": scripted.name, "weights_sha256": scripted.weights_sha256}
     path = _extractor_folder(name, tasks)
     extractor, info, weights = load_extractor(path)
-    if info.get("data", {}).get("task_set") == tasks.name:
-        _refuse_trained_on(str(path), read_split(path / "split.json"), tasks, split)
+    tasks.check_unseen(str(path), info, split_of(path), split)
     told = {"name": path.absolute().name, "weights_sha256": weights}
     return extractor, told | info | told  # first, and not what the info calls so
 

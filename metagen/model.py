@@ -11,11 +11,11 @@ from PIL import Image
 
 from metagen import artifacts, resources
 from metagen.adaptation import Rule
-from metagen.errors import MetagenError
+from metagen.errors import MetagenError, check_at_least
 from metagen.images import from_pil, read_folder, to_float
 from metagen.learners import Adapted, Learner, RuleEngine, adapt_each, adapt_tasks, auto_steps
 from metagen.seeding import torch_rng
-from metagen.tasks.splits import Split, read_split
+from metagen.tasks.splits import Split, split_of
 
 LOG_PROB_CHUNK = 50  # importance samples in memory at once
 T = TypeVar("T")
@@ -60,8 +60,7 @@ def expect(thing: Model | AdaptedModel, kind: type[T], name: str, hint: str) -> 
 
 def _load_model(path: Path, device: str) -> Model:
     learner, info, weights_hash = artifacts.load_model(path)
-    split = path / "split.json"
-    return Model(learner.to(device), info, path.resolve(), weights_hash, read_split(split) if split.is_file() else None)
+    return Model(learner.to(device), info, path.resolve(), weights_hash, split_of(path))
 
 
 class Model:
@@ -107,10 +106,10 @@ class Model:
         Raises:
             MetagenError: a tensor of the wrong shape or range, or steps that are neither a number from 0 on nor "auto".
         """
-        if isinstance(steps, str) and steps != "auto":
+        if steps not in (None, "auto") and type(steps) is not int:  # True is one, too
             raise MetagenError(f"steps: expected a whole number or auto, got {steps!r}")
-        if isinstance(steps, int) and steps < 0:
-            raise MetagenError(f"steps: expected 0 or more, got {steps}")
+        if isinstance(steps, int):
+            check_at_least("steps", steps, 0)
         if support.ndim != 5:
             raise MetagenError(f"adapt: expected supports [T, k, C, H, W], got {list(support.shape)}")
         self.check(support.flatten(0, 1), "adapt")
@@ -269,8 +268,7 @@ class AdaptedModel:
         generator = self._capable("log_weights")
         self.model.check(images, "log_prob")
         generator.log_likelihood.check(images)
-        if samples < 1:
-            raise MetagenError(f"samples: expected 1 or more, got {samples}")
+        check_at_least("samples", samples, 1)
         return log_likelihood(self.adapted, images.to(self.model.device), samples, (seed, "log_prob"))
 
     def save(self, path: str | Path, standalone: bool = False, overwrite: bool = False) -> None:

@@ -32,6 +32,10 @@ SWITCHES = (
     "--data.download",
 )
 
+# What the parser says of a value that none of several types takes, and how it writes down an option of a group.
+_UNION = re.compile(r".*Union subtypes Subtypes: \[(.*?)\] Errors: .*Given value: (.*)")
+_NESTED = re.compile(r"NestedArg\(key='(\w+)', val='?(.*?)'?\)")
+
 # Where the parser names the class that was meant: in what it got, or in what it could not import.
 _CLASS = re.compile(r"(?:class_path ?=?|has no attribute )'(?:[\w.]*\.)?(\w+)'|import path string: (?:[\w.]*\.)?(\w+)")
 
@@ -78,7 +82,14 @@ def explained(
     for option, classes in (choices or {}).items():
         if keys and keys[0] == option and len(keys) == 1:
             return _unknown_choice(option.rpartition(".")[2], complaint, classes)
-    return MetagenError(f"--{'.'.join(keys)}: {complaint.partition('. Got value: Namespace')[0]}" if keys else text)
+    complaint = _UNION.sub(_none_of, complaint).partition(". Got value: Namespace")[0]
+    return MetagenError(f"--{'.'.join(keys)}: {complaint}" if keys else text)
+
+
+def _none_of(union: re.Match[str]) -> str:
+    types = re.sub(r"<class '(?:\w+\.)*(\w+)'>|typing\.", r"\1", union[1]).replace("NoneType", "null")
+    value = _NESTED.sub(r"\1=\2", union[2])
+    return f"expected one of {types}, got {value}"
 
 
 def _unknown_option(name: str, verb: str, options: Collection[str]) -> MetagenError:

@@ -1,4 +1,4 @@
-"""What Lightning says that a user cannot act on, silenced in one place."""
+"""What libraries say that a user cannot act on, silenced in one place."""
 
 from __future__ import annotations
 
@@ -25,3 +25,4 @@ def quieten() -> None:
     for library in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(library).setLevel(logging.WARNING)
         logging.getLogger(f"{library}.utilities.rank_zero").setLevel(logging.WARNING)
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # that it looks for fonts, once a machine

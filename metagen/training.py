@@ -13,7 +13,7 @@ from torchmetrics import MeanMetric
 
 from metagen.adaptation import EXECUTIONS, Displacement, Regulariser, draw_noise, in_chunks, task_batch
 from metagen.artifacts import check_tensors, load_model
-from metagen.errors import MetagenError, unknown
+from metagen.errors import MetagenError, check_at_least, check_positive, unknown
 from metagen.generators import Generator
 from metagen.learners import Learner, adapt_tasks
 from metagen.resources import travelling
@@ -62,10 +62,11 @@ class MetaTraining(pl.LightningModule):
             raise MetagenError(f"schedule: expected one of {', '.join(SCHEDULES)}, got {schedule!r}")
         if execution not in EXECUTIONS:
             raise unknown("execution", execution, EXECUTIONS)
-        if chunk is not None and chunk < 1:
-            raise MetagenError(f"chunk: expected 1 or more tasks, got {chunk}")
-        if not rate > 0 or warmup < 0 or clip < 0:
-            raise MetagenError(f"expected rate > 0, warmup >= 0 and clip >= 0, got {rate}, {warmup}, {clip}")
+        if chunk is not None:
+            check_at_least("chunk", chunk, 1)
+        check_positive("rate", rate)
+        check_at_least("warmup", warmup, 0)
+        check_at_least("clip", clip, 0)
         if initial is not None:
             begin_from(generator, initial)
         self.learner = learner(generator)
@@ -96,6 +97,10 @@ class MetaTraining(pl.LightningModule):
             batch_size=len(episode.support),
         )
         return torch.stack([(theta[name] * g.detach()).sum() for name, g in gradients.items()]).sum()
+
+    def on_validation_start(self) -> None:
+        """Judge what would be exported: a loaded model is where annealing ends."""
+        self.learner.anneal(1.0)
 
     def validation_step(self, episode: Episode, batch_index: int) -> None:
         """Adapt to val tasks and judge on their queries."""
@@ -179,5 +184,9 @@ def begin_from(generator: Generator, model: str) -> None:
     """
     path = travelling("models", model)
     found, _, _ = load_model(path)
-    check_tensors(path, found.generator.state_dict(), generator.state_dict())
+    try:
+        check_tensors(path, found.generator.state_dict(), generator.state_dict())
+    except MetagenError as error:
+        hint = "begin from a model whose generator has this one's options, and no low-rank deltas"
+        raise MetagenError(f"initial: {error}; {hint}") from error
     generator.load_state_dict(found.generator.state_dict())

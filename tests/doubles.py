@@ -48,8 +48,7 @@ def tiny_learner(learner: str, generator: str | None = None, double: bool = Fals
     cls = learners[learner]
     given = {**options, **SMALL.get(learner, {})}
     known = {name: value for name, value in given.items() if name in inspect.signature(cls).parameters}
-    first = next(pair for pair in pairs() if pair[0] == learner and generator in (None, pair[1]))
-    made = tiny_generator(first[1])
+    made = tiny_generator(generator or next(of for name, of in pairs() if name == learner))
     return cls(made.double() if double else made, **known)
 
 

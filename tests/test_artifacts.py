@@ -75,7 +75,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize(("learner", "generator"), pairs())
 def test_every_learner_over_every_generator_comes_back_bit_for_bit(tmp_path, learner, generator):
     torch.manual_seed(0)
-    original = tiny_pair(learner, generator).eval()
+    original = tiny_pair(learner, generator).eval().requires_grad_(False)  # as one comes back: else kernels differ
     split = Split(("a",), ("b",), ("ü",))
     weights = save_model(tmp_path / "model", original, INFO, split)
     again, info, stated = load_model(tmp_path / "model")

@@ -251,6 +251,12 @@ def test_a_model_without_rules_says_so(place):
         Model(RuleEngine(tiny_vae()), {}).rule(torch.zeros(0, 1, 8, 8))
 
 
+def test_widths_follow_from_the_size_where_none_are_given():
+    learner = RuleEngine(tiny_vae(size=28), widths=None)
+    assert learner.widths == learner.step.widths == (32, 64)
+    assert artifacts.build(artifacts.describe(learner)).state_dict().keys() == learner.state_dict().keys()
+
+
 def test_mistakes_are_told_in_one_line():
     with pytest.raises(MetagenError, match="rate: expected a finite number above 0"):
         RuleEngine(tiny_vae(), rate=-1.0)

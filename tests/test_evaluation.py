@@ -12,7 +12,7 @@ from metagen import evaluation
 from metagen.errors import MetagenError
 from metagen.evaluation import Contender, contenders, measure, query_losses, tuned, untrained
 from metagen.generators import Generator
-from metagen.learners import MAML, Amortised, Joint, Reptile, RuleEngine, auto_steps
+from metagen.learners import MAML, Amortised, Joint, LowRankMAML, Reptile, RuleEngine, auto_steps
 from metagen.metrics import Extractor, metrics
 from metagen.spread import Spread
 from metagen.tasks.episodes import Episode, Episodes
@@ -130,6 +130,13 @@ def test_scratch_has_nothing_that_meta_training_put_into_it(learner):
     torch.manual_seed(0)
     fresh = tiny_vae(size=28).state_dict()
     assert all(torch.equal(w, fresh[name]) for name, w in weights.items())
+
+
+def test_scratch_is_the_plain_generator_whatever_a_learner_adds_to_it(learner):
+    found = untrained(LowRankMAML(tiny_vae(size=28), rank=1)).state_dict()
+    expected = untrained(learner).state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(w, expected[name]) for name, w in found.items())
 
 
 def test_the_measured_loss_is_of_the_query_after_adaptation_to_the_support(learner):

@@ -26,6 +26,7 @@ from metagen.learners import Reptile
 from metagen.metrics import extractors
 from metagen.metrics.extractors import Embedding, Scripted
 from metagen.tasks import TaskSet
+from metagen.tasks.data import EpisodeData
 from metagen.tasks.splits import Split, read_split
 from tests.doubles import Blobs, tiny_vae
 
@@ -255,8 +256,9 @@ def test_a_file_that_is_no_torchscript_is_refused(tmp_path):
 
 
 def asked(tasks: TaskSet, extractor: str | None, name: str = "blobs"):
-    question = SimpleNamespace(extractor=extractor, inception=None, lpips=None)
-    return looked_through(question, SimpleNamespace(task_set=tasks, name=name), "test")
+    question, data = SimpleNamespace(extractor=extractor, inception=None, lpips=None), EpisodeData(name)
+    data._task_set = tasks
+    return looked_through(question, data, "test")
 
 
 def test_a_torchscript_file_is_named_with_its_hash(means):

@@ -12,7 +12,7 @@ from metagen.generators import generators
 from metagen.learners import ANIL, FOMAML, MAML, MAMLPP, Auxiliary, Joint, LowRankMAML, MetaSGD, adapt_tasks
 from metagen.model import Model, load
 from tests.doubles import Quadratic, tiny_generator, tiny_vae
-from tests.test_meta_gradients import IMAGES, batch_for, check_finite_differences, gradient, matrix
+from tests.test_meta_gradients import IMAGES, batch_for, check_finite_differences, gradient, matrix, meta_of
 
 CURVATURE = matrix(1) @ matrix(1).T / 4
 
@@ -201,6 +201,14 @@ def test_the_auxiliary_loss_lies_between_joint_training_and_maml(weight):
     joint, maml = Joint(same_vae()), MAML(same_vae(), steps=2, rate=1e-3)
     parts = [gradient(each, vae_batch(each)) for each in (joint, maml)]
     assert_same(gradient(learner, vae_batch(learner)), {n: parts[0][n] + weight * parts[1][n] for n in parts[0]})
+
+
+def test_an_auxiliary_loss_that_does_not_count_may_diverge():
+    learner = Auxiliary(Quadratic(CURVATURE), steps=3, rate=1e200, weight=0.0)
+    batch = batch_for(learner, IMAGES[:, :2], IMAGES[:, 2:])
+    assert not learner.meta_gradient(learner, meta_of(learner), batch).losses["quadratic"].isfinite().any()
+    joint = Joint(Quadratic(CURVATURE))
+    assert_same(gradient(learner, batch), gradient(joint, batch_for(joint, IMAGES[:, :2], IMAGES[:, 2:])))
 
 
 def test_an_auxiliary_loss_without_steps_is_refused():

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 import torch
 
 from metagen.adaptation import draw_noise, in_chunks, task_batch
 from metagen.artifacts import build, describe
-from metagen.learners import adapt_tasks, learners
-from tests.doubles import tiny_learner
+from metagen.errors import MetagenError
+from metagen.learners import MetaSGD, adapt_tasks, learners
+from tests.doubles import tiny_learner, tiny_vae
 
 
 def blobs(tasks: int, images: int, seed: int) -> torch.Tensor:
@@ -66,3 +69,13 @@ def test_a_description_builds_the_same_learner(trained):
     support = blobs(2, 4, seed=10_002)
     first, second = (adapt_tasks(learner, support, (0, "test")).difference for learner in (trained, twin))
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+MOVERS = [cls for cls in learners.classes if "moves" in inspect.signature(cls).parameters]
+
+
+@pytest.mark.parametrize("kind", [*MOVERS, lambda vae, **options: MetaSGD(vae, per="layer", **options)])
+def test_a_learner_of_which_nothing_moves_is_refused_in_one_line(kind):
+    with pytest.raises(MetagenError, match=r"^moves: .* at least one glob") as refused:
+        kind(tiny_vae(), moves=())
+    assert "\n" not in str(refused.value)

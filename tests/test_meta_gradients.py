@@ -144,6 +144,15 @@ def test_every_meta_parameter_receives_gradient(learner, generator):
     assert [n for n, g in found.items() if not g.abs().sum() > 0] == []
 
 
+@pytest.mark.parametrize(("learner", "generator"), pairs())
+def test_every_meta_gradient_is_finite_in_mixed_precision(learner, generator):
+    torch.manual_seed(0)
+    learner, images = tiny_learner(learner, generator, rate=1e-3, steps=1), torch.rand(1, 4, 1, 8, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = gradient(learner, batch_for(learner, images[:, :2], images[:, 2:]))
+    assert [n for n, g in found.items() if not g.isfinite().all() or g.dtype != torch.float32] == []
+
+
 def test_a_task_does_not_hear_of_the_others():
     torch.manual_seed(0)
     learner = MAML(tiny_vae().double(), steps=2)

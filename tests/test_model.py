@@ -286,6 +286,9 @@ def test_bad_tensors_are_refused_everywhere(model, adapted):
 def test_bad_numbers_and_folders_are_refused(model, tmp_path):
     with pytest.raises(MetagenError, match="steps: expected 0 or more, got -1"):
         model.adapt(images(2, 1), steps=-1)
+    for steps in (2.5, True, "3"):
+        with pytest.raises(MetagenError, match=f"steps: expected a whole number or auto, got {steps!r}"):
+            model.adapt(images(2, 1), steps=steps)
     with pytest.raises(MetagenError, match="seed: expected 0 or more, got -1"):
         model.adapt(images(2, 1), seed=-1)
     with pytest.raises(MetagenError, match="absent"):

@@ -50,6 +50,12 @@ def test_every_switch_may_be_bare_or_valued(switch):
         ("unrecognized arguments: --zzz", "unknown option --zzz: metagen fit --help lists all"),
         ("Group 'data' does not accept option 'data.shot'", "unknown option --data.shot: did you mean --data.shots"),
         ("Parser key \"seed\":\n  Expected a <class 'int'>. Got value: many", "--seed: expected int, got many"),
+        (
+            'Parser key "model.chunk":\n  Does not validate against any of the Union subtypes\n  Subtypes: '
+            "[<class 'int'>, <class 'NoneType'>]\n  Errors:\n    - Expected a <class 'int'>\n  Given value type: "
+            "<class 'str'>\n  Given value: x",
+            "--model.chunk: expected one of int, null, got x",
+        ),
         ("something\n  else", "something else"),
     ],
 )

@@ -172,6 +172,10 @@ def test_a_support_that_is_missing_or_changed_is_refused(tmp_path, redraw):
 def test_bad_options_are_refused():
     with pytest.raises(MetagenError, match="null_rate"):
         Redraw(null_rate=1.0)
+    with pytest.raises(MetagenError, match="latent: expected 1 or more, got 0"):
+        Redraw(latent=0)
+    with pytest.raises(MetagenError, match="hidden: expected 2 or more, got 1"):
+        Redraw(hidden=1)
     with pytest.raises(MetagenError, match="temperature"):
         Redraw(temperature=-1.0)
     with pytest.raises(MetagenError, match="Amortised: VAE does not look at its support"):

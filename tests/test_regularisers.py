@@ -72,6 +72,15 @@ def test_the_penalties_of_a_player_are_of_its_own_weights():
     torch.testing.assert_close(found["discriminator"], 9 * start[y].square().sum() + 3 * (2 * start[y]).square().sum())
 
 
+def test_a_player_of_which_nothing_moves_pays_nothing():
+    learner = regularised(MAML(Bilinear(matrix(2)), steps=2, rate=RATE, moves=("generator.*",)), **ALL)
+    start = learner.start()
+    moved = {"generator.x": start["generator.x"] + 1}
+    found = learner.regulariser.penalties(learner.generator, start, moved)
+    assert found["discriminator"] == 0 < found["generator"]
+    assert all(g.isfinite().all() for g in gradient(learner, episode(learner)).values())
+
+
 def test_the_bottleneck_is_the_divergence_of_two_normals():
     torch.manual_seed(0)
     start, moved = ({"a": torch.randn(3, 2), "b": scale * torch.randn(5)} for scale in (0.0, 1e-2))

@@ -16,6 +16,8 @@ from metagen.generators import VAE, SearchVAE
 from metagen.generators.networks import OPERATIONS
 from metagen.generators.search_vae import Mixed
 from metagen.learners import FOMAML, MAML, Joint, Reptile, adapt_tasks
+from metagen.tasks.data import EpisodeData
+from metagen.training import MetaTraining
 from tests.doubles import tiny_vae
 from tests.test_meta_gradients import batch_for, check_finite_differences, gradient
 
@@ -228,6 +230,18 @@ def test_blocks_that_do_not_fit_are_refused(options, message):
 def test_a_search_that_cannot_be_is_refused(options, message):
     with pytest.raises(MetagenError, match=message):
         searched(**options)
+
+
+def test_validation_judges_the_cold_mixture_that_is_exported(fit, blobs, tmp_path):
+    generator = ("--model.generator", "SearchVAE", "--model.generator.operations", '["skip", "conv3"]')
+    options = ("--model.generator.latent", "2", "--model.generator.widths", "[2, 4]", "--model.rate", "0.1")
+    assert fit(tmp_path, *generator, *options, "--model.generator.warm", "9", "--data.episodes", "4") == 0
+    learner, info, _ = load_model(tmp_path / "export")
+    module = MetaTraining(learner.generator, lambda _: learner)
+    data = EpisodeData("folder", str(blobs / "tasks"), split_file=str(blobs / "split.json"), shots=2, queries=3)
+    for batch, episode in enumerate(data.episodes.held_out("val", 4, 3)):
+        module.validation_step(episode, batch)
+    assert module.val_loss.compute().item() == pytest.approx(info["training"]["best_val_query_loss"], rel=1e-6)
 
 
 def test_fit_writes_the_config_of_what_was_found_and_it_runs(fit, tmp_path, capsys):

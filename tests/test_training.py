@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,8 +20,10 @@ from metagen.adaptation import in_chunks, task_batch
 from metagen.cli import main
 from metagen.errors import MetagenError
 from metagen.learners import MAML, LowRankMAML, Reptile
+from metagen.model import Model
 from metagen.tasks import task_sets
 from metagen.tasks.data import EpisodeData
+from metagen.tasks.splits import Split, read_split
 from metagen.training import MetaTraining
 from tests.doubles import Bilinear, Blobs, UntouchableBlobs, tiny_vae
 
@@ -281,7 +284,9 @@ def test_what_a_run_cannot_use_is_refused():
         ({"schedule": "cosine"}, "schedule: expected one of constant, linear"),
         ({"chunk": 0}, "chunk: expected 1 or more"),
         ({"execution": "vmp"}, "did you mean vmap"),
-        ({"rate": 0.0}, "rate > 0"),
+        ({"rate": 0.0}, "rate: expected a finite number above 0"),
+        ({"warmup": -1}, "warmup: expected 0 or more, got -1"),
+        ({"clip": float("nan")}, "clip: expected 0 or more, got nan"),
     ]:
         with pytest.raises(MetagenError, match=match):
             MetaTraining(tiny_vae(), MAML, **options)
@@ -297,8 +302,47 @@ def test_training_begins_from_the_generator_of_a_saved_model(model, tmp_path):
     vae, expected = module.learner.generator, model.learner.generator
     noise, support = vae.noise(3, torch.Generator().manual_seed(0)), torch.rand(2, 1, 8, 8)
     torch.testing.assert_close(vae.generate(noise, support), expected.generate(noise, support))
-    for other, said in ((tiny_vae(latent=3), "expected"), (tiny_vae(widths=(4,)), "not of this model")):
-        with pytest.raises(MetagenError, match=said):
-            MetaTraining(other, MAML, initial=str(tmp_path / "base"))
+    Model(LowRankMAML(tiny_vae(), rank=1), {}).save(tmp_path / "deltas")
+    for place, other in (("base", tiny_vae(latent=3)), ("base", tiny_vae(widths=(4,))), ("deltas", tiny_vae())):
+        with pytest.raises(MetagenError, match=r"^initial: .*has this one's options, and no low-rank deltas$"):
+            MetaTraining(other, MAML, initial=str(tmp_path / place))
     with pytest.raises(MetagenError, match="absent"):
         MetaTraining(tiny_vae(), MAML, initial=str(tmp_path / "absent"))
+
+
+def test_an_export_tells_what_it_began_from_and_how_fast_it_learned(fit, whole, tmp_path):
+    began = str(whole / "export")
+    options = ("--model.initial", began, "--model.regularise.l2", "0.001", "--model.rate", "0.002")
+    assert fit(tmp_path, *options, "--data.episodes", "4") == 0
+    first, told = (
+        json.loads((run / "export" / "config.json").read_text())["info"]["training"] for run in (whole, tmp_path)
+    )
+    weights = json.loads((whole / "export" / "config.json").read_text())["weights_sha256"]
+    assert (told["initial"], told["regularise"]) == ({"name": began, "weights_sha256": weights}, {"l2": 0.001})
+    assert (first["rate"], told["rate"]) == (0.001, 0.002)
+    assert not {"initial", "regularise"} & first.keys()
+
+
+def test_a_run_begins_from_no_model_that_has_seen_what_it_holds_out(fit, whole, blobs, tmp_path, capsys):
+    train, val, test = (read_split(blobs / "split.json")[part] for part in ("train", "val", "test"))
+    shutil.copytree(whole, tmp_path / "run")
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+
+    def answer(split, initial=whole / "export"):
+        (tmp_path / "split.json").write_text(split.to_json())
+        words = ("--model.initial", str(initial), "--data.split_file", str(tmp_path / "split.json"), "--overwrite")
+        return fit(tmp_path / "run", *words, "--trainer.fast_dev_run", "true"), capsys.readouterr().err
+
+    for split, said in {
+        Split(train[1:], (train[0], *val), test): "chosen on 1 of these val tasks, 'blob-0' first; give",
+        Split(train[1:], val, (train[0], *test)): "chosen on 1 of these test tasks, 'blob-0' first; give",
+        Split(train, test, val): "chosen on 5 of these test tasks",
+    }.items():
+        code, err = answer(split)
+        assert (code, err.count("\n")) == (2, 1)
+        assert said in err
+    assert answer(Split((*train, val[0]), val[1:], test))[0] == 0  # what was chosen on may be learned from
+    shutil.copytree(whole / "export", tmp_path / "unknown")
+    (tmp_path / "unknown" / "split.json").unlink()
+    assert "nobody knows which tasks" in answer(Split(train, val, test), tmp_path / "unknown")[1]
+    assert {path: path.read_bytes() for path in before} == before

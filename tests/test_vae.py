@@ -108,6 +108,8 @@ def test_interpolation_begins_and_ends_at_the_reconstructions():
     [
         ({"likelihood": "poisson"}, "unknown likelihood"),
         ({"norm": "batch"}, "norm: expected one of"),
+        ({"depth": -1}, "depth: expected 0 or more, got -1"),
+        ({"latent": 0}, "latent: expected 1 or more, got 0"),
         ({"size": 30, "widths": (4, 8)}, "multiple of 4"),
         ({"size": 44}, "no default"),
         ({"widths": ()}, "one positive width"),

@@ -32,7 +32,7 @@ def add_deltas(generator: Generator, rank: int, layers: tuple[str, ...]) -> tupl
 
     Args:
         generator: is changed.
-        rank: of every delta; at least 1, and less than either side of the smallest weight.
+        rank: that of every delta is at most this; from 1 to the smaller side of the smallest weight.
         layers: globs over weight names, or names of the generator's parts (see `moving`).
 
     Returns:

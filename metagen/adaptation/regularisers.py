@@ -76,7 +76,8 @@ class Regulariser:
             {name: w for name, w in weights.items() if generator.player_of(name) == player}
             for weights in (start, moved)
         )
-        terms = [value * PENALTIES[name](before, after) for name, value in self.terms.items() if name in PENALTIES]
+        asked = {name: value for name, value in self.terms.items() if name in PENALTIES and after}
+        terms = [value * PENALTIES[name](before, after) for name, value in asked.items()]
         if "path_norm" in self.terms:
             terms.append(self.terms["path_norm"] / 2 * path_norms(generator, player, {**before, **after}))
         return torch.stack([next(iter(start.values())).new_zeros(()), *terms]).sum()

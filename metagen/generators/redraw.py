@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from metagen.errors import MetagenError
+from metagen.errors import MetagenError, check_at_least
 from metagen.generators.base import Generator, Noise
 from metagen.generators.likelihoods import Likelihood, Normal, bounded, normal_draw, normal_kl, normal_log_ratio
 from metagen.generators.networks import Encoder, halvings, widths_for
@@ -74,6 +74,8 @@ class Redraw(Generator):
         null_rate: float = 0.03,
     ) -> None:
         super().__init__()
+        check_at_least("latent", latent, 1)
+        check_at_least("hidden", hidden, 2)
         if not 0 <= null_rate < 1 or temperature < 0 or beta < 0:
             raise MetagenError(
                 f"expected 0 <= null_rate < 1, temperature >= 0, beta >= 0, got {null_rate}, {temperature}, {beta}"

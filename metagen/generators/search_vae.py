@@ -10,12 +10,11 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from metagen.errors import MetagenError, unknown
+from metagen.choices import check_choice, gumbel
+from metagen.errors import MetagenError
 from metagen.generators.base import Noise, Weights
 from metagen.generators.networks import OPERATIONS, Refinement, operation
 from metagen.generators.vae import VAE
-
-CHOICES = ("relaxed", "sampled")
 
 
 class Mixed(nn.Module):
@@ -42,7 +41,8 @@ class Mixed(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Features [n, C, s, s] -> [n, C, s, s]."""
         shares = (self.architecture / self.temperature).softmax(0)
-        return torch.tensordot(shares, torch.stack([each(x) for each in self.operations.values()]), 1)
+        parts = [share * each(x) for share, each in zip(shares, self.operations.values(), strict=True)]
+        return torch.stack(parts).sum(0)  # a matrix product would be of another type under autocast
 
 
 class SearchVAE(VAE):
@@ -85,8 +85,7 @@ class SearchVAE(VAE):
         warm: float = 1.0,
         cold: float = 0.1,
     ) -> None:
-        if choice not in CHOICES:
-            raise unknown("choice", choice, CHOICES)
+        check_choice(choice)
         if not 0 < cold <= warm < float("inf"):
             raise MetagenError(f"expected temperatures 0 < cold <= warm, got cold {cold} and warm {warm}")
         if len(operations) < 2 or len(set(operations)) < len(operations):
@@ -114,8 +113,7 @@ class SearchVAE(VAE):
         """Standard Gumbel draws for the logits of every place."""
         if self.choice == "relaxed":
             return {}
-        count = len(self.operations)
-        return {name: -torch.empty(count).exponential_(generator=rng).log() for name in self.mixtures}
+        return {name: gumbel(rng, len(self.operations)) for name in self.mixtures}
 
     def for_task(self, weights: Weights, noise: Noise) -> Weights:
         """The logits with the draws."""

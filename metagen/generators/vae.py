@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import torch
 
-from metagen.errors import MetagenError
+from metagen.errors import MetagenError, check_at_least
 from metagen.generators.base import Context, Generator, Noise
 from metagen.generators.likelihoods import Likelihood, Normal, bounded, normal_draw, normal_kl, normal_log_ratio
 from metagen.generators.networks import Decoder, Encoder, Refinement, operation, repeated, widths_for
@@ -49,6 +49,8 @@ class VAE(Generator):
         blocks: tuple[str, ...] | None = None,
     ) -> None:
         super().__init__()
+        check_at_least("latent", latent, 1)
+        check_at_least("depth", depth, 0)
         self.size, self.channels, self.latent, self.depth, self.norm = size, channels, latent, depth, norm
         self.likelihood, self.free_bits = likelihood, free_bits
         self.blocks = None if blocks is None else tuple(blocks)

@@ -24,7 +24,7 @@ from metagen.adaptation import (
     weight_of,
 )
 from metagen.adaptation.meta_gradients import Losses
-from metagen.errors import MetagenError
+from metagen.errors import MetagenError, check_at_least, check_positive
 from metagen.generators import Generator, Noise, Weights, call
 
 NOTHING: TaskNoise = {}
@@ -61,8 +61,7 @@ class Learner(nn.Module):
     ) -> None:
         super().__init__()
         for name, value in (("steps", steps), ("test_steps", test_steps or 0)):
-            if value < 0:
-                raise MetagenError(f"{name}: expected 0 or more, got {value}")
+            check_at_least(name, value, 0)
         if not moves and (steps or test_steps):
             raise MetagenError("moves: expected at least one glob where there are inner steps; '*' moves every weight")
         self.generator = generator
@@ -187,7 +186,8 @@ class Learner(nn.Module):
             moved = self.regulariser.disturbed(start, moved, task.task_noise)
         losses = self.query_losses({**start, **moved}, task)
         share = self.shares()[index]
-        return {player: share * loss + penalties.get(player, 0) for player, loss in losses.items()}, losses
+        counted = {p: share * loss if share else torch.zeros_like(loss) for p, loss in losses.items()}  # 0 * inf is nan
+        return {player: each + penalties.get(player, 0) for player, each in counted.items()}, losses
 
     def objectives(self, task: TaskBatch) -> tuple[Losses, Losses]:
         """What each player's meta-parameters minimise on one task, and its query losses after adaptation."""
@@ -226,7 +226,6 @@ class FixedRate(Learner):
         moves: tuple[str, ...] = ("*",),
         test_steps: int | None = None,
     ) -> None:
-        if not 0 < rate < float("inf"):
-            raise MetagenError(f"rate: expected a finite number above 0, got {rate}")
+        check_positive("rate", rate)
         super().__init__(generator, fixed_rate_step(optimiser, rate), steps, test_steps, moves)
         self.rate, self.optimiser = rate, optimiser

@@ -17,7 +17,8 @@ class RuleEngine(Learner):
         steps: N in meta-training.
         rate: where all rates begin.
         momentum: where all momenta begin, in [0, 1); at 0 they stay there.
-        widths: channels of the engine's convolutions, which halve the images once each.
+        widths: channels of the engine's convolutions, which halve the images once each; None for those of a VAE of
+            that size.
         code: how many numbers the engine makes of a support.
         moves: what moves (see `moving`).
         test_steps: N where a trained model adapts; None for the same.
@@ -32,14 +33,14 @@ class RuleEngine(Learner):
         steps: int = 5,
         rate: float = 1e-3,
         momentum: float = 0.1,
-        widths: tuple[int, ...] = (8, 16),
+        widths: tuple[int, ...] | None = (8, 16),
         code: int = 16,
         moves: tuple[str, ...] = ("*",),
         test_steps: int | None = None,
     ) -> None:
         engine = Engine(generator, moving(generator, moves), rate, momentum, widths, code)
         super().__init__(generator, engine, steps, test_steps, moves)
-        self.rate, self.momentum, self.widths, self.code = rate, momentum, tuple(widths), code
+        self.rate, self.momentum, self.widths, self.code = rate, momentum, engine.widths, code
 
     def rule(self, support: torch.Tensor) -> Rule:
         """The rule for a support [k, C, H, W] in [0, 1]."""

@@ -16,7 +16,7 @@ class LowRankMAML(MAML):
         rate: the inner learning rate.
         optimiser: "sgd" or "adam".
         layers: whose weights have deltas: globs over weight names, or names of the generator's parts (see `moving`).
-        rank: of every delta.
+        rank: that of every delta is at most this.
         test_steps: N where a trained model adapts; None for the same.
 
     Raises:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from metagen.errors import MetagenError, unknown
+from metagen.errors import MetagenError, check_at_least, unknown
 from metagen.images import read_files
 from metagen.tasks.base import TaskSet, some, with_enough_images
 from metagen.tasks.splits import SPLITS, Split, read_split, split_by_hash
@@ -63,8 +63,7 @@ class CelebA(TaskSet):
         super().__init__(size, channels, invert)
         if partition not in PARTITIONS:
             raise unknown("partition", partition, PARTITIONS)
-        if min_images < 1:
-            raise MetagenError(f"min_images: expected 1 or more, got {min_images}")
+        check_at_least("min_images", min_images, 1)
         self.root, self.partition, self.min_images, self.download = root, partition, min_images, download
         self.split_file = split_file
         official = partition == "official" and split_file is None

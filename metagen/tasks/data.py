@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from metagen.errors import MetagenError
+from metagen.errors import MetagenError, check_at_least
 from metagen.tasks import TaskSet, task_sets
 from metagen.tasks.base import some
 from metagen.tasks.episodes import Episode, Episodes
+from metagen.tasks.splits import Split
 
 
 class EpisodeData(pl.LightningDataModule):
@@ -69,11 +70,9 @@ class EpisodeData(pl.LightningDataModule):
         super().__init__()
         numbers = {"shots": shots, "queries": queries, "tasks": tasks, "val_tasks": val_tasks, "episodes": episodes}
         for name, value in numbers.items():
-            if value < 1:
-                raise MetagenError(f"data.{name}: expected 1 or more, got {value}")
+            check_at_least(f"data.{name}", value, 1)
         for name, value in {"seed": seed, "workers": workers}.items():
-            if value < 0:
-                raise MetagenError(f"data.{name}: expected 0 or more, got {value}")
+            check_at_least(f"data.{name}", value, 0)
         self.workers = workers
         self.options: dict[str, Any] = {"root": root, "size": size, "channels": channels, "invert": invert}
         self.options |= {"split_file": split_file, "partition": partition, "on_bad_image": on_bad_image}
@@ -154,6 +153,32 @@ class EpisodeData(pl.LightningDataModule):
             raise MetagenError(
                 f"{self.shots} shots and {self.queries} queries need {need} images a task, but {some(small)}: "
                 f"add images, lower --data.queries or --data.shots, or leave those tasks out{how}"
+            )
+
+    def check_unseen(self, name: str, info: Mapping[str, Any], trained: Split | None, split: str) -> None:
+        """Refuse a model or an extractor that was trained or chosen on held-out tasks of this task set.
+
+        Args:
+            name: what the user calls it.
+            info: what is told of it.
+            trained: the split that it was trained by; None where nobody knows.
+            split: what is held out, "val" or "test".
+
+        Raises:
+            MetagenError: naming the first such task, or nobody knows.
+        """
+        if info.get("data", {}).get("task_set") != self.name:
+            return
+        if trained is None:
+            raise MetagenError(
+                f"{name}: has no split.json, so nobody knows which tasks it was trained on; export it again"
+            )
+        used = {*trained.train, *(trained.val if split == "test" else ())}
+        seen = sorted(used & set(self.task_set.split[split]))
+        if seen:
+            raise MetagenError(
+                f"{name}: was trained or chosen on {len(seen)} of these {split} tasks, {seen[0]!r} first; give the "
+                "split.json of its folder as --data.split_file"
             )
 
     @property

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from metagen.errors import MetagenError
+from metagen.errors import MetagenError, check_at_least
 from metagen.seeding import numpy_rng
 from metagen.tasks.base import TaskSet
 
@@ -48,8 +48,7 @@ class Episodes:
         self, task_set: TaskSet, shots: int, queries: int, seed: int = 0, device: torch.device | str = "cpu"
     ) -> None:
         for name, value in (("shots", shots), ("queries", queries)):
-            if value < 1:
-                raise MetagenError(f"{name}: expected 1 or more, got {value}")
+            check_at_least(name, value, 1)
         self.task_set, self.shots, self.queries, self.seed = task_set, shots, queries, seed
         self.device = torch.device("cpu" if task_set.streamed else device)  # workers must not touch another
         self._kept: dict[str, torch.Tensor] = {}

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from metagen.archives import ARCHIVE_SUFFIXES, is_archive, unpacked
-from metagen.errors import MetagenError, unknown
+from metagen.errors import MetagenError, check_at_least, unknown
 from metagen.images import image_files, is_image_name, read_files, read_image
 from metagen.tasks.base import TaskSet, some, with_enough_images
 from metagen.tasks.splits import SPLITS, Split, read_split, split_by_hash
@@ -65,8 +65,7 @@ class Folder(TaskSet):
             raise unknown("on_bad_image", on_bad_image, ON_BAD_IMAGE)
         if not (val > 0 and test > 0 and val + test < 1):
             raise MetagenError(f"val, test: expected two shares above 0 that add up to less than 1, got {val}, {test}")
-        if min_images < 1:
-            raise MetagenError(f"min_images: expected 1 or more, got {min_images}")
+        check_at_least("min_images", min_images, 1)
         self.root = root
         self.split_file = split_file
         self.val = val

@@ -13,6 +13,7 @@ from metagen.errors import MetagenError
 from metagen.seeding import numpy_rng
 
 SPLITS = ("train", "val", "test")
+HELD_OUT = SPLITS[1:]
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,16 @@ def read_split(path: Path) -> Split:
     if stated != split.hash:
         raise MetagenError(f"split file {path}: its names hash to {split.hash[:12]}, not to the stated {stated[:12]}")
     return split
+
+
+def split_of(folder: Path) -> Split | None:
+    """The split that lies in a saved folder; None if there is none.
+
+    Raises:
+        MetagenError: it is damaged.
+    """
+    path = folder / "split.json"
+    return read_split(path) if path.is_file() else None
 
 
 def split_by_hash(names: Iterable[str], fractions: Mapping[str, float], seed: int) -> Split:

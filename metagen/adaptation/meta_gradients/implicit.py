@@ -14,7 +14,7 @@ from metagen.adaptation.batch import TaskBatch
 from metagen.adaptation.execution import over_tasks
 from metagen.adaptation.inner_loop import at_step
 from metagen.adaptation.meta_gradients.base import Losses, MetaGradient, MetaStep
-from metagen.errors import MetagenError
+from metagen.errors import check_at_least, check_positive
 from metagen.generators import Weights, call
 
 if TYPE_CHECKING:
@@ -54,10 +54,8 @@ class Implicit(MetaGradient):
     second_order = False
 
     def __init__(self, proximal: float, cg_steps: int = 5) -> None:
-        if not 0 < proximal < float("inf"):
-            raise MetagenError(f"proximal: expected a finite number above 0, got {proximal}")
-        if cg_steps < 1:
-            raise MetagenError(f"cg_steps: expected 1 or more, got {cg_steps}")
+        check_positive("proximal", proximal)
+        check_at_least("cg_steps", cg_steps, 1)
         self.proximal, self.cg_steps = proximal, cg_steps
 
     def __call__(self, learner: Learner, meta: Weights, batch: TaskBatch, execution: str = "vmap") -> MetaStep:

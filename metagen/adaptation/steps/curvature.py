@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from metagen.adaptation.steps.base import PerWeight, State, Step
-from metagen.errors import MetagenError
+from metagen.errors import check_positive
 from metagen.generators import Noise, Weights
 
 LIMIT = 128  # a longer mode has a learned diagonal: a matrix would hold more numbers than most networks
@@ -33,8 +33,7 @@ class Curvature(Step):
 
     def __init__(self, weights: Weights, rate: float) -> None:
         super().__init__()
-        if not 0 < rate < float("inf"):
-            raise MetagenError(f"rate: expected a finite number above 0, got {rate}")
+        check_positive("rate", rate)
         self.rate = rate
         modes: list[Weights] = [{}, {}, {}]
         for name, w in weights.items():

@@ -7,7 +7,7 @@ from torch import nn
 
 from metagen.adaptation.steps.base import PerWeight, State, Step, layer_of
 from metagen.adaptation.steps.rule import Rule
-from metagen.errors import MetagenError
+from metagen.errors import MetagenError, check_positive
 from metagen.generators import Generator, Noise, Weights
 from metagen.generators.networks import halvings, widths_for
 
@@ -28,7 +28,7 @@ class Engine(Step):
         weights: those that move.
         rate: where all rates begin.
         momentum: where all momenta begin, in [0, 1); at 0 they stay there.
-        widths: channels of the convolutions, which halve the images once each.
+        widths: channels of the convolutions, which halve the images once each; None for those of a VAE of that size.
         code: numbers in the code.
 
     Raises:
@@ -43,12 +43,11 @@ class Engine(Step):
         weights: Weights,
         rate: float,
         momentum: float = 0.1,
-        widths: tuple[int, ...] = (8, 16),
+        widths: tuple[int, ...] | None = (8, 16),
         code: int = 16,
     ) -> None:
         super().__init__()
-        if not 0 < rate < float("inf"):
-            raise MetagenError(f"rate: expected a finite number above 0, got {rate}")
+        check_positive("rate", rate)
         if not 0 <= momentum < 1 or code < 1:
             raise MetagenError(f"expected a momentum in [0, 1) and a code of 1 or more, got {momentum} and {code}")
         self.rate, self.momentum = rate, momentum

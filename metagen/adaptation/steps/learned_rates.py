@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from metagen.adaptation.steps.base import PerWeight, State, Step, layer_of
-from metagen.errors import MetagenError
+from metagen.errors import MetagenError, check_positive
 from metagen.generators import Noise, Weights
 
 PER = ("parameter", "layer", "step")
@@ -27,17 +27,16 @@ class LearnedRates(Step):
 
     def __init__(self, weights: Weights, rate: float, per: str, steps: int = 1) -> None:
         super().__init__()
-        if not 0 < rate < float("inf"):
-            raise MetagenError(f"rate: expected a finite number above 0, got {rate}")
+        check_positive("rate", rate)
         if per not in PER:
             raise MetagenError(f"per: expected one of {', '.join(PER)}, got {per!r}")
         self.rate, self.per = rate, per
         if per == "parameter":
             self.scale = PerWeight({name: torch.ones_like(w) for name, w in weights.items()})
         else:
-            like = next(iter(weights.values()))
             count = max(steps, 1) if per == "step" else 1
-            self.scale = PerWeight({layer: like.new_ones(count) for layer in sorted(set(map(layer_of, weights)))})
+            like = {layer_of(name): w for name, w in weights.items()}
+            self.scale = PerWeight({layer: like[layer].new_ones(count) for layer in sorted(like)})
 
     def init(self, weights: Weights, support: torch.Tensor, noise: Noise) -> State:
         """No state."""

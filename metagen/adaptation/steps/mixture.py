@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 
 from metagen.adaptation.steps.base import PerWeight, State, Step, layer_of
-from metagen.errors import MetagenError, unknown
+from metagen.choices import check_choice, gumbel
+from metagen.errors import check_positive
 from metagen.generators import Noise, Weights
 
 MEMBERS = ("sgd", "momentum", "rmsprop", "adam")
-CHOICES = ("relaxed", "sampled")
 
 
 class Mixture(Step):
@@ -47,11 +47,9 @@ class Mixture(Step):
         epsilon: float = 1e-8,
     ) -> None:
         super().__init__()
-        if choice not in CHOICES:
-            raise unknown("choice", choice, CHOICES)
-        for name, value in (("rate", min(rates)), ("temperature", temperature)):
-            if not 0 < value < float("inf"):
-                raise MetagenError(f"{name}: expected a finite number above 0, got {value}")
+        check_choice(choice)
+        check_positive("rate", min(rates))
+        check_positive("temperature", temperature)
         self.rates, self.choice, self.temperature = rates, choice, temperature
         self.momentum, self.memory, self.betas, self.epsilon = momentum, memory, betas, epsilon
         self.layers = sorted(set(map(layer_of, weights)))
@@ -63,8 +61,7 @@ class Mixture(Step):
         """Gumbel draws for the shares of every layer, [layers, 4]; none where nothing is sampled."""
         if self.choice == "relaxed":
             return {}
-        exponential = torch.empty(len(self.layers), len(MEMBERS)).exponential_(generator=rng)
-        return {"gumbel": -exponential.clamp(min=torch.finfo(exponential.dtype).tiny).log()}
+        return {"gumbel": gumbel(rng, len(self.layers), len(MEMBERS))}
 
     def shares(self, noise: Noise) -> Weights:
         """By layer, how much each member counts for a task with these draws, or for a trained model: [4], sum 1."""

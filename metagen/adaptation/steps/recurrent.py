@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import torch
 
 from metagen.adaptation.steps.base import PerWeight, State, Step
-from metagen.errors import MetagenError
+from metagen.errors import MetagenError, check_at_least, check_positive
 from metagen.generators import Noise, Weights
 
 MOST = 20_000  # coordinates, each with a hidden state of its own
@@ -67,10 +67,8 @@ class Recurrent(Step):
             raise MetagenError(
                 f"moves: a learned optimiser moves at most {MOST:,} parameters, got {count:,}; give fewer `moves`"
             )
-        if not 0 < rate < float("inf"):
-            raise MetagenError(f"rate: expected a finite number above 0, got {rate}")
-        if hidden < 1:
-            raise MetagenError(f"hidden: expected 1 or more, got {hidden}")
+        check_positive("rate", rate)
+        check_at_least("hidden", hidden, 1)
         self.owners, self.rate, self.hidden = dict(owners), rate, hidden
         self.players = sorted({self.owners[name] for name in weights})
         like = next(iter(weights.values()))

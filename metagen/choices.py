@@ -1,0 +1,33 @@
+"""Choosing among several by logits: all by their shares, or a draw (Gumbel softmax, Jang 2017, arXiv:1611.01144)."""
+
+from __future__ import annotations
+
+import torch
+
+from metagen.errors import unknown
+
+CHOICES = ("relaxed", "sampled")
+
+
+def check_choice(choice: str) -> None:
+    """Refuse a way to choose that there is not.
+
+    Args:
+        choice: what was given.
+
+    Raises:
+        MetagenError: naming those that there are.
+    """
+    if choice not in CHOICES:
+        raise unknown("choice", choice, CHOICES)
+
+
+def gumbel(rng: torch.Generator, *shape: int) -> torch.Tensor:
+    """Standard Gumbel draws, each finite: the logits that they are added to are largest as often as softmax says.
+
+    Args:
+        rng: where they come from.
+        shape: of the draws.
+    """
+    drawn = torch.empty(shape).exponential_(generator=rng)
+    return -drawn.clamp(min=torch.finfo(drawn.dtype).tiny).log()
