@@ -301,7 +301,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a verb; 0 if it went well, 2 for a mistake of the user's, told in one line, 130 if interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
-    words = spelled_out([word for word in words if word != "--debug"])
+    words = [word for word in words if word != "--debug"]
     if not words or words[0] in ("-h", "--help"):
         print(OVERVIEW)
         return 0
@@ -309,7 +309,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if words[0] not in VERBS:
             raise unknown("verb", words[0], VERBS)
         quieten()
-        VERBS[words[0]](words[1:])
+        VERBS[words[0]](spelled_out(words[1:]))
     except KeyboardInterrupt as stop:
         print(f"metagen: stopped {stop}".rstrip(), file=sys.stderr)
         return 130

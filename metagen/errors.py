@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+ALL = 20  # as many names as can be read in an error
+
 
 class MetagenError(Exception):
     """A mistake that the user can mend: one line saying what, where, expected, got and how."""
@@ -44,5 +46,7 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> MetagenError:
     names = sorted(known)
     by_lower = {each.lower(): each for each in names}
     near = [by_lower[each] for each in difflib.get_close_matches(str(name).lower(), by_lower, n=3, cutoff=0.5)]
-    hint = f"did you mean {' or '.join(near)}? " if near else ""
-    return MetagenError(f"unknown {kind} {name!r}: {hint}choose from {', '.join(names)}")
+    told = [f"did you mean {' or '.join(near)}?"] if near else []
+    if not near or len(names) <= ALL:
+        told.append(f"choose from {', '.join(names)}")
+    return MetagenError(f"unknown {kind} {name!r}: {' '.join(told)}")

@@ -17,6 +17,7 @@ from metagen.intervals import Interval, over_tasks_interval
 from metagen.metrics import recognisability
 from metagen.metrics.extractors import Embedding
 from metagen.metrics.recognition import WAYS
+from metagen.quiet import quieten
 from metagen.seeding import numpy_rng, torch_rng
 from metagen.tasks import TaskSet
 from metagen.tasks.splits import SPLITS
@@ -115,6 +116,7 @@ def train_extractor(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         extractor = Embedding(task_set.size, task_set.channels, widths, dimensions, turns * classes)
+    quieten()
     trainer = pl.Trainer(
         max_steps=steps, logger=False, enable_checkpointing=False, enable_model_summary=False, accelerator="auto"
     )

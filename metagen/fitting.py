@@ -26,6 +26,7 @@ from metagen.generators import VAE, SearchVAE, generators
 from metagen.learners import learners
 from metagen.model import Model, expect, load
 from metagen.options import EXAMPLES, explained
+from metagen.quiet import quieten
 from metagen.tasks.data import EpisodeData
 from metagen.tasks.splits import HELD_OUT
 from metagen.training import MetaTraining
@@ -239,6 +240,7 @@ def _set_aside(metrics: Path) -> None:
 
 def fit(argv: Sequence[str]) -> None:
     """Meta-train a model as the options say."""
+    quieten()
     try:
         FitCLI(
             MetaTraining,

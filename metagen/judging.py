@@ -26,6 +26,7 @@ from metagen.metrics.extractors.scripted import SUFFIXES
 from metagen.model import Model, expect, load
 from metagen.pictures import curve_png
 from metagen.processes import Processes, rank
+from metagen.quiet import quieten
 from metagen.resources import travelling
 from metagen.spread import Spread
 from metagen.studies import HeldOut, studies
@@ -92,6 +93,7 @@ def judge(
     Raises:
         MetagenError: something is missing or does not fit together, or `out` is taken.
     """
+    quieten()
     check_free(out, overwrite)
     split, seen = options["split"], question.extractor != "none" or bool(question.inception or question.lpips)
     held_out = check_options(tasks.episodes, split, options["limit"], options["curve"], seen)

@@ -45,6 +45,9 @@ def spelled_out(argv: Sequence[str]) -> list[str]:
 
     `--overwrite` is `--overwrite true`, `--dry-run` is `--print_config`, and a config that is no file here is the one
     of that name that travels with metagen.
+
+    Raises:
+        MetagenError: there is no such config; the nearest one is named.
     """
     words: list[str] = []
     for before, word, after in zip(["", *argv], argv, [*argv[1:], ""], strict=False):  # no word, no triple
@@ -57,10 +60,12 @@ def spelled_out(argv: Sequence[str]) -> list[str]:
 
 
 def _config(name: str) -> str:
+    if Path(name).is_file():
+        return name
     try:
-        return name if Path(name).is_file() else str(resource("configs", name.removeprefix("configs/")))
-    except MetagenError:
-        return name  # the parser says that there is no such file
+        return str(resource("configs", f"{name.removeprefix('configs/').removesuffix('.yaml')}.yaml"))
+    except MetagenError as error:
+        raise MetagenError(f"--config: {name}: no such file, and none that travels with metagen: {error}") from None
 
 
 def explained(

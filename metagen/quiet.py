@@ -19,7 +19,7 @@ MESSAGES = (
 
 
 def quieten() -> None:
-    """Silence them, for the rest of the process."""
+    """Silence them, for the rest of the process; once more after Lightning is imported, which sets levels itself."""
     for message in MESSAGES:
         warnings.filterwarnings("ignore", message)
     for library in ("pytorch_lightning", "lightning_fabric"):

@@ -25,7 +25,7 @@ def resource(kind: str, name: str) -> Path:
         raise MetagenError(f"no {kind} beside metagen in {_PACKAGE}: the installation is incomplete, install it again")
     known = {path.relative_to(root).as_posix() for path in root.rglob("*") if not path.name.startswith(".")}
     if name not in known:  # an exact name below the root, so no "../" either
-        raise unknown(kind, name, known)
+        raise unknown(kind.removesuffix("s"), name, known)
     return root / name
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from metagen.errors import MetagenError
@@ -70,3 +72,20 @@ def test_an_unknown_class_names_the_nearest():
     text = "Parser key \"model.learner\": 1 validation error: class_path 'MAMLL' is not a subclass - No module"
     error = explained(ValueError(text), "fit", OPTIONS, {"model.learner": learners.classes})
     assert "unknown learner 'MAMLL': did you mean MAML" in str(error)
+
+
+def test_a_config_that_travels_is_found_by_its_name(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    found = {
+        spelled_out(["--config", name])[1] for name in ("quickstart", "quickstart.yaml", "configs/quickstart.yaml")
+    }
+    assert [Path(path).name for path in found] == ["quickstart.yaml"]
+    Path("quickstart").touch()  # a file of one's own comes first
+    assert spelled_out(["-c", "quickstart"])[1] == "quickstart"
+
+
+def test_the_nearest_config_is_named():
+    with pytest.raises(MetagenError) as info:
+        spelled_out(["--config", "quickstrt"])
+    assert "--config: quickstrt: no such file" in str(info.value)
+    assert str(info.value).endswith("did you mean quickstart.yaml?")
