@@ -128,6 +128,7 @@ def evaluate(
     full: bool = False,
     joint: str | None = None,
     baselines: bool = True,
+    steps: int | None = None,
     auto: bool = False,
     curve: tuple[int, ...] = (0, 1, 2, 5, 10, 20, 50),
     seed: int = 0,
@@ -158,6 +159,7 @@ def evaluate(
             was trained without steps is its own.
         baselines: measure the rows that are fine-tuned, scratch and joint; they are the same for all models over one
             generator, and take most of the time.
+        steps: inner steps in which the model adapts, in place of its own number; choose them on val tasks.
         auto: measure a row, too, whose number of steps is chosen for each task by its support.
         curve: the numbers of inner steps at which the adapted loss is measured.
         seed: of the noise.
@@ -167,7 +169,7 @@ def evaluate(
     """
     from metagen.judging import Question, judge  # slow to import, and for this verb alone
 
-    question = Question(model, joint, extractor, inception, lpips, metrics, full)
+    question = Question(model, joint, extractor, inception, lpips, metrics, full, steps)
     options = {"split": split, "limit": limit, "curve": list(curve), "seed": seed, "baselines": baselines, "auto": auto}
     judge(question, Path(out), data, options, trainer, batch, overwrite)
 

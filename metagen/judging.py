@@ -16,7 +16,7 @@ from safetensors.torch import save as save_tensors
 
 import metagen
 from metagen.artifacts import describe, load_extractor
-from metagen.errors import MetagenError
+from metagen.errors import MetagenError, check_at_least
 from metagen.evaluation import TUNING_TASKS, check_options, measure
 from metagen.files import check_free, fresh_folder, write_atomically
 from metagen.images import save_png
@@ -49,6 +49,7 @@ class Question:
         lpips: see `looked_through`.
         metrics: names of figures and studies; None for the usual figures.
         full: whether studies take all tasks and images.
+        steps: of the model where it adapts; None for its own.
     """
 
     model: str
@@ -58,6 +59,7 @@ class Question:
     lpips: str | None
     metrics: Sequence[str] | None
     full: bool
+    steps: int | None
 
     @property
     def columns(self) -> list[str] | None:
@@ -101,6 +103,8 @@ def judge(
     for part, numbers in ((split, held_out), ("val", val)):
         tasks.check_counts([tasks.task_set.split[part][number] for number in numbers])
     base = judged(question.model, tasks, split)
+    if question.steps is not None:
+        _take(question.steps, base)
     other = _joint(question.joint, tasks, split) if question.joint else None
     looks = looked_through(question, tasks, split)
     figures = chosen(question.columns, metrics, looks, studies)
@@ -181,6 +185,14 @@ def judged(name: str, tasks: EpisodeData, split: str) -> Model:
         )
     tasks.check_unseen(name, base.info, base.split, split)
     return base
+
+
+def _take(steps: int, model: Model) -> None:
+    """Let a model adapt in so many inner steps."""
+    check_at_least("steps", steps, 0)
+    if steps and not model.learner.moving:
+        raise MetagenError(f"steps: nothing of {type(model.learner).__name__} moves; leave out --steps")
+    model.learner.test_steps = steps
 
 
 def _joint(name: str, tasks: EpisodeData, split: str) -> Model:

@@ -271,6 +271,16 @@ def test_evaluate_measures_and_draws(place, capsys):
     assert contents(place) == before
 
 
+def test_evaluate_takes_another_number_of_steps(place, capsys):
+    words = [*evaluation_words(place), "--baselines", "false"]
+    assert main([*words, "--steps", "2"]) == 0
+    result = json.loads(Path("result/result.json").read_text())
+    assert result["rows"][-1]["steps"] == 2
+    assert result["rows"][-1]["figures"]["query_loss"]["mean"] == pytest.approx(result["curve"][1]["mean"])
+    capsys.readouterr()
+    refused(capsys, [*words, "--overwrite", "--steps", "-1"], "steps: expected 0 or more, got -1")
+
+
 def test_the_same_seed_gives_the_same_result(place):
     def figures(out, *more):
         assert main([*evaluation_words(place, out), *more]) == 0
