@@ -274,10 +274,12 @@ many steps on the same characters mixed, fine-tuned with Adam, its rate and numb
 """,
     "faces": """## Beside it: a plain and a meta-learned VAE, faces
 
-`bash scripts/faces.sh DIR`, DIR holding one folder of photographs a person ({made} images made, as many real ones, of
-{tasks} people nobody was trained on, {shots} shots, 32 px, through `{extractor}`, which was trained on the train people
-alone; {hardware}, seed {seed}). Without Inception's weights nothing here is called FID or IS; `--inception PATH` gives
-those.
+`python scripts/faces.py --root DIR`, DIR holding one folder of photographs a person ({made} images made, as many
+real ones, of {tasks} people nobody was trained on, {shots} shots, 32 px, through `{extractor}`, which was trained on the
+train people alone; {hardware}, seed {seed}). *Adapted* is meta-trained by MAML; its N was chosen on val people by Frechet
+distance. *Joint + fine-tune* is the plain VAE, the same network trained for as many steps on the same people mixed; its
+rate and N were tuned on val people by query loss. The second table has it with N chosen as for MAML. These are not FID
+and IS, which are Inception's: `metagen evaluate --inception PATH` gives those.
 """,
     "auto": """## Beside it: the number of steps chosen by the support
 
@@ -312,6 +314,8 @@ def beside() -> list[str]:
         for path in sorted(BESIDE_FOLDER.glob(f"{kind}*.json")):
             result = json.loads(path.read_text())
             lines += [*_section(path.stem.removeprefix(kind), about, result), ""]
+        path = BESIDE_FOLDER / f"league-of-{kind}.json"
+        lines += [*_ranked(json.loads(path.read_text())), ""] if path.is_file() else []
     for name, section in (("search", search_lines), ("learned-optimiser", optimiser_lines)):
         path = BESIDE_FOLDER / f"{name}.json"
         lines += [*section(json.loads(path.read_text())), ""] if path.is_file() else []
@@ -331,6 +335,16 @@ def _section(which: str, about: str, result: dict[str, Any]) -> list[str]:
     shown = [row for row in result["rows"] if row["row"] in ROWS]
     differences = [row for row in result["differences"] if row["row"].removeprefix("adapted - ") in ROWS]
     for row in [*shown, *differences]:
+        cells = [_told(row["figures"].get(figure)) for figure in figures]
+        lines.append(f"| {row['row']} | {_plain(row.get('steps') or '')} | {' | '.join(cells)} |")
+    return lines
+
+
+def _ranked(found: dict[str, Any]) -> list[str]:
+    figures = [name for name in found["models"][0]["figures"] if name.partition("[")[0] in SHOWN_BESIDE]
+    lines = [f"| | N | {' | '.join(SHOWN_BESIDE[name.partition('[')[0]] for name in figures)} |"]
+    lines.append("|---" * (len(figures) + 2) + "|")
+    for row in [*found["models"], *found["differences"]]:
         cells = [_told(row["figures"].get(figure)) for figure in figures]
         lines.append(f"| {row['row']} | {_plain(row.get('steps') or '')} | {' | '.join(cells)} |")
     return lines
