@@ -275,11 +275,11 @@ many steps on the same characters mixed, fine-tuned with Adam, its rate and numb
     "faces": """## Beside it: a plain and a meta-learned VAE, faces
 
 `python scripts/faces.py --root DIR`, DIR holding one folder of photographs a person ({made} images made, as many
-real ones, of {tasks} people nobody was trained on, {shots} shots, 32 px, through `{extractor}`, which was trained on the
-train people alone; {hardware}, seed {seed}). *Adapted* is meta-trained by MAML; its N was chosen on val people by Frechet
-distance. *Joint + fine-tune* is the plain VAE, the same network trained for as many steps on the same people mixed; its
-rate and N were tuned on val people by query loss. The second table has it with N chosen as for MAML. These are not FID
-and IS, which are Inception's: `metagen evaluate --inception PATH` gives those.
+real ones, of {tasks} people nobody was trained on, {shots} shots, 32 px, through `{extractor}`, which was trained on
+the train people alone; {hardware}, seed {seed}). *Adapted* is meta-trained by MAML; its N was chosen on val people by
+Frechet distance. *Joint + fine-tune* is the plain VAE, the same network trained for as many steps on the same people
+mixed; its rate and N were tuned on val people by query loss. The second table has it with N chosen as for MAML. These
+are not FID and IS, which are Inception's: `metagen evaluate --inception PATH` gives those.
 """,
     "auto": """## Beside it: the number of steps chosen by the support
 
