@@ -271,6 +271,7 @@ BESIDE = {
 `bash scripts/omniglot.sh DIR` ({made} images made, as many real ones, of {tasks} {split} tasks at {shots} shots,
 through `{extractor}`; {hardware}, seed {seed}). *Joint + fine-tune* is the plain VAE: the same network, trained for as
 many steps on the same characters mixed, fine-tuned with Adam, its rate and number of steps tuned on val tasks.
+Diversity and copying are in [results.md](results.md).
 """,
     "faces": """## Beside it: a plain and a meta-learned VAE, faces
 
@@ -278,8 +279,9 @@ many steps on the same characters mixed, fine-tuned with Adam, its rate and numb
 real ones, of {tasks} people nobody was trained on, {shots} shots, 32 px, through `{extractor}`, which was trained on
 the train people alone; {hardware}, seed {seed}). *Adapted* is meta-trained by MAML; its N was chosen on val people by
 Frechet distance. *Joint + fine-tune* is the plain VAE, the same network trained for as many steps on the same people
-mixed; its rate and N were tuned on val people by query loss. The second table has it with N chosen as for MAML. These
-are not FID and IS, which are Inception's: `metagen evaluate --inception PATH` gives those.
+mixed; its rate and N were tuned on val people by query loss. The second table has it with N chosen as for MAML. The
+largest N that was tried won both times; it costs query loss. These are not FID and IS, which are
+Inception's: `metagen evaluate --inception PATH` gives those.
 """,
     "auto": """## Beside it: the number of steps chosen by the support
 
@@ -287,8 +289,15 @@ are not FID and IS, which are Inception's: `metagen evaluate --inception PATH` g
 {tasks} {split} tasks ({hardware}, seed {seed}). *Adapted* takes the model's own number, tuned on val tasks at 5 shots.
 """,
 }
-ROWS = ("human", "unadapted", "scratch", "joint + fine-tune", "auto steps", "adapted")
-SHOWN_BESIDE = {"query_loss": "query loss", "fd": "Frechet", "is": "Inception Score", "recognisability": "recognised %"}
+ROWS = ("human", "copy", JITTER, "unadapted", "scratch", "joint + fine-tune", "auto steps", "adapted")
+SHOWN_BESIDE = {
+    "query_loss": "query loss",
+    "fd": "Frechet",
+    "is": "Inception Score",
+    "recognisability": "recognised %",
+    "diversity_relative": "diversity %",
+    "copy_ratio": "copy ratio",
+}
 
 
 def keep(named: str) -> None:
