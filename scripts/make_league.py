@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from league_beside import FOLDER, JITTER, beside, keep, plain, wrapped
 from matplotlib.figure import Figure
 
 from metagen.comparing import Entry, averaged, league, markdown
@@ -29,8 +30,7 @@ from metagen.tasks.splits import SPLITS
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 MAIN = "omniglot"
-JITTER = "affine x1"
-BESIDE_FOLDER = DOCS / "league" / "beside"
+OTHER = "another task's rule"
 FIGURES = {
     "fd": "Frechet distance",
     "is": "Inception Score",
@@ -103,7 +103,7 @@ def verdicts(found: Sequence[Entry]) -> list[str]:
         figure, leader = table["by"], table["models"][0]["row"]
         behind = {row["row"].removesuffix(f" - {leader}"): row for row in table["differences"][: len(found) - 1]}
         level = [other for other, row in behind.items() if not row["figures"][figure]["clear"]]
-        said = f"not significantly behind: {', '.join(level)}" if level else "every other one is significantly behind"
+        said = f"not significantly behind: {'; '.join(level)}" if level else "every other one is significantly behind"
         mean = table["models"][0]["figures"][figure]["mean"]
         lines.append(f"- By {name}, **{leader}** leads ({mean:.4g}); {said}.")
     return [*lines, beside_jitter(found)]
@@ -116,6 +116,21 @@ def beside_jitter(found: Sequence[Entry]) -> str:
     better = [each.name for each in found if each.row("adapted")["figures"][figure]["mean"] < jitter]
     told = f"nearer are {', '.join(better)}" if better else "no learner of this small VAE comes near"
     return f"- The support's own images, jittered ({JITTER}), have a Frechet distance of {jitter:.4g}: {told}."
+
+
+def other_rules(rows: Iterable[dict[str, Any]], shots: str) -> list[str]:
+    """What becomes of a learner that reads its rule from the support when it is given that of another task."""
+    lines = []
+    for row in rows:
+        of = {each["row"]: each["figures"] for each in row["seeds"][0]["shots"][shots]["result"]["rows"]}
+        if OTHER in of:
+            told = [
+                f"{name} {of[OTHER][figure]['mean']:.4g} in place of {of['adapted'][figure]['mean']:.4g}"
+                for figure in of[OTHER]
+                if (name := FIGURES.get(figure.partition("[")[0]))
+            ]
+            lines.append(f"- {row['name']}, given the rule of another character (seed 0): {', '.join(told)}.")
+    return lines
 
 
 def costs(rows: Iterable[dict[str, Any]]) -> list[str]:
@@ -133,7 +148,7 @@ def costs(rows: Iterable[dict[str, Any]]) -> list[str]:
     )
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for row in rows:
-        chosen = ", ".join(f"{key} {_plain(value)}" for key, value in row["options"].items() if key != "layers")
+        chosen = ", ".join(f"{key} {plain(value)}" for key, value in row["options"].items() if key != "layers")
         steps = "/".join(str(seed["training"]["meta_steps"]) for seed in row["seeds"])
         best = "/".join(str(seed["training"]["best_step"]) for seed in row["seeds"])
         cost, training = row["seeds"][0]["shots"]["5"]["result"]["studies"]["cost"], row["training_cost"]
@@ -150,10 +165,6 @@ def costs(rows: Iterable[dict[str, Any]]) -> list[str]:
         )
         lines.append(f"| {' | '.join(cells)} |")
     return lines
-
-
-def _plain(value: object) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else f"{value}"
 
 
 def curves(rows: Sequence[dict[str, Any]], shots: str) -> list[str]:
@@ -185,7 +196,7 @@ def preamble(rows: Sequence[dict[str, Any]], folder: Path) -> str:
     """What all rows share."""
     one = rows[0]["seeds"][0]["shots"]["5"]["result"]
     cells = {row["name"]: len(row["search"]["cells"]) for row in rows}
-    return PREAMBLE.format(
+    text = PREAMBLE.format(
         task_set=one["data"]["task_set"],
         revision=" and ".join(sorted({row["revision"] for row in rows})),
         place=folder.resolve().relative_to(DOCS),
@@ -200,10 +211,11 @@ def preamble(rows: Sequence[dict[str, Any]], folder: Path) -> str:
         extractor=one["extractors"][0]["name"],
         missing=_missing(one["data"]["task_set"]),
     )
+    return wrapped(text)
 
 
 def _missing(task_set: str) -> str:
-    path = BESIDE_FOLDER / "data.json"
+    path = FOLDER / "data.json"
     if task_set != "omniglot" or not path.is_file():
         return ""
     data = json.loads(path.read_text())
@@ -215,14 +227,19 @@ def keep_data(root: str) -> None:
     found = EpisodeData("omniglot", root).task_set
     missing = len(found.missing) if isinstance(found, Omniglot) else 0
     data = {"missing": missing, "characters": missing + sum(len(found.split[part]) for part in SPLITS)}
-    write_atomically(BESIDE_FOLDER / "data.json", (json.dumps(data) + "\n").encode())
+    write_atomically(FOLDER / "data.json", (json.dumps(data) + "\n").encode())
 
 
 def page(rows: Sequence[dict[str, Any]], folder: Path) -> str:
     """The whole of docs/league.md."""
     lines = [preamble(rows, folder)]
     for shots in ("1", "5"):
-        lines += [f"## In short, {shots} shot{'s' * (shots != '1')}\n", *verdicts(entries(rows, shots)), ""]
+        lines += [
+            f"## In short, {shots} shot{'s' * (shots != '1')}\n",
+            *verdicts(entries(rows, shots)),
+            *other_rules(rows, shots),
+            "",
+        ]
     lines += [f"![Support, then what each learner makes of it]({_name(folder)}.png)\n"]
     for shots in ("1", "5"):
         table = markdown(league(entries(rows, shots), "fd"))
@@ -234,9 +251,12 @@ def page(rows: Sequence[dict[str, Any]], folder: Path) -> str:
         "## What it costs\n",
         *costs(rows),
         "",
-        "One thread, while another row was made beside; a meta-step is the meta-gradient of 16 tasks, the mean over "
-        "the progress of a training; val tasks were looked at three times, and the weights kept are those of *best at*;"
-        " adapting is at 5 shots.\n",
+        wrapped(
+            "One thread, while other rows were made beside on the other core, so that seconds are up to some tenths "
+            "more than on a machine at rest; a meta-step is the meta-gradient of 16 tasks, the mean over the progress "
+            "of a training; val tasks were looked at three times, and the weights kept are those of *best at*; "
+            "adapting is at 5 shots."
+        ),
     ]
     for shots in ("1", "5"):
         lines += [f"## Query loss against the number of inner steps, {shots}-shot\n", *curves(rows, shots), ""]
@@ -263,142 +283,6 @@ def picture(rows: Sequence[dict[str, Any]], runs: Path, root: str | None) -> Fig
     return figure
 
 
-# what belongs beside the league
-
-BESIDE = {
-    "characters": """## Beside it: a plain and a meta-learned VAE, characters
-
-`bash scripts/omniglot.sh DIR` ({made} images made, as many real ones, of {tasks} {split} tasks at {shots} shots,
-through `{extractor}`; {hardware}, seed {seed}). *Joint + fine-tune* is the plain VAE: the same network, trained for as
-many steps on the same characters mixed, fine-tuned with Adam, its rate and number of steps tuned on val tasks.
-Diversity and copying are in [results.md](results.md).
-""",
-    "faces": """## Beside it: a plain and a meta-learned VAE, faces
-
-`python scripts/faces.py --root DIR`, DIR holding one folder of photographs a person ({made} images made, as many
-real ones, of {tasks} people nobody was trained on, {shots} shots, 32 px, through `{extractor}`, which was trained on
-the train people alone; {hardware}, seed {seed}). *Adapted* is meta-trained by MAML; its N was chosen on val people by
-Frechet distance. *Joint + fine-tune* is the plain VAE, the same network trained for as many steps on the same people
-mixed; its rate and N were tuned on val people by query loss. The second table has it with N chosen as for MAML. The
-largest N that was tried won both times; it costs query loss. These are not FID and IS, which are
-Inception's: `metagen evaluate --inception PATH` gives those.
-""",
-    "auto": """## Beside it: the number of steps chosen by the support
-
-`metagen evaluate --model {model} --auto --extractor none --baselines false --curve [] --data.shots {shots}`,
-{tasks} {split} tasks ({hardware}, seed {seed}). *Adapted* takes the model's own number, tuned on val tasks at 5 shots.
-""",
-}
-ROWS = ("human", "copy", JITTER, "unadapted", "scratch", "joint + fine-tune", "auto steps", "adapted")
-SHOWN_BESIDE = {
-    "query_loss": "query loss",
-    "fd": "Frechet",
-    "is": "Inception Score",
-    "recognisability": "recognised %",
-    "diversity_relative": "diversity %",
-    "copy_ratio": "copy ratio",
-}
-
-
-def keep(named: str) -> None:
-    """Put a result, cut to what is shown, beside the league."""
-    name, _, file = named.partition("=")
-    result = json.loads(Path(file).read_text())
-    if "rows" in result and "task_names" in result:
-        result = {key: value for key, value in result.items() if key not in ("task_names", "curve")}
-        for part in ("rows", "differences"):
-            result[part] = [_cut(row) for row in result[part]]
-    write_atomically(BESIDE_FOLDER / f"{name}.json", (json.dumps(result, indent=1) + "\n").encode())
-
-
-def _cut(row: dict[str, Any]) -> dict[str, Any]:
-    figures = {name: f for name, f in row["figures"].items() if name.partition("[")[0] in SHOWN_BESIDE}
-    return {"row": row["row"], "steps": row.get("steps"), "figures": figures}
-
-
-def beside() -> list[str]:
-    """A section for each kind of result that is there."""
-    lines: list[str] = []
-    for kind, about in BESIDE.items():
-        for path in sorted(BESIDE_FOLDER.glob(f"{kind}*.json")):
-            result = json.loads(path.read_text())
-            lines += [*_section(path.stem.removeprefix(kind), about, result), ""]
-        path = BESIDE_FOLDER / f"league-of-{kind}.json"
-        lines += [*_ranked(json.loads(path.read_text())), ""] if path.is_file() else []
-    for name, section in (("search", search_lines), ("learned-optimiser", optimiser_lines)):
-        path = BESIDE_FOLDER / f"{name}.json"
-        lines += [*section(json.loads(path.read_text())), ""] if path.is_file() else []
-    return lines
-
-
-def _section(which: str, about: str, result: dict[str, Any]) -> list[str]:
-    seen = result["extractors"][0]["name"] if result["extractors"] else "no extractor"
-    told = {key: result[key] for key in ("made", "tasks", "split", "shots", "seed")}
-    model = f"runs/omniglot-vae-{which.split('-')[1]}/export" if which.startswith("-") and "-" in which[1:] else ""
-    title, _, text = about.partition("\n")
-    text = text.format(extractor=seen, hardware=result["environment"]["hardware"], model=model, **told)
-    figures = [f for f in result["rows"][-1]["figures"] if f.partition("[")[0] in SHOWN_BESIDE]
-    heads = [SHOWN_BESIDE[f.partition("[")[0]] for f in figures]
-    lines = [title + (f", {which.strip('-').replace('-', ', ')}{'-shot' if which else ''}" if which else ""), text]
-    lines += [f"| | N | {' | '.join(heads)} |", "|---" * (len(heads) + 2) + "|"]
-    shown = [row for row in result["rows"] if row["row"] in ROWS]
-    differences = [row for row in result["differences"] if row["row"].removeprefix("adapted - ") in ROWS]
-    for row in [*shown, *differences]:
-        cells = [_told(row["figures"].get(figure)) for figure in figures]
-        lines.append(f"| {row['row']} | {_plain(row.get('steps') or '')} | {' | '.join(cells)} |")
-    return lines
-
-
-def _ranked(found: dict[str, Any]) -> list[str]:
-    figures = [name for name in found["models"][0]["figures"] if name.partition("[")[0] in SHOWN_BESIDE]
-    lines = [f"| | N | {' | '.join(SHOWN_BESIDE[name.partition('[')[0]] for name in figures)} |"]
-    lines.append("|---" * (len(figures) + 2) + "|")
-    for row in [*found["models"], *found["differences"]]:
-        cells = [_told(row["figures"].get(figure)) for figure in figures]
-        lines.append(f"| {row['row']} | {_plain(row.get('steps') or '')} | {' | '.join(cells)} |")
-    return lines
-
-
-def _told(figure: dict[str, float] | None) -> str:
-    return "" if figure is None else f"{figure['mean']:.2f} [{figure['low']:.2f}, {figure['high']:.2f}]"
-
-
-def search_lines(found: dict[str, Any]) -> list[str]:
-    """The architectures that were found, beside random ones."""
-    lines = [
-        "## Beside it: architecture search\n",
-        f"`python scripts/search.py --root DIR --searching {found['searching']} --training {found['training']} --tasks "
-        f"{found['tasks']}` ({found['environment']['hardware']}): searched for {found['searching']} and retrained for "
-        f"{found['training']} meta-steps of {found['tasks']} train characters, 5 shots, seed 0; query loss in nats per "
-        f"image on {found['limits']['val']} val and {found['limits']['test']} test characters, and the difference from "
-        "the mean of the three random architectures of the same space, paired by character. The intervals are over "
-        "characters, not over searches or trainings: each was run once, and the trainings are short.\n",
-        "| architecture | val | test | test, minus the mean of random |",
-        "|---|---|---|---|",
-    ]
-    for name, blocks in found["architectures"].items():
-        val, test = (_told(found[split]["query_loss"][name]) for split in ("val", "test"))
-        gap = _told(found["test"]["minus_random"].get(name))
-        lines.append(f"| {name}: {', '.join(blocks)} | {val} | {test} | {gap} |")
-    return lines
-
-
-def optimiser_lines(found: dict[str, Any]) -> list[str]:
-    """A learned optimiser far beyond its training, beside tuned SGD and Adam."""
-    lines = [
-        "## Beside it: a learned optimiser at four times the steps it was trained for\n",
-        f"`python scripts/benchmark_learned_optimiser.py runs/omniglot-vae-learned-optimiser/export --root DIR --split "
-        f"{found['split']} --limit {found['limit']}` (seed {found['seed']}, torch {found['torch']}; rates of SGD and "
-        "Adam tuned on val tasks; all begin at the same start and move the same weights).\n",
-        "| | query loss | support loss |",
-        "|---|---|---|",
-    ]
-    for part in ("rows", "differences"):
-        for name, sides in found[part].items():
-            lines.append(f"| {name} | {_told(sides['query'])} | {_told(sides['support'])} |")
-    return lines
-
-
 def main() -> None:
     """The page, and the picture where the models are at hand."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -407,7 +291,7 @@ def main() -> None:
     parser.add_argument("--root")
     parser.add_argument("--keep", nargs="*", default=[], metavar="NAME=FILE.json")
     options = parser.parse_args()
-    BESIDE_FOLDER.mkdir(parents=True, exist_ok=True)
+    FOLDER.mkdir(parents=True, exist_ok=True)
     for named in options.keep:
         keep(named)
     if options.root and options.rows.name == MAIN:
