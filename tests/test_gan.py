@@ -192,7 +192,7 @@ def test_residual_blocks_begin_as_nothing():
     blocks = [m for m in gan.modules() if type(m).__name__ == "Residual"]
     assert len(blocks) == 2 * 2 * 2
     for block in blocks:
-        x = torch.randn(1, block.layers[0].in_channels, 3, 3)
+        x = torch.randn(1, len(next(block.parameters())), 3, 3)
         assert torch.equal(block(x), x)
 
 

@@ -96,10 +96,8 @@ class GAN(Generator):
 
     def against(self, player: str, images: torch.Tensor, made: torch.Tensor, noise: Noise) -> torch.Tensor:
         """The same, of real images and as many made ones [n, C, H, W]."""
-        real, fake = (
-            augmented(images, noise["real"], self.augmentation),
-            augmented(made, noise["fake"], self.augmentation),
-        )
+        shown = (("real", images), ("fake", made))
+        real, fake = (augmented(each, noise[kind], self.augmentation).to(images) for kind, each in shown)
         loss = LOSSES[self.game][player](self.discriminator(real), self.discriminator(fake))
         if player == "generator":
             return loss

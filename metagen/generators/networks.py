@@ -34,6 +34,14 @@ def widths_for(size: int, widths: tuple[int, ...] | None) -> tuple[int, ...]:
     return chosen
 
 
+class GroupNorm(nn.GroupNorm):
+    """In the precision of its weights, as autocast does it on a GPU alone; else the slopes of its slopes fail."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Features [n, C, s, s] -> [n, C, s, s]."""
+        return super().forward(x.to(self.weight))
+
+
 def normalisation(norm: str, channels: int) -> nn.Module:
     """GroupNorm over groups of about 8 channels, or nothing.
 
@@ -43,7 +51,7 @@ def normalisation(norm: str, channels: int) -> nn.Module:
     if norm not in NORMS:
         raise MetagenError(f"norm: expected one of {', '.join(NORMS)}, got {norm!r}")
     groups = next(g for g in range(max(channels // 8, 1), 0, -1) if channels % g == 0)
-    return nn.GroupNorm(groups, channels) if norm == "group" else nn.Identity()
+    return GroupNorm(groups, channels) if norm == "group" else nn.Identity()
 
 
 def silent(layer: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:
