@@ -213,7 +213,7 @@ def test_a_missing_resource_names_the_nearest(installed):
     with pytest.raises(MetagenError, match=r"'omniglot-vae-mml\.yaml': did you mean omniglot-vae-maml\.yaml"):
         resources.resource("configs", "omniglot-vae-mml.yaml")
     for name in ("../configs/omniglot-vae-maml.yaml", "/etc/hostname", ""):
-        with pytest.raises(MetagenError, match="unknown configs"):
+        with pytest.raises(MetagenError, match="unknown config "):
             resources.resource("configs", name)
     with pytest.raises(MetagenError, match="unknown kind of resource 'asset': did you mean assets"):
         resources.resource("asset", "a")

@@ -39,7 +39,8 @@ def inner_step(
         second_order: whether the gradient depends on the weights it was taken at, for whoever differentiates the step.
     """
     weights, state = carry
-    for player in generator.players:
+    movers = {generator.player_of(name) for name in weights}
+    for player in (p for p in generator.players if p in movers):
         at = {**still, **weights} if second_order else tree_map(torch.Tensor.detach, {**still, **weights})
         own = {name: w for name, w in at.items() if name in weights and generator.player_of(name) == player}
 

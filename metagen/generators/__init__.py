@@ -1,11 +1,40 @@
 """Base generators: what makes the images. To add one: a file here and a line below."""
 
 from metagen.generators.base import Context, Generator, Noise, Weights, call
+from metagen.generators.gan import GAN
+from metagen.generators.r3 import R3
 from metagen.generators.redraw import Redraw
 from metagen.generators.search_vae import SearchVAE
+from metagen.generators.sngan import SNGAN
 from metagen.generators.vae import VAE
+from metagen.generators.vae_gan import VAEGAN
+from metagen.generators.wgan_gp import WGANGP
 from metagen.registry import Registry
 
-generators: Registry[Generator] = Registry("generator", vae=VAE, redraw=Redraw, search_vae=SearchVAE)
+generators: Registry[Generator] = Registry(
+    "generator",
+    vae=VAE,
+    redraw=Redraw,
+    search_vae=SearchVAE,
+    r3=R3,
+    sngan=SNGAN,
+    wgan_gp=WGANGP,
+    vae_gan=VAEGAN,
+)
 
-__all__ = ["VAE", "Context", "Generator", "Noise", "Redraw", "SearchVAE", "Weights", "call", "generators"]
+__all__ = [
+    "GAN",
+    "R3",
+    "SNGAN",
+    "VAE",
+    "VAEGAN",
+    "WGANGP",
+    "Context",
+    "Generator",
+    "Noise",
+    "Redraw",
+    "SearchVAE",
+    "Weights",
+    "call",
+    "generators",
+]

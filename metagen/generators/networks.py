@@ -34,6 +34,14 @@ def widths_for(size: int, widths: tuple[int, ...] | None) -> tuple[int, ...]:
     return chosen
 
 
+class GroupNorm(nn.GroupNorm):
+    """In the precision of its weights, as autocast does it on a GPU alone; else the slopes of its slopes fail."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Features [n, C, s, s] -> [n, C, s, s]."""
+        return super().forward(x.to(self.weight))
+
+
 def normalisation(norm: str, channels: int) -> nn.Module:
     """GroupNorm over groups of about 8 channels, or nothing.
 
@@ -43,7 +51,15 @@ def normalisation(norm: str, channels: int) -> nn.Module:
     if norm not in NORMS:
         raise MetagenError(f"norm: expected one of {', '.join(NORMS)}, got {norm!r}")
     groups = next(g for g in range(max(channels // 8, 1), 0, -1) if channels % g == 0)
-    return nn.GroupNorm(groups, channels) if norm == "group" else nn.Identity()
+    return GroupNorm(groups, channels) if norm == "group" else nn.Identity()
+
+
+def silent(layer: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:
+    """The layer with nothing but zeros, so that its output begins at 0."""
+    nn.init.zeros_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
 
 
 class Residual(nn.Module):
@@ -58,11 +74,13 @@ class Residual(nn.Module):
         return x + self.layers(x)
 
 
-def convolution(width: int, norm: str, kernel: int = 3, dilation: int = 1) -> list[nn.Module]:
-    """A convolution that keeps the shape, its norm and SiLU."""
+def convolution(
+    width: int, norm: str, kernel: int = 3, dilation: int = 1, layer: type[nn.Conv2d] = nn.Conv2d
+) -> list[nn.Module]:
+    """A convolution (of the kind of `layer`) that keeps the shape, its norm and SiLU."""
     padding = dilation * (kernel // 2)
     return [
-        nn.Conv2d(width, width, kernel, padding=padding, dilation=dilation),
+        layer(width, width, kernel, padding=padding, dilation=dilation),
         normalisation(norm, width),
         nn.SiLU(),
     ]
@@ -99,13 +117,17 @@ def operation(name: str) -> Refinement:
     return lambda width, norm: [OPERATIONS[name](width, norm)]
 
 
-def repeated(depth: int) -> Refinement:
-    """`depth` 3x3 convolutions, three layers each."""
-    return lambda width, norm: [layer for _ in range(depth) for layer in convolution(width, norm)]
+def repeated(depth: int, layer: type[nn.Conv2d] = nn.Conv2d) -> Refinement:
+    """`depth` 3x3 convolutions (of the kind of `layer`), three layers each."""
+    return lambda width, norm: [each for _ in range(depth) for each in convolution(width, norm, layer=layer)]
 
 
 def halvings(
-    channels: int, widths: tuple[int, ...], norm: str, refinements: Sequence[Refinement] = ()
+    channels: int,
+    widths: tuple[int, ...],
+    norm: str,
+    refinements: Sequence[Refinement] = (),
+    layer: type[nn.Conv2d] = nn.Conv2d,
 ) -> nn.Sequential:
     """Convolutions that halve images [n, C, S, S] once a width, to features [n, widths[-1], s, s].
 
@@ -114,11 +136,12 @@ def halvings(
         widths: channels after each halving.
         norm: "none" or "group".
         refinements: what follows each halving; nothing if there are none.
+        layer: the kind of convolution.
     """
     layers: list[nn.Module] = []
     each = refinements or [repeated(0)] * len(widths)
     for before, width, refinement in zip((channels, *widths), widths, each, strict=False):
-        layers += [nn.Conv2d(before, width, 4, stride=2, padding=1), normalisation(norm, width), nn.SiLU()]
+        layers += [layer(before, width, 4, stride=2, padding=1), normalisation(norm, width), nn.SiLU()]
         layers += refinement(width, norm)
     return nn.Sequential(*layers)
 
@@ -162,15 +185,21 @@ class Decoder(nn.Module):
         super().__init__()
         self.shape = (widths[-1], size >> len(widths), size >> len(widths))
         self.stem = nn.Linear(inputs, widths[-1] * self.shape[1] ** 2)
+        self.convs = nn.Sequential(*self.layers(channels, widths, norm, refinements))
+
+    @staticmethod
+    def layers(channels: int, widths: tuple[int, ...], norm: str, refinements: Sequence[Refinement]) -> list[nn.Module]:
+        """All that follows the linear layer."""
         layers: list[nn.Module] = [normalisation(norm, widths[-1]), nn.SiLU(), *refinements[0](widths[-1], norm)]
         for width, after, refinement in zip(widths[:0:-1], widths[-2::-1], refinements[1:], strict=True):
             layers += [nn.ConvTranspose2d(width, after, 4, stride=2, padding=1), normalisation(norm, after), nn.SiLU()]
             layers += refinement(after, norm)
-        self.convs = nn.Sequential(*layers, nn.ConvTranspose2d(widths[0], channels, 4, stride=2, padding=1))
+        return [*layers, nn.ConvTranspose2d(widths[0], channels, 4, stride=2, padding=1)]
 
     def parts(self, name: str) -> dict[str, tuple[str, ...]]:
-        """The "head" (the last layer) and the "last_block" (it and the one before), of a decoder of that name."""
-        doublings = [n for n, layer in enumerate(self.convs) if isinstance(layer, nn.ConvTranspose2d)]
+        """The "head" (the last layer) and the "last_block" (from the doubling before it), of a decoder of that name."""
+        changes = (nn.ConvTranspose2d, nn.Upsample)
+        doublings = [n for n, layer in enumerate(self.convs) if isinstance(layer, changes)]
         first, last = (doublings[-2] if len(doublings) > 1 else 0), doublings[-1]
         block = tuple(f"{name}.convs.{n}.*" for n in range(first, last + 1) if list(self.convs[n].parameters()))
         return {"head": (f"{name}.convs.{last}.*",), "last_block": block}

@@ -14,7 +14,7 @@ from torch import nn
 from metagen.errors import MetagenError, check_at_least
 from metagen.generators.base import Generator, Noise
 from metagen.generators.likelihoods import Likelihood, Normal, bounded, normal_draw, normal_kl, normal_log_ratio
-from metagen.generators.networks import Encoder, halvings, widths_for
+from metagen.generators.networks import Encoder, halvings, silent, widths_for
 from metagen.warps import DRAWS, moved, pixel_grid, random_affine, read_at
 
 REACH = 0.3  # of the image: what one unit of the flow and of the affine map's entries means
@@ -88,19 +88,19 @@ class Redraw(Generator):
         self.features = halvings(channels, self.widths, "none")
         self.prior = nn.Sequential(
             *(nn.Flatten(), nn.Linear(self.widths[-1] * low**2, hidden), nn.SiLU()),
-            _silent(nn.Linear(hidden, 2 * latent)),  # begins as the standard normal
+            silent(nn.Linear(hidden, 2 * latent)),  # begins as the standard normal
         )
         self.expand = nn.Linear(latent, hidden // 2 * low**2)
         self.mix = nn.Sequential(
             *(nn.Conv2d(self.widths[-1] + hidden // 2, hidden, 3, padding=1), nn.SiLU()),
             *(nn.Conv2d(hidden, hidden, 3, padding=1), nn.SiLU()),
         )
-        self.flow = _silent(nn.Conv2d(hidden, 2, 3, padding=1))  # begins as no movement at all
-        self.affine = _silent(nn.Linear(hidden, 6))
+        self.flow = silent(nn.Conv2d(hidden, 2, 3, padding=1))  # begins as no movement at all
+        self.affine = silent(nn.Linear(hidden, 6))
         if likelihood == "gaussian":
-            self.light = _silent(nn.Linear(hidden, 2))
+            self.light = silent(nn.Linear(hidden, 2))
         self.spray = nn.Sequential(
-            *(nn.Conv2d(channels, 8, 7, padding=3), nn.SiLU()), _silent(nn.Conv2d(8, channels, 5, padding=2))
+            *(nn.Conv2d(channels, 8, 7, padding=3), nn.SiLU()), silent(nn.Conv2d(8, channels, 5, padding=2))
         )
         self.contrast = nn.Parameter(torch.tensor([6.0, -3.0] if likelihood == "bernoulli" else [1.0, 0.0]))
         self.null = nn.Parameter(0.5 + 0.1 * torch.randn(channels, size, size))
@@ -225,11 +225,3 @@ def _steepness(images: torch.Tensor) -> torch.Tensor:
 
 def _mean_around(images: torch.Tensor, pixels: int) -> torch.Tensor:
     return F.avg_pool2d(images, pixels, 1, pixels // 2, count_include_pad=False)
-
-
-def _silent(layer: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:
-    """The layer with nothing but zeros, so that its output begins at 0."""
-    nn.init.zeros_(layer.weight)
-    if layer.bias is not None:
-        nn.init.zeros_(layer.bias)
-    return layer

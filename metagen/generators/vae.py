@@ -84,15 +84,18 @@ class VAE(Generator):
     def loss(self, player: str, images: torch.Tensor, noise: Noise, context: Context) -> torch.Tensor:
         """Negative ELBO, nats per image."""
         posterior = self.posterior(images)
-        code = normal_draw(posterior, noise["latent"])
-        kl = normal_kl(posterior).mean(0)
-        if self.free_bits:
-            kl = kl.clamp(min=self.free_bits)
-        return kl.sum() - self.log_likelihood(self.decoder(code), images).mean()
+        return self.bound(images, posterior, self.decoder(normal_draw(posterior, noise["latent"])))
 
     def sample(self, noise: Noise, context: Context) -> torch.Tensor:
         """Expected images [n, C, H, W] for latents drawn from the prior."""
         return self.log_likelihood.expected(self.decoder(noise["latent"]))
+
+    def bound(self, images: torch.Tensor, posterior: Normal, decoded: torch.Tensor) -> torch.Tensor:
+        """Negative ELBO, nats per image, of images [n, C, H, W] that were decoded from draws of their posterior."""
+        kl = normal_kl(posterior).mean(0)
+        if self.free_bits:
+            kl = kl.clamp(min=self.free_bits)
+        return kl.sum() - self.log_likelihood(decoded, images).mean()
 
     def posterior(self, images: torch.Tensor) -> Normal:
         """Mean and log variance of q(z | image), each [n, latent]."""

@@ -1,0 +1,84 @@
+"""What critic and generator play for: losses of their logits, and penalties on the critic's slope.
+
+All are differentiable to any order and run under vmap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch.func import grad
+
+Critic = Callable[[torch.Tensor], torch.Tensor]  # images [n, C, H, W] to logits [n], high where they seem real
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # of logits of real and of made images, each [n]
+Penalty = Callable[[Critic, torch.Tensor, torch.Tensor, torch.Tensor, float], torch.Tensor]
+
+TINY = 1e-12  # added to a squared norm, so that its root has every derivative also at 0
+
+
+# By name, what each player minimises.
+LOSSES: dict[str, dict[str, Loss]] = {
+    # each real image beside a made one (RpGAN; R3GAN, Huang 2024, arXiv:2501.05441, eq. 2)
+    "relativistic": {
+        "discriminator": lambda real, fake: F.softplus(fake - real).mean(),
+        "generator": lambda real, fake: F.softplus(real - fake).mean(),
+    },
+    # Lim & Ye 2017, arXiv:1705.02894; as in SNGAN (Miyato 2018, arXiv:1802.05957, eqs. 16 and 17)
+    "hinge": {
+        "discriminator": lambda real, fake: (F.relu(1 - real) + F.relu(1 + fake)).mean(),
+        "generator": lambda real, fake: -fake.mean(),
+    },
+    # Arjovsky 2017, arXiv:1701.07875
+    "wasserstein": {
+        "discriminator": lambda real, fake: (fake - real).mean(),
+        "generator": lambda real, fake: -fake.mean(),
+    },
+}
+
+
+def squared_slopes(critic: Critic, images: torch.Tensor) -> torch.Tensor:
+    """|dD / dx|^2 at each image, summed over its pixels: [n, C, H, W] -> [n]."""
+    return grad(lambda x: critic(x).sum())(images).square().sum((-3, -2, -1))
+
+
+def r1r2(critic: Critic, real: torch.Tensor, fake: torch.Tensor, mix: torch.Tensor, weight: float) -> torch.Tensor:
+    """R1 + R2: weight / 2 times the mean squared slope at real images, plus that at made ones.
+
+    Mescheder 2018, arXiv:1801.04406, eq. 9.
+
+    Args:
+        critic: whose slopes.
+        real: images [n, C, H, W].
+        fake: images [n, C, H, W].
+        mix: not looked at.
+        weight: gamma.
+    """
+    return weight / 2 * (squared_slopes(critic, real).mean() + squared_slopes(critic, fake).mean())
+
+
+def gradient_penalty(
+    critic: Critic, real: torch.Tensor, fake: torch.Tensor, mix: torch.Tensor, weight: float
+) -> torch.Tensor:
+    """The mean of weight * (|dD / dx| - 1)^2 between real and made images (Gulrajani 2017, arXiv:1704.00028, eq. 3).
+
+    Args:
+        critic: whose slopes.
+        real: images [n, C, H, W].
+        fake: images [n, C, H, W].
+        mix: how far each place is from the made image to the real one, uniform draws [n] in [0, 1).
+        weight: lambda.
+    """
+    between = torch.lerp(fake, real, mix[:, None, None, None])
+    return weight * ((squared_slopes(critic, between) + TINY).sqrt() - 1).square().mean()
+
+
+def no_penalty(
+    critic: Critic, real: torch.Tensor, fake: torch.Tensor, mix: torch.Tensor, weight: float
+) -> torch.Tensor:
+    """Nothing: 0."""
+    return real.new_zeros(())
+
+
+PENALTIES: dict[str, Penalty] = {"r1r2": r1r2, "gradient_penalty": gradient_penalty, "none": no_penalty}

@@ -1,0 +1,325 @@
+"""GANs: losses, penalties, augmentations and layers in closed form; and a game's meta-gradients."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.autograd import gradcheck, gradgradcheck
+
+from metagen.adaptation import add_deltas
+from metagen.errors import MetagenError
+from metagen.generators import GAN, R3, SNGAN, VAEGAN, WGANGP
+from metagen.generators.adversarial import LOSSES, gradient_penalty, r1r2
+from metagen.generators.augmentation import AUGMENTATIONS, augmented
+from metagen.generators.gan_networks import Critic, MinibatchDeviation, SpectralConv2d, spectral_norm
+from metagen.learners import FOMAML, MAML
+from metagen.model import Model
+from tests.doubles import tiny_generator
+from tests.test_meta_gradients import batch_for, check_finite_differences, gradient
+
+SMALL = {"size": 8, "latent": 2, "widths": (2, 4)}
+
+
+def rng(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def rand(*shape, seed=0):
+    return torch.rand(*shape, dtype=torch.float64, generator=rng(seed))
+
+
+# the game
+
+
+@pytest.mark.parametrize(
+    ("game", "real", "fake", "critic", "generator"),
+    [
+        ("relativistic", [math.log(3), 0], [0, 0], math.log(4 / 3 * 2) / 2, math.log(4 * 2) / 2),
+        ("hinge", [2, 0.5], [-3, 0], 0.75, 1.5),
+        ("wasserstein", [2, 0.5], [-3, 0], -2.75, 1.5),
+    ],
+)
+def test_losses_at_known_logits(game, real, fake, critic, generator):
+    logits = torch.tensor([real, fake], dtype=torch.float64)
+    assert LOSSES[game]["discriminator"](*logits).item() == pytest.approx(critic)
+    assert LOSSES[game]["generator"](*logits).item() == pytest.approx(generator)
+
+
+def test_penalties_of_a_linear_critic_know_its_slope_alone():
+    slope, real, fake, mix = rand(1, 4, 4), rand(3, 1, 4, 4, seed=1), rand(3, 1, 4, 4, seed=2), rand(3, seed=3)
+
+    def critic(x):
+        return (slope * x).sum((-3, -2, -1)) + 5
+
+    size = slope.square().sum().sqrt()
+    torch.testing.assert_close(r1r2(critic, real, fake, mix, 3.0), 3 * size**2)  # half of it at either kind
+    torch.testing.assert_close(gradient_penalty(critic, real, fake, mix, 10.0), 10 * (size - 1) ** 2)
+
+
+def test_penalties_are_taken_at_their_places():
+    """Of half the squared length of an image the slope is the image."""
+    real, fake, mix = rand(3, 1, 4, 4), 2 * rand(3, 1, 4, 4, seed=1), torch.tensor([0.0, 1.0, 0.25])
+
+    def critic(x):
+        return x.square().sum((-3, -2, -1)) / 2
+
+    lengths = [x.flatten(1).norm(dim=1) for x in (real, fake)]
+    expected = 0.7 / 2 * sum((x**2).mean() for x in lengths)
+    torch.testing.assert_close(r1r2(critic, real, fake, mix, 0.7), expected)
+    between = (0.25 * real[2] + 0.75 * fake[2]).norm()
+    expected = (torch.stack([lengths[1][0], lengths[0][1], between]) - 1).square().mean()
+    torch.testing.assert_close(gradient_penalty(critic, real, fake, mix.double(), 1.0), expected)
+
+
+def test_a_critic_without_any_slope_gets_a_finite_gradient():
+    scale = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    images = rand(3, 1, 4, 4)
+    gradient_penalty(lambda x: scale * x.sum((-3, -2, -1)), images, images, rand(3), 1.0).backward()
+    assert scale.grad.isfinite()
+
+
+# augmentations
+
+
+def test_in_the_middle_colour_and_translation_leave_images_as_they_are():
+    images = rand(3, 3, 16, 16)
+    torch.testing.assert_close(augmented(images, torch.full((3, 7), 0.5), ("translation", "colour")), images)
+
+
+def test_colour_does_what_it_says():
+    images, middle = rand(1, 3, 8, 8), torch.full((1, 7), 0.5, dtype=torch.float64)
+    bright, grey, dull = (middle.index_fill(1, torch.tensor([n]), v) for n, v in ((0, 0.9), (1, 0.0), (2, 0.0)))
+    alter = AUGMENTATIONS["colour"]
+    torch.testing.assert_close(alter(images, bright), images + 0.2)
+    torch.testing.assert_close(alter(images, grey), images.mean(1, keepdim=True).expand_as(images))
+    torch.testing.assert_close(alter(images, dull), (images + images.mean()) / 2)
+
+
+@pytest.mark.parametrize(("draw", "by"), [(0.0, -2), (0.399, -1), (0.5, 0), (0.61, 1), (0.999, 2)])
+def test_translation_moves_by_whole_pixels(draw, by):
+    images, draws = rand(1, 2, 16, 16), torch.full((1, 7), 0.5, dtype=torch.float64)
+    draws[:, 3] = draw
+    expected = torch.zeros_like(images)
+    expected[..., max(by, 0) : 16 + min(by, 0)] = images[..., max(-by, 0) : 16 - max(by, 0)]
+    assert torch.equal(AUGMENTATIONS["translation"](images, draws), expected)
+    assert torch.equal(AUGMENTATIONS["translation"](images.mT, draws[:, [0, 1, 2, 4, 3, 5, 6]]), expected.mT)
+
+
+@pytest.mark.parametrize(
+    ("draws", "rows", "columns"), [((0.5, 0.5), (4, 12), (4, 12)), ((0.0, 0.999), (12, 16), (0, 4))]
+)
+def test_cutout_takes_one_square(draws, rows, columns):
+    images = rand(1, 1, 16, 16) + 1
+    found = AUGMENTATIONS["cutout"](images, torch.tensor([[0.5] * 5 + list(draws)], dtype=torch.float64))
+    expected = images.clone()
+    expected[..., slice(*rows), slice(*columns)] = 0
+    assert torch.equal(found, expected)
+
+
+def test_augmentations_are_differentiable_twice_and_of_each_image_alone():
+    images, draws = rand(2, 3, 4, 4).requires_grad_(), rand(2, 7, seed=1)
+    names = tuple(AUGMENTATIONS)
+    assert gradgradcheck(lambda x: augmented(x, draws, names).tanh(), (images,))
+    each = torch.func.vmap(lambda x, d: augmented(x[None], d[None], names)[0])(images, draws)
+    torch.testing.assert_close(each, augmented(images, draws, names))
+
+
+# layers
+
+
+@pytest.mark.parametrize("shape", [(3, 50), (50, 3), (8, 4, 3, 3), (1, 16), (32, 32)])
+def test_the_spectral_norm_is_the_largest_singular_value(shape):
+    weight = torch.randn(shape, generator=rng(), dtype=torch.float64)
+    expected = torch.linalg.matrix_norm(weight.flatten(1), ord=2)
+    torch.testing.assert_close(spectral_norm(weight), expected, rtol=0.02, atol=0)
+    small = spectral_norm(1e-3 * weight.float())
+    torch.testing.assert_close(small, 1e-3 * spectral_norm(weight).float(), rtol=1e-4, atol=0)
+
+
+def test_a_spectral_norm_apart_from_the_others_is_exact_and_differentiable_twice():
+    left, right = (torch.linalg.qr(torch.randn(4, 4, generator=rng(s), dtype=torch.float64))[0] for s in (0, 1))
+    values = torch.tensor([3.0, 2, 1, 0.5], dtype=torch.float64)
+    weight = (left @ values.diag() @ right).requires_grad_()
+    assert spectral_norm(weight).item() == pytest.approx(3, abs=1e-9)
+    (found,) = torch.autograd.grad(spectral_norm(weight), weight)
+    torch.testing.assert_close(found, torch.outer(left[:, 0], right[0]), rtol=0, atol=1e-8)
+    assert gradcheck(spectral_norm, (weight,))
+    assert gradgradcheck(spectral_norm, (weight,))
+
+
+def test_a_spectral_critic_does_not_hear_how_large_its_weights_are():
+    critic = Critic(8, 1, (2, 4), "residual", 1, "spectral", False).double()
+    images = rand(3, 1, 8, 8)
+    before = critic(images)
+    with torch.no_grad():
+        for name, weight in critic.named_parameters():
+            weight.mul_(7 if name.endswith("weight") else 1)
+    torch.testing.assert_close(critic(images), before)
+    with torch.no_grad():
+        critic.get_parameter("convs.0.weight").zero_()
+    assert critic(images).isfinite().all()
+
+
+def test_deltas_of_a_spectral_layer_are_normalised_with_it():
+    sngan = SNGAN(**SMALL)
+    names = add_deltas(sngan, 1, ("discriminator.convs.0.*",))
+    layer = sngan.get_submodule("discriminator.convs.0")
+    with torch.no_grad():
+        for name in names:
+            sngan.get_parameter(name).normal_(generator=rng())
+    plain = SpectralConv2d(1, 2, 4, stride=2, padding=1)
+    plain.load_state_dict({"weight": layer.weight, "bias": layer.bias})
+    images = torch.rand(2, 1, 8, 8)
+    torch.testing.assert_close(layer(images), plain(images))
+    assert not torch.allclose(layer.weight, layer.parametrizations.weight.original)
+
+
+def test_the_deviation_of_a_minibatch():
+    features = rand(5, 3, 2, 2).requires_grad_()
+    found = MinibatchDeviation()(features)
+    assert torch.equal(found[:, :3], features)
+    torch.testing.assert_close(found[:, 3], features.std(0, correction=0).mean().expand(5, 2, 2))
+    same = rand(1, 3, 2, 2).repeat(5, 1, 1, 1).requires_grad_()
+    MinibatchDeviation()(same).sum().backward()
+    assert same.grad.isfinite().all()
+
+
+def test_residual_blocks_begin_as_nothing():
+    torch.manual_seed(0)
+    gan = R3(**SMALL, depth=2)
+    blocks = [m for m in gan.modules() if type(m).__name__ == "Residual"]
+    assert len(blocks) == 2 * 2 * 2
+    for block in blocks:
+        x = torch.randn(1, len(next(block.parameters())), 3, 3)
+        assert torch.equal(block(x), x)
+
+
+@pytest.mark.parametrize("network", ["dcgan", "residual"])
+@pytest.mark.parametrize(("size", "widths"), [(28, (2, 4)), (32, (2, 4)), (64, (2, 2, 4)), (128, (2, 2, 2, 4))])
+def test_networks_of_every_size_and_channels(network, size, widths):
+    gan = GAN(size, 3, 2, widths, network, 1, deviation=True, augmentation=tuple(AUGMENTATIONS))
+    noise, images = gan.noise(2, rng()), torch.rand(2, 3, size, size)
+    assert gan.sample(noise, None).shape == images.shape
+    assert all(gan.loss(player, images, noise, None).isfinite() for player in gan.players)
+
+
+# the players
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"network": network, "penalty": p}
+        for network in ("dcgan", "residual")
+        for p in ("r1r2", "gradient_penalty", "none")
+    ]
+    + [{"game": "hinge", "penalty": "none", "critic_norm": "spectral"}],
+    ids=lambda options: "-".join(options.values()),
+)
+def test_meta_gradients_through_every_network_and_penalty_are_those_of_finite_differences(options):
+    torch.manual_seed(0)
+    gan = GAN(**SMALL, depth=1, deviation=True, penalty_weight=1.0, augmentation=("colour",), **options).double()
+    with torch.no_grad():
+        for weight in gan.parameters():
+            weight.add_(0.2 * torch.randn_like(weight))
+    images = rand(1, 4, 1, 8, 8)
+    exact, first = (kind(gan, steps=1, rate=0.3) for kind in (MAML, FOMAML))
+    batch = batch_for(exact, images[:, :2], images[:, 2:])
+    for _ in range(2):
+        check_finite_differences(exact, batch)
+    one, other = gradient(exact, batch), gradient(first, batch)
+    assert all(not torch.allclose(one[n], other[n], rtol=1e-4, atol=0) for n in one if n.endswith("stem.weight"))
+
+
+def test_each_player_hears_its_own_loss_alone():
+    torch.manual_seed(0)
+    learner = FOMAML(tiny_generator("r3").double(), steps=2, rate=0.1)
+    images = rand(1, 6, 1, 8, 8)
+    batch = batch_for(learner, images[:, :3], images[:, 3:])
+    found = gradient(learner, batch)
+    task = next(batch.chunks(1))
+    noise = {p: {name: x[0] for name, x in draws.items()} for p, draws in task.support_noise.items()}
+    adapted = {n: w.detach() for n, w in learner.adapt(task.support[0], noise).items()}
+    gan = learner.generator
+    gan.load_state_dict(adapted)
+    for player in gan.players:
+        gan.zero_grad()
+        draws = {name: x[0] for name, x in task.query_noise[player].items()}
+        gan.loss(player, task.query[0], draws, None).backward()
+        for name, weight in getattr(gan, player).named_parameters(prefix=player):
+            torch.testing.assert_close(found[f"generator.{name}"], weight.grad, rtol=1e-9, atol=1e-12)
+
+
+def test_a_player_of_which_nothing_moves_stays():
+    torch.manual_seed(0)
+    model = Model(MAML(tiny_generator("r3"), steps=2, rate=0.1, optimiser="adam", moves=("head", "biases")), {})
+    assert {n.split(".")[0] for n in model.adapt(torch.rand(3, 1, 8, 8)).adapted.difference} == set(GAN.players)
+    model = Model(MAML(tiny_generator("r3"), steps=2, rate=0.1, optimiser="adam", moves=("head",)), {})
+    difference = model.adapt(torch.rand(3, 1, 8, 8)).adapted.difference
+    assert {n.split(".")[0] for n in difference} == {"generator"}
+    assert all(d.any() for d in difference.values())
+
+
+def test_where_the_game_counts_nothing_a_vae_gan_is_a_vae():
+    gan = VAEGAN(**SMALL, adversarial_weight=0.0).double()
+    images, noise = rand(3, 1, 8, 8), {name: x.double() for name, x in gan.noise(3, rng()).items()}
+    vae = gan.generator
+    expected = vae.loss("vae", images, {"latent": noise["posterior"]}, None)
+    torch.testing.assert_close(gan.loss("generator", images, noise, None), expected)
+    assert torch.equal(gan.reconstruct(images), vae.reconstruct(images))
+    worth = VAEGAN(**SMALL, adversarial_weight=3.0).double()
+    worth.load_state_dict(gan.state_dict())
+    made = (vae.log_likelihood.expected(vae.decoder(_code(vae, images, noise))), vae.sample(noise, None))
+    real = gan.discriminator(images)
+    game = sum(LOSSES["relativistic"]["generator"](real, gan.discriminator(each)) for each in made) / 2
+    torch.testing.assert_close(worth.loss("generator", images, noise, None), expected + 3 * game)
+
+
+def _code(vae, images, noise):
+    mean, log_variance = vae.posterior(images)
+    return mean + (log_variance / 2).exp() * noise["posterior"]
+
+
+def test_the_critic_sees_real_and_made_images_each_altered_in_its_own_way():
+    gan = R3(**SMALL, penalty_weight=0.3, augmentation=("colour", "cutout")).double()
+    images, noise = rand(3, 1, 8, 8), {name: x.double() for name, x in gan.noise(3, rng()).items()}
+    real, fake = (
+        augmented(each, noise[name], gan.augmentation)
+        for name, each in (("real", images), ("fake", gan.sample(noise, None)))
+    )
+    logits, penalty = (gan.discriminator(real), gan.discriminator(fake)), r1r2(gan.discriminator, real, fake, None, 0.3)
+    for player, extra in (("discriminator", penalty), ("generator", 0)):
+        torch.testing.assert_close(
+            gan.loss(player, images, noise, None), LOSSES["relativistic"][player](*logits) + extra
+        )
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"game": "hing"}, "unknown game 'hing': did you mean hinge"),
+        ({"penalty": "r1"}, "unknown penalty 'r1': did you mean r1r2"),
+        ({"network": "resnet"}, "unknown network 'resnet'"),
+        ({"critic_norm": "batch"}, "unknown critic_norm 'batch'"),
+        ({"norm": "batch"}, "norm: expected one of none, group"),
+        ({"augmentation": ("color",)}, "unknown augmentation 'color': did you mean colour"),
+        ({"network": "residual", "depth": 0}, "depth: expected 1 or more, got 0"),
+        ({"penalty_weight": -1.0}, "penalty_weight: expected 0 or more"),
+        ({"latent": 0}, "latent: expected 1 or more"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused_in_one_line(options, said):
+    with pytest.raises(MetagenError, match=said) as refused:
+        GAN(**{**SMALL, **options})
+    assert "\n" not in str(refused.value)
+
+
+def test_only_a_gan_with_an_encoder_can_reconstruct():
+    images = torch.rand(2, 1, 8, 8)
+    mine = Model(MAML(WGANGP(**SMALL), steps=1), {}).adapt(images)
+    with pytest.raises(MetagenError, match="WGANGP cannot reconstruct; a VAE can"):
+        mine.reconstruct(images)
+    mine = Model(MAML(VAEGAN(**SMALL), steps=1), {}).adapt(images)
+    assert mine.interpolate(images, images.flip(0), 3).shape == (2, 3, 1, 8, 8)
