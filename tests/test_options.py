@@ -88,4 +88,4 @@ def test_the_nearest_config_is_named():
     with pytest.raises(MetagenError) as info:
         spelled_out(["--config", "quickstrt"])
     assert "--config: quickstrt: no such file" in str(info.value)
-    assert str(info.value).endswith("did you mean quickstart.yaml?")
+    assert "did you mean quickstart.yaml" in str(info.value)
