@@ -24,11 +24,11 @@ from metagen.errors import MetagenError
 from metagen.files import write_atomically
 from metagen.generators import VAE, SearchVAE, generators
 from metagen.learners import learners
-from metagen.model import Model, expect, load
 from metagen.options import EXAMPLES, explained
 from metagen.quiet import quieten
+from metagen.resources import travelling
 from metagen.tasks.data import EpisodeData
-from metagen.tasks.splits import HELD_OUT
+from metagen.tasks.splits import HELD_OUT, split_of
 from metagen.training import MetaTraining
 
 SPLIT = "split.json"  # the first file of a run, so that a folder without one was not left by a run
@@ -145,10 +145,11 @@ class FitCLI(LightningCLI):
         name = self.config["fit"].model.initial
         if name is None:
             return {}
-        model = expect(load(name), Model, name, "name its base")
+        path = travelling("models", name)
+        config = artifacts.read_config(path)  # `begin_from` has read the rest, and checked it
         for split in HELD_OUT:
-            self.datamodule.check_unseen(name, model.info, model.split, split)
-        return {"name": name, "weights_sha256": model.weights_hash}
+            self.datamodule.check_unseen(name, config["info"], split_of(path), split)
+        return {"name": name, "weights_sha256": config["weights_sha256"]}
 
     def fit(self, **kwargs: Any) -> None:  # noqa: ANN401
         """`Trainer.fit`, which Ctrl-C stops after a step."""

@@ -84,23 +84,24 @@ def _section(which: str, about: str, result: dict[str, Any]) -> list[str]:
     title, _, text = about.partition("\n")
     text = text.format(extractor=seen, hardware=result["environment"]["hardware"], model=model, **told)
     figures = [f for f in result["rows"][-1]["figures"] if f.partition("[")[0] in SHOWN]
-    heads = [SHOWN[f.partition("[")[0]] for f in figures]
-    text = wrapped(text)
-    lines = [title + (f", {which.strip('-').replace('-', ', ')}{'-shot' if which else ''}" if which else ""), text]
-    lines += [f"| | N | {' | '.join(heads)} |", "|---" * (len(heads) + 2) + "|"]
+    lines = [
+        title + (f", {which.strip('-').replace('-', ', ')}{'-shot' if which else ''}" if which else ""),
+        wrapped(text),
+    ]
     shown = [row for row in result["rows"] if row["row"] in ROWS]
     differences = [row for row in result["differences"] if row["row"].removeprefix("adapted - ") in ROWS]
-    for row in [*shown, *differences]:
-        cells = [_told(row["figures"].get(figure)) for figure in figures]
-        lines.append(f"| {row['row']} | {plain(row.get('steps') or '')} | {' | '.join(cells)} |")
-    return lines
+    return [*lines, *_table([*shown, *differences], figures)]
 
 
 def _ranked(found: dict[str, Any]) -> list[str]:
     figures = [name for name in found["models"][0]["figures"] if name.partition("[")[0] in SHOWN]
+    return _table([*found["models"], *found["differences"]], figures)
+
+
+def _table(rows: list[dict[str, Any]], figures: list[str]) -> list[str]:
     lines = [f"| | N | {' | '.join(SHOWN[name.partition('[')[0]] for name in figures)} |"]
     lines.append("|---" * (len(figures) + 2) + "|")
-    for row in [*found["models"], *found["differences"]]:
+    for row in rows:
         cells = [_told(row["figures"].get(figure)) for figure in figures]
         lines.append(f"| {row['row']} | {plain(row.get('steps') or '')} | {' | '.join(cells)} |")
     return lines
@@ -147,6 +148,7 @@ def optimiser_lines(found: dict[str, Any]) -> list[str]:
 
 
 def plain(value: object) -> str:
+    """A value as it is read, a list by its words."""
     return " ".join(map(str, value)) if isinstance(value, list) else f"{value}"
 
 

@@ -140,6 +140,7 @@ def costs(rows: Iterable[dict[str, Any]]) -> list[str]:
         "chosen on val",
         "meta-steps",
         "best at",
+        "s to train",
         "ms a meta-step",
         "MiB of one",
         "ms to adapt",
@@ -150,6 +151,7 @@ def costs(rows: Iterable[dict[str, Any]]) -> list[str]:
     for row in rows:
         chosen = ", ".join(f"{key} {plain(value)}" for key, value in row["options"].items() if key != "layers")
         steps = "/".join(str(seed["training"]["meta_steps"]) for seed in row["seeds"])
+        took = "/".join(f"{seed['training']['seconds']:.0f}" for seed in row["seeds"])
         best = "/".join(str(seed["training"]["best_step"]) for seed in row["seeds"])
         cost, training = row["seeds"][0]["shots"]["5"]["result"]["studies"]["cost"], row["training_cost"]
         cells = (
@@ -158,6 +160,7 @@ def costs(rows: Iterable[dict[str, Any]]) -> list[str]:
                 chosen,
                 steps,
                 best,
+                took,
                 f"{1000 * training['step_seconds']:.0f}",
                 f"{training['step_peak_mib']:.0f}",
             ),
@@ -254,7 +257,8 @@ def page(rows: Sequence[dict[str, Any]], folder: Path) -> str:
         wrapped(
             "One thread, while other rows were made beside on the other core, so that seconds are up to some tenths "
             "more than on a machine at rest; a meta-step is the meta-gradient of 16 tasks, the mean over the progress "
-            "of a training; val tasks were looked at three times, and the weights kept are those of *best at*; "
+            "of a training; *s to train* is by the clock, with all that belongs to a run; val tasks were looked at "
+            "three times, and the weights kept are those of *best at*; "
             "adapting is at 5 shots."
         ),
     ]
