@@ -267,6 +267,25 @@ def test_a_player_of_which_nothing_moves_stays():
     assert all(d.any() for d in difference.values())
 
 
+def test_the_part_latent_says_from_where_a_gan_samples():
+    gan = WGANGP(**SMALL)
+    maker, noise = gan.generator, gan.noise(3, rng())
+    assert torch.equal(gan.sample(noise, None), maker.decoder(noise["latent"]).sigmoid())  # it begins as nothing
+    with torch.no_grad():
+        maker.latent.shift.copy_(torch.tensor([1.0, -2.0]))
+        maker.latent.log_scale.copy_(torch.tensor([2.0, 0.5]).log())
+    expected = maker.decoder(noise["latent"] * torch.tensor([2.0, 0.5]) + torch.tensor([1.0, -2.0])).sigmoid()
+    torch.testing.assert_close(gan.sample(noise, None), expected)
+
+
+@pytest.mark.parametrize("name", ["r3", "sngan", "wgan_gp"])
+def test_the_latent_can_move_alone(name):
+    model = Model(MAML(tiny_generator(name), steps=2, rate=0.1, moves=("latent",)), {})
+    difference = model.adapt(torch.rand(3, 1, 8, 8)).adapted.difference
+    assert set(difference) == {"generator.latent.shift", "generator.latent.log_scale"}
+    assert all(d.any() for d in difference.values())
+
+
 def test_where_the_game_counts_nothing_a_vae_gan_is_a_vae():
     gan = VAEGAN(**SMALL, adversarial_weight=0.0).double()
     images, noise = rand(3, 1, 8, 8), doubled(gan.noise(3, rng()))
