@@ -23,6 +23,7 @@ class Generator(nn.Module, ABC):
         players: the groups of parameters with one loss each; a VAE has one, a GAN two, visited in this order.
         uses_support: whether new images are made by looking at the support, so that it belongs to an adapted model.
         still: globs over the names of weights that no inner step ever moves.
+        shared: names of draws that are the same for every player of one inner step or query.
         size: height and width of the images in pixels.
         channels: 1 or 3.
     """
@@ -30,6 +31,7 @@ class Generator(nn.Module, ABC):
     players: ClassVar[tuple[str, ...]]
     uses_support: ClassVar[bool] = False
     still: ClassVar[tuple[str, ...]] = ()
+    shared: ClassVar[tuple[str, ...]] = ()
     size: int
     channels: int
 
