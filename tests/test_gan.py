@@ -15,7 +15,8 @@ from metagen.generators import GAN, R3, SNGAN, VAEGAN, WGANGP, RedrawGAN
 from metagen.generators.adversarial import LOSSES, crowding, gradient_penalty, r1r2
 from metagen.generators.augmentation import AUGMENTATIONS, augmented
 from metagen.generators.gan_networks import Critic, MinibatchDeviation, SpectralConv2d, spectral_norm
-from metagen.learners import FOMAML, MAML
+from metagen.generators.projection import way
+from metagen.learners import FOMAML, MAML, Amortised
 from metagen.model import Model
 from metagen.warps import random_affine
 from tests.doubles import tiny_generator
@@ -430,10 +431,61 @@ def test_options_that_mean_nothing_are_refused_in_one_line(options, said):
     assert "\n" not in str(refused.value)
 
 
-def test_only_a_gan_with_an_encoder_can_reconstruct():
+# latents of images
+
+
+@pytest.mark.parametrize("name", ["r3", "sngan", "wgan_gp"])
+def test_an_image_that_a_gan_made_is_found_again(name):
+    torch.manual_seed(0)
+    gan = tiny_generator(name, widths=(8, 8))
+    with torch.no_grad():
+        for weight in gan.generator.decoder.parameters():
+            weight.mul_(2)  # a new one makes nearly the same of every latent
+    images, others = (gan.sample(gan.noise(4, rng(seed)), None) for seed in (0, 1))
+    with torch.no_grad():
+        far, near = ((each - images).square().mean((1, 2, 3)) for each in (others, gan.reconstruct(images)))
+    assert (near < far / 100).all()
+
+
+def test_images_are_projected_apart_and_at_the_weights_of_each_task():
+    torch.manual_seed(0)
+    model = Model(MAML(tiny_generator("wgan_gp"), steps=1, rate=0.5), {})
+    support = torch.rand(2, 3, 1, 8, 8, generator=rng())
+    both = model.adapt_many(support)
+    found = both.adapted.each("project", {"images": support})
+    assert found.shape == (2, 3, 2)
+    for task in range(2):
+        alone = both[task].project(support[task, 1:2])
+        torch.testing.assert_close(found[task, 1], alone[0], rtol=1e-2, atol=1e-2)
+    assert not torch.allclose(found[0, 1], both[1].project(support[0, 1:2])[0], atol=1e-2)
+
+
+def test_the_way_between_latents_stays_as_far_out_as_its_ends():
+    first, last = rand(3, 8) - 0.5, 4 * (rand(3, 8, seed=1) - 0.5)
+    path = way(first, last, 5)
+    torch.testing.assert_close(path[:, 0], first)
+    torch.testing.assert_close(path[:, -1], last)
+    torch.testing.assert_close(path[:, 2].norm(dim=1), (first.norm(dim=1) + last.norm(dim=1)) / 2)
+    middle = (first + last) / 2
+    torch.testing.assert_close(torch.cosine_similarity(path[:, 2], middle), torch.ones(3, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("name", ["wgan_gp", "vae_gan"])
+def test_a_gan_interpolates_between_reconstructions(name):
+    images = torch.rand(2, 1, 8, 8, generator=rng())
+    mine = Model(MAML(tiny_generator(name), steps=1), {}).adapt(images)
+    path, ends = mine.interpolate(images, images.flip(0), 3), mine.reconstruct(images)
+    assert path.shape == (2, 3, 1, 8, 8)
+    torch.testing.assert_close(path[:, 0], ends)
+    torch.testing.assert_close(path[:, -1], ends.flip(0))
+
+
+def test_what_is_drawn_from_a_support_has_no_latent_of_its_own():
     images = torch.rand(2, 1, 8, 8)
-    mine = Model(MAML(WGANGP(**SMALL), steps=1), {}).adapt(images)
-    with pytest.raises(MetagenError, match="WGANGP cannot reconstruct; a VAE can"):
-        mine.reconstruct(images)
-    mine = Model(MAML(VAEGAN(**SMALL), steps=1), {}).adapt(images)
-    assert mine.interpolate(images, images.flip(0), 3).shape == (2, 3, 1, 8, 8)
+    mine = Model(Amortised(tiny_generator("redraw_gan")), {}).adapt(images)
+    for use in (mine.project, mine.reconstruct):
+        with pytest.raises(MetagenError, match=r"RedrawGAN cannot (project|reconstruct); a VAE can"):
+            use(images)
+    gan = VAEGAN(**SMALL)
+    expected, _ = gan.generator.posterior(images)
+    torch.testing.assert_close(Model(MAML(gan), {}).adapt(images, steps=0).project(images), expected)

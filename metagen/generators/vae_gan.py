@@ -86,6 +86,10 @@ class VAEGAN(Game):
         """Expected images [n, C, H, W] for latents drawn from the prior."""
         return self.generator.sample(noise, context)
 
+    def project(self, images: torch.Tensor) -> torch.Tensor:
+        """The posterior means [n, latent] of images [n, C, H, W]."""
+        return self.generator.project(images)
+
     def reconstruct(self, images: torch.Tensor) -> torch.Tensor:
         """Images [n, C, H, W] through the posterior mean and back."""
         return self.generator.reconstruct(images)
