@@ -11,7 +11,7 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from metagen.adaptation import add_deltas
 from metagen.errors import MetagenError
-from metagen.generators import GAN, R3, SNGAN, VAEGAN, WGANGP, RedrawGAN
+from metagen.generators import GAN, R3, SNGAN, VAEGAN, WGANGP, Game, RedrawGAN, generators
 from metagen.generators.adversarial import LOSSES, crowding, gradient_penalty, r1r2
 from metagen.generators.augmentation import AUGMENTATIONS, augmented
 from metagen.generators.gan_networks import Critic, MinibatchDeviation, SpectralConv2d, spectral_norm
@@ -304,6 +304,26 @@ def test_each_player_hears_its_own_loss_alone():
         gan.loss(player, task.query[0], draws, None).backward()
         for name, weight in getattr(gan, player).named_parameters(prefix=player):
             torch.testing.assert_close(found[f"generator.{name}"], weight.grad, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("shots", [1, 2, 25])
+@pytest.mark.parametrize("name", [name for name in generators if issubclass(generators[name], Game)])
+def test_one_image_is_enough_and_many_are_not_too_many(name, shots):
+    torch.manual_seed(0)
+    gan = tiny_generator(name, deviation=True, mode_seeking=0.1, warp=0.5)
+    support, query = torch.rand(shots, 1, 8, 8, generator=rng()), torch.rand(2, 1, 8, 8, generator=rng(1))
+    for player in gan.players:
+        assert gan.support_loss(player, support, gan.noise(shots, rng())).isfinite()
+        assert gan.query_loss(player, query, gan.noise(2, rng()), support).isfinite()
+    learner = MAML(gan, steps=2, rate=0.01)
+    batch = batch_for(learner, support[None], query[None])
+    found = gradient(learner, batch)
+    assert all(each.isfinite().all() for each in found.values())
+    adapted = Model(learner, {}).adapt(support)
+    assert all(d.isfinite().all() for d in adapted.adapted.difference.values())
+    images = adapted.sample(3)
+    assert images.shape == query[:1].expand(3, -1, -1, -1).shape
+    assert images.isfinite().all()
 
 
 def test_a_player_of_which_nothing_moves_stays():
