@@ -1,6 +1,6 @@
 """Base generators: what makes the images. To add one: a file here and a line below."""
 
-from metagen.generators.base import Context, Generator, Noise, Weights, call
+from metagen.generators.base import Context, Generator, Noise, PerPlayer, Weights, by_player, call
 from metagen.generators.gan import GAN
 from metagen.generators.r3 import R3
 from metagen.generators.redraw import Redraw
@@ -32,9 +32,11 @@ __all__ = [
     "Context",
     "Generator",
     "Noise",
+    "PerPlayer",
     "Redraw",
     "SearchVAE",
     "Weights",
+    "by_player",
     "call",
     "generators",
 ]

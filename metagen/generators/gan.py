@@ -42,6 +42,8 @@ class GAN(Generator):
     """
 
     players: ClassVar[tuple[str, ...]] = ("discriminator", "generator")
+    comparable: ClassVar[bool] = False
+    betas: ClassVar[tuple[float, float]] = (0.0, 0.99)  # momentum makes players circle (Gidel 2018, arXiv:1807.04740)
 
     def __init__(
         self,
@@ -107,3 +109,12 @@ class GAN(Generator):
     def sample(self, noise: Noise, context: Context) -> torch.Tensor:
         """Images [n, C, H, W] of the latents."""
         return self.generator(noise["latent"]).sigmoid()
+
+    def told(self, images: torch.Tensor, noise: Noise, support: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The critic's mean logits of real and of made images, its penalty, and what each player loses."""
+        made = self.generate(noise, support)
+        shown = {"real": images, "made": made}
+        penalty = PENALTIES[self.penalty](self.discriminator, images, made, noise["mix"], self.penalty_weight)
+        logits = {f"logit/{kind}": self.discriminator(each).mean() for kind, each in shown.items()}
+        losses = {f"loss/{p}": self.query_loss(p, images, noise, support) for p in self.players}
+        return {**logits, **losses, "penalty": penalty}
