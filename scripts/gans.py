@@ -163,13 +163,17 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="of the study of stability")
     parser.add_argument("--tasks", type=int, default=100, help="test characters")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--only", nargs="*", help="names of parts; their figures are gathered by a run without it")
     options = parser.parse_args()
-    work = [(contest, name) for name in (FIGR, *OURS)] + [(stability, seed) for seed in range(options.seeds)]
+    work: dict[str, tuple[Any, object]] = {name: (contest, name) for name in (FIGR, *OURS)}
+    work |= {f"stability-{seed}": (stability, seed) for seed in range(options.seeds)}
+    chosen = options.only or list(work)
     with multiprocessing.get_context("spawn").Pool(options.workers, maxtasksperchild=1) as pool:
         pool.starmap(extractor, [(options, role) for role in LOOKS])
-        for done in [pool.apply_async(function, (options, which)) for function, which in work]:
+        for done in [pool.apply_async(work[name][0], (options, work[name][1])) for name in chosen]:
             done.get()
-    gather(options)
+    if not options.only:
+        gather(options)
 
 
 if __name__ == "__main__":
