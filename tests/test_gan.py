@@ -12,11 +12,12 @@ from torch.autograd import gradcheck, gradgradcheck
 from metagen.adaptation import add_deltas
 from metagen.errors import MetagenError
 from metagen.generators import GAN, R3, SNGAN, VAEGAN, WGANGP, RedrawGAN
-from metagen.generators.adversarial import LOSSES, gradient_penalty, r1r2
+from metagen.generators.adversarial import LOSSES, crowding, gradient_penalty, r1r2
 from metagen.generators.augmentation import AUGMENTATIONS, augmented
 from metagen.generators.gan_networks import Critic, MinibatchDeviation, SpectralConv2d, spectral_norm
 from metagen.learners import FOMAML, MAML
 from metagen.model import Model
+from metagen.warps import random_affine
 from tests.doubles import tiny_generator
 from tests.test_meta_gradients import batch_for, check_finite_differences, gradient
 
@@ -210,6 +211,52 @@ def test_networks_of_every_size_and_channels(network, size, widths):
     assert all(gan.loss(player, images, noise, None).isfinite() for player in gan.players)
 
 
+# practice
+
+
+def test_crowding_is_the_mean_ratio_of_neighbours():
+    latents, made = rand(4, 3), rand(4, 1, 2, 2, seed=1)
+    ratios = []
+    for one in range(3):
+        apart = math.sqrt(sum((a - b) ** 2 for a, b in zip(*latents[one : one + 2].tolist(), strict=True)) / 3 + 1e-4)
+        pixels = made[one : one + 2].flatten(1).tolist()
+        ratios.append(apart / math.sqrt(sum((a - b) ** 2 for a, b in zip(*pixels, strict=True)) / 4 + 1e-4))
+    torch.testing.assert_close(crowding(latents, made).item(), sum(ratios) / 3)
+    assert crowding(latents[:1], made[:1]) == 0
+    same = made[:1].repeat(4, 1, 1, 1).requires_grad_()
+    assert gradcheck(lambda x: crowding(latents, x), (same,))  # smooth also where images are the same
+    assert gradgradcheck(lambda x: crowding(latents, x), (same,))
+
+
+@pytest.mark.parametrize("name", ["r3", "vae_gan", "redraw_gan"])
+def test_the_generator_alone_pays_for_crowding(name):
+    plain, seeking = (tiny_generator(name, mode_seeking=weight).double() for weight in (0.0, 2.0))
+    seeking.load_state_dict(plain.state_dict())
+    support, images, noise = rand(2, 1, 8, 8, seed=1), rand(3, 1, 8, 8), doubled(plain.noise(3, rng()))
+    worth = 2 * getattr(plain, "adversarial_weight", 1) * crowding(noise["latent"], plain.generate(noise, support))
+    for player, extra in (("discriminator", 0), ("generator", worth)):
+        before, after = (gan.query_loss(player, images, noise, support) for gan in (plain, seeking))
+        torch.testing.assert_close(after, before + extra)
+
+
+@pytest.mark.parametrize("name", ["r3", "vae_gan", "redraw_gan"])
+def test_a_warp_moves_the_real_images_of_both_players(name):
+    plain, warping = (tiny_generator(name, warp=strength).double() for strength in (0.0, 0.7))
+    warping.load_state_dict(plain.state_dict())
+    support, images, noise = rand(2, 1, 8, 8, seed=1), rand(3, 1, 8, 8), doubled(plain.noise(3, rng()))
+    moved = random_affine(images, noise["warp"], 0.7)
+    assert warping.shared == ("warp",)
+    for player in plain.players:
+        found = warping.query_loss(player, images, noise, support)
+        torch.testing.assert_close(found, plain.query_loss(player, moved, noise, support))
+        assert not torch.allclose(found, plain.query_loss(player, images, noise, support))
+    assert torch.equal(warping.generate(noise, support), plain.generate(noise, support))
+
+
+def test_how_often_each_player_is_visited():
+    assert SNGAN(**SMALL, d_steps=3).visits == {"discriminator": 3, "generator": 1}
+
+
 # the players
 
 
@@ -225,7 +272,8 @@ def test_networks_of_every_size_and_channels(network, size, widths):
 )
 def test_meta_gradients_through_every_network_and_penalty_are_those_of_finite_differences(options):
     torch.manual_seed(0)
-    gan = GAN(**SMALL, depth=1, deviation=True, penalty_weight=1.0, augmentation=("colour",), **options).double()
+    practice = {"deviation": True, "augmentation": ("colour",), "mode_seeking": 0.1, "warp": 0.5}
+    gan = GAN(**SMALL, depth=1, penalty_weight=1.0, **practice, **options).double()
     with torch.no_grad():
         for weight in gan.parameters():
             weight.add_(0.2 * torch.randn_like(weight))
@@ -370,6 +418,10 @@ def test_the_critic_sees_real_and_made_images_each_altered_in_its_own_way():
         ({"network": "residual", "depth": 0}, "depth: expected 1 or more, got 0"),
         ({"penalty_weight": -1.0}, "penalty_weight: expected 0 or more"),
         ({"latent": 0}, "latent: expected 1 or more"),
+        ({"d_steps": 0}, "d_steps: expected 1 or more, got 0"),
+        ({"g_steps": 0}, "g_steps: expected 1 or more, got 0"),
+        ({"mode_seeking": -1.0}, "mode_seeking: expected 0 or more"),
+        ({"warp": -1.0}, "warp: expected 0 or more"),
     ],
 )
 def test_options_that_mean_nothing_are_refused_in_one_line(options, said):

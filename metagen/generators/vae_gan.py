@@ -72,7 +72,7 @@ class VAEGAN(Game):
         """See `Game`; and standard normal draws [n, latent] for the posterior."""
         return {**super().noise(n, rng), "posterior": torch.randn(n, self.latent, generator=rng)}
 
-    def loss(self, player: str, images: torch.Tensor, noise: Noise, context: Context) -> torch.Tensor:
+    def play(self, player: str, images: torch.Tensor, noise: Noise, context: Context) -> torch.Tensor:
         """Of the critic its mean loss in both games; of the VAE nats per image."""
         posterior = self.generator.posterior(images)
         decoded = self.generator.decoder(normal_draw(posterior, noise["posterior"]))
