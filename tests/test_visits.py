@@ -76,7 +76,7 @@ def test_meta_gradients_go_through_every_visit(kind):
         for _ in range(2):
             at_x = at_x - 0.02 * (matrix @ at_y + mean)
     if kind is FOMAML:  # at the end of the path, which is forgotten
-        at_x, at_y = x, y = (each.detach().requires_grad_() for each in (at_x, at_y))
+        at_x, at_y = x, y = [each.detach().requires_grad_() for each in (at_x, at_y)]
     value = at_x @ matrix @ at_y + (at_x - at_y) @ other
     for_x, for_y = torch.autograd.grad(value, (x, y))
     torch.testing.assert_close(found["generator.generator.x"], for_x, rtol=0, atol=1e-10)
