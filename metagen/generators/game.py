@@ -43,6 +43,8 @@ class Game(Generator):
         g_steps: how often the generator is.
         mode_seeking: what the generator pays, in units of the game, for images that lie near; see `crowding`.
         warp: strength of random affine maps of the real images, the same for both players; see `affine_maps`.
+        consistency: what the generator pays in an inner loop, in units of its loss, for changing which images are like
+            which; see `distance_consistency`.
 
     Raises:
         MetagenError: an option is out of range.
@@ -50,6 +52,8 @@ class Game(Generator):
 
     players: ClassVar[tuple[str, ...]] = ("discriminator", "generator")
     shared: ClassVar[tuple[str, ...]] = ("warp",)
+    comparable: ClassVar[bool] = False
+    betas: ClassVar[tuple[float, float]] = (0.0, 0.99)  # momentum makes players circle (Gidel 2018, arXiv:1807.04740)
     generator: Generator | Maker
 
     def __init__(
@@ -72,6 +76,7 @@ class Game(Generator):
         g_steps: int = 1,
         mode_seeking: float = 0.0,
         warp: float = 0.0,
+        consistency: float = 0.0,
     ) -> None:
         super().__init__()
         for name, value, known in (("game", game, LOSSES), ("penalty", penalty, PENALTIES)):
@@ -81,13 +86,14 @@ class Game(Generator):
         for name, count in (("latent", latent), ("d_steps", d_steps), ("g_steps", g_steps)):
             check_at_least(name, count, 1)
         weights = (("penalty_weight", penalty_weight), ("mode_seeking", mode_seeking), ("warp", warp))
-        for name, weight in weights:
+        for name, weight in (*weights, ("consistency", consistency)):
             check_at_least(name, weight, 0)
         self.size, self.channels, self.latent, self.network = size, channels, latent, network
         self.depth, self.norm, self.critic_norm, self.deviation = depth, norm, critic_norm, deviation
         self.game, self.penalty, self.penalty_weight = game, penalty, penalty_weight
         self.augmentation = tuple(augmentation)
         self.d_steps, self.g_steps, self.mode_seeking, self.warp = d_steps, g_steps, mode_seeking, warp
+        self.consistency = consistency
         self.widths = widths_for(size, widths)
         self.generator = self.maker()
         self.discriminator = Critic(size, channels, self.widths, network, depth, critic_norm, deviation)
@@ -136,3 +142,11 @@ class Game(Generator):
             penalty = PENALTIES[self.penalty]
             return loss + penalty(self.discriminator, real, fakes, noise["mix"], self.penalty_weight)
         return loss + self.mode_seeking * crowding(noise["latent"], made[-1]) if self.mode_seeking else loss
+
+    def told(self, images: torch.Tensor, noise: Noise, support: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The critic's mean logits of real and of made images, its penalty, and what each player loses."""
+        made = self.generate(noise, support)
+        penalty = PENALTIES[self.penalty](self.discriminator, images, [made], noise["mix"], self.penalty_weight)
+        logits = {f"logit/{kind}": self.discriminator(x).mean() for kind, x in (("real", images), ("made", made))}
+        losses = {f"loss/{p}": self.query_loss(p, images, noise, support) for p in self.players}
+        return {**logits, **losses, "penalty": penalty}
