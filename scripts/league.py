@@ -8,7 +8,8 @@ its options; then it is trained from the shared generator for as many meta-steps
 processor seconds, from each seed, and measured on test tasks by `metagen evaluate`. What was made by the same options
 is not made again; the file of a row, docs/league/omniglot/LEARNER.json, is written when all of it is there. More seeds
 append (`--seeds 3`); other tasks and more seconds make another league (`--task_set glyphs`; `--seconds 600 --runs
-runs/league-600s --rows docs/league/omniglot-600s`).
+runs/league-600s --rows docs/league/omniglot-600s`), and so does another generator, a GAN too (`--base
+runs/omniglot-r3-joint/export --runs runs/league-omniglot-gan --rows docs/league/omniglot-gan`).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from league_beside import plain
 from making import made, revision
 from safetensors.torch import load_file
 
@@ -38,16 +40,14 @@ from metagen.studies.cost import peak_bytes
 from metagen.tasks.data import EpisodeData
 from metagen.training import regulariser_for
 
-STEM, DECODER = "decoder.stem.bias", "decoder.*"
-PILOT = 60  # meta-steps of a cell of the search
+PILOT, PILOT_TASKS = 60, 24  # meta-steps of a cell of the search, and val tasks it is judged on
 PROGRESS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  # of meta-training, at which a meta-step is timed: some learners change
-SHOTS = (1, 5)
-TASKS = 100  # test tasks
-FIGURES = ("fd", "is", "recognisability", "diversity_relative", "copy_ratio", "coverage")
+SUPPORT = 5  # shots of meta-training
+FIGURES = ("fd", "energy", "is", "recognisability", "diversity_relative", "copy_ratio", "coverage")
 OF_ROWS = ("adapted/", "scratch/", "scale/")
 RESULT = (
-    *("model", "extractors", "data", "unit", "split", "split_sha256", "images_crc32", "shots", "queries", "tasks"),
-    *("real", "made", "seed", "environment", "curve", "studies"),
+    *("model", "extractors", "data", "criterion", "unit", "split", "split_sha256", "images_crc32", "shots", "queries"),
+    *("tasks", "real", "made", "seed", "environment", "curve", "studies"),
 )
 
 
@@ -56,7 +56,73 @@ def cells(**options: tuple[Any, ...]) -> tuple[dict[str, Any], ...]:
     return tuple(dict(zip(options, values, strict=True)) for values in itertools.product(*options.values()))
 
 
-SGD = (*cells(moves=((STEM,),), rate=(0.1, 0.3, 1.0)), *cells(moves=((DECODER,),), rate=(3e-4, 1e-3, 3e-3)))
+Grid = tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What the searches of one kind of generator go through: what moves, and how fast.
+
+    Attributes:
+        name: of the kind.
+        descent: few steps of plain descent.
+        tuning: many steps of Adam, from joint training.
+        head: steps of little more than the last layer.
+        deltas: of the low-rank ones.
+        curvature: steps by learned matrices, which have to be small.
+        optimiser: of a learned optimiser, whose weights have to be few.
+        lstm: of the LSTM, likewise.
+        implicit: steps until near a minimum; a rate has to stay below 2 / (curvature + proximal).
+    """
+
+    name: str
+    descent: Grid
+    tuning: Grid
+    head: Grid
+    deltas: Grid
+    curvature: Grid
+    optimiser: Grid
+    lstm: Grid
+    implicit: Grid
+
+
+ALL, STEM, DECODER = ("*",), ("decoder.stem.bias",), ("decoder.*",)
+VAE = Kind(
+    "VAE",
+    descent=(*cells(moves=(STEM,), rate=(0.1, 0.3, 1.0)), *cells(moves=(DECODER,), rate=(3e-4, 1e-3, 3e-3))),
+    tuning=(
+        *cells(moves=(ALL,), rate=(1e-4, 3e-4, 1e-3, 3e-3), test_steps=(20, 50)),
+        *cells(moves=(STEM,), rate=(0.03, 0.1, 0.3), test_steps=(20, 50)),
+    ),
+    head=cells(moves=(("head",), ("last_block",)), rate=(3e-4, 1e-3, 3e-3)),
+    deltas=cells(layers=(DECODER,), rank=(1, 4), rate=(3e-4, 1e-3, 3e-3)),
+    curvature=(
+        *cells(moves=(("last_block",),), rate=(3e-4, 1e-3, 3e-3)),
+        *cells(moves=(("decoder.stem.*",),), rate=(0.03, 0.1, 0.3)),
+    ),
+    optimiser=cells(moves=(STEM,), rate=(0.1, 0.2, 0.3), decay=(0.0, 1.0)),
+    lstm=cells(moves=(STEM,), rate=(0.1, 0.3, 0.9), hidden=(8, 20)),
+    implicit=cells(steps=(16,), moves=(STEM,), rate=(0.01, 0.03), proximal=(2.0, 5.0, 10.0)),
+)
+# Of the critic the last layer, or all: a whole one may learn five images by heart.
+MAKER, HEAD, BLOCK = (("generator.*", "critic_head"), ("head", "critic_head"), ("last_block", "critic_head"))
+BIASES = ("biases",)
+GAN = Kind(
+    "GAN",
+    descent=cells(moves=(MAKER, ALL), rate=(0.01, 0.03, 0.1)),
+    tuning=cells(moves=(ALL, MAKER), rate=(3e-4, 1e-3, 3e-3), test_steps=(30,)),
+    head=cells(moves=(HEAD, BLOCK), rate=(0.01, 0.03, 0.1)),
+    deltas=cells(layers=(("*", "!critic_head"),), rank=(1, 4), rate=(0.003, 0.01, 0.03)),  # that head has one row
+    curvature=cells(moves=(HEAD, BLOCK), rate=(0.01, 0.03, 0.1)),
+    optimiser=cells(moves=(BIASES,), rate=(0.003, 0.01, 0.03), decay=(0.0, 1.0)),
+    lstm=cells(moves=(BIASES,), rate=(0.03, 0.1, 0.3), hidden=(8, 20)),
+    implicit=cells(steps=(8,), moves=(MAKER,), rate=(0.03, 0.1), proximal=(0.3, 1.0, 3.0)),
+)
+
+
+def kind_of(generator: str) -> Kind:
+    """That of the generator of this name."""
+    return VAE if generators[generator].comparable else GAN
 
 
 @dataclass(frozen=True)
@@ -71,58 +137,82 @@ class Plan:
     """
 
     learner: str
-    grid: tuple[dict[str, Any], ...] = SGD
+    grid: Grid
     fixed: dict[str, Any] = field(default_factory=lambda: {"steps": 3})
     training: dict[str, Any] = field(default_factory=dict)
 
 
-PLANS: dict[str, Plan] = {
-    "joint": Plan(
-        "joint",
-        (
-            *cells(moves=(("*",),), rate=(1e-4, 3e-4, 1e-3, 3e-3), test_steps=(20, 50)),
-            *cells(moves=((STEM,),), rate=(0.03, 0.1, 0.3), test_steps=(20, 50)),
-        ),
-        {},
-    ),
-    "maml": Plan("maml"),
-    "fomaml": Plan("fomaml"),
-    "reptile": Plan("reptile", cells(rate=(3e-4, 1e-3, 3e-3), steps=(3, 8)), {"optimiser": "adam"}),
-    "imaml": Plan(  # its rate has to stay below 2 / (curvature + proximal)
-        "imaml", cells(moves=((STEM,),), rate=(0.01, 0.03), proximal=(2.0, 5.0, 10.0)), {"steps": 16}
-    ),
-    "anil": Plan("anil", cells(moves=(("head",), ("last_block",)), rate=(3e-4, 1e-3, 3e-3))),
-    "low-rank": Plan("low_rank", cells(rank=(1, 4), rate=(3e-4, 1e-3, 3e-3)), {"steps": 3, "layers": (DECODER,)}),
-    "meta-sgd": Plan("meta_sgd"),
-    "maml++": Plan("maml_pp"),
-    "auxiliary": Plan("auxiliary"),
-    "learned optimiser": Plan("learned_optimiser", cells(moves=((STEM,),), rate=(0.1, 0.2, 0.3), decay=(0.0, 1.0))),
-    "lstm": Plan("lstm", cells(moves=((STEM,),), rate=(0.1, 0.3, 0.9), hidden=(8, 20))),
-    "optimiser mixture": Plan("mixture"),
-    "rule engine": Plan("engine"),
-    "meta-curvature": Plan(
-        "meta_curvature",
-        (
-            *cells(moves=(("last_block",),), rate=(3e-4, 1e-3, 3e-3)),
-            *cells(moves=(("decoder.stem.*",),), rate=(0.03, 0.1, 0.3)),
-        ),
-    ),
-    "maml, regularised": Plan("maml", training={"regularise": {"dropout": 0.2}}),
-    "maml-adjoint": Plan("adjoint"),
-}
+def plans(kind: Kind) -> dict[str, Plan]:
+    """The plan of every row by its name, those that tell most first."""
+    reptile = cells(rate=(3e-4, 1e-3, 3e-3), steps=(3, 8))
+    return {
+        "joint": Plan("joint", kind.tuning, {}),
+        "maml": Plan("maml", kind.descent),
+        "fomaml": Plan("fomaml", kind.descent),
+        "reptile": Plan("reptile", reptile, {"optimiser": "adam"}),
+        "anil": Plan("anil", kind.head),
+        "low-rank": Plan("low_rank", kind.deltas),
+        "meta-sgd": Plan("meta_sgd", kind.descent),
+        "maml++": Plan("maml_pp", kind.descent),
+        "rule engine": Plan("engine", kind.descent),
+        "meta-curvature": Plan("meta_curvature", kind.curvature),
+        "learned optimiser": Plan("learned_optimiser", kind.optimiser),
+        "lstm": Plan("lstm", kind.lstm),
+        "optimiser mixture": Plan("mixture", kind.descent),
+        "imaml": Plan("imaml", kind.implicit, {}),
+        "auxiliary": Plan("auxiliary", kind.descent),
+        "maml, regularised": Plan("maml", kind.descent, training={"regularise": {"dropout": 0.2}}),
+        "maml-adjoint": Plan("adjoint", kind.descent),
+    }
 
 
 @dataclass(frozen=True)
 class League:
-    """What all rows share."""
+    """What all rows share.
+
+    Attributes:
+        task_set: of the tasks.
+        base: the export of the generator that all begin from.
+        runs: the folder of what is trained.
+        rows: the folder of the rows.
+        seconds: of the processor, for the meta-gradients of a training.
+        seeds: how many trainings a row is the mean of.
+        tasks: of a meta-step.
+        pilot: meta-steps of a cell of a search.
+        pilot_tasks: val tasks that a cell is judged on.
+        val_tasks: those that choose the best weights of a training.
+        shots: at which the trained models are measured.
+        test_tasks: on which they are.
+        curve: the numbers of inner steps at which they are.
+        root: the folder that holds the images, if any are needed.
+        asked: all of this but the root as it was typed.
+    """
 
     task_set: str
-    root: str | None
     base: str
     runs: Path
     rows: Path
     seconds: float
     seeds: int
+    tasks: int
+    pilot: int
+    pilot_tasks: int
+    val_tasks: int
+    shots: list[int]
+    test_tasks: int
+    curve: list[int]
+    root: str | None
+    asked: str
+
+    @property
+    def generator(self) -> dict[str, Any]:
+        """The shared generator: its name and options."""
+        found: dict[str, Any] = read_config(Path(self.base))["generator"]
+        return found
+
+    def plan(self, name: str) -> Plan:
+        """That of a row."""
+        return plans(kind_of(self.generator["name"]))[name]
 
     @property
     def place_of_images(self) -> list[str]:
@@ -134,7 +224,7 @@ class League:
         """Options of the tasks to train on."""
         return [
             *("--data.task_set", self.task_set, *self.place_of_images, "--data.size", "28"),
-            *("--data.shots", "5", "--data.queries", "10", "--data.tasks", "16"),
+            *("--data.shots", str(SUPPORT), "--data.queries", "10", "--data.tasks", str(self.tasks)),
         ]
 
     def place(self, name: str) -> Path:
@@ -142,44 +232,59 @@ class League:
         return self.runs / name.replace(" ", "-").replace(",", "").replace("+", "p")
 
 
+class Diverged(RuntimeError):
+    """Numbers that are not finite ended a training."""
+
+
 def fit(league: League, plan: Plan, options: dict[str, Any], run: Path, episodes: int, *more: str) -> Path:
-    """A model that was trained for so many meta-steps: the folder of its export."""
-    base = read_config(Path(league.base))
-    told = {key: value for key, value in base["generator"].items() if key not in ("name", "size", "channels")}
+    """A model that was trained for so many meta-steps: the folder of its export.
+
+    Raises:
+        Diverged: numbers were not finite before there was any.
+    """
+    generator = league.generator
+    told = {key: value for key, value in generator.items() if key not in ("name", "size", "channels")}
     words = [f"--model.generator.{key}={spelled(value)}" for key, value in told.items()]
     words += [f"--model.learner.{key}={spelled(value)}" for key, value in {**plan.fixed, **options}.items()]
     words += [f"--model.{key}={spelled(value)}" for key, value in plan.training.items()]
     asked = [
         *("fit", *league.data, "--data.episodes", episodes, "--run_dir", run, "--overwrite"),
-        *("--model.initial", league.base, "--model.generator", generators[base["generator"]["name"]].__name__),
+        *("--model.initial", league.base, "--model.generator", generators[generator["name"]].__name__),
         *("--model.learner", learners[plan.learner].__name__, *words, "--model.warmup", 20),
         *("--trainer.val_check_interval", max(1, episodes // 3), "--trainer.accelerator", "cpu"),
         *("--trainer.enable_progress_bar", "false", "--samples.tasks", 1, *more),
     ]
-    return made(run / "export", asked, base["weights_sha256"])
+    try:
+        export = made(run / "export", asked, read_config(Path(league.base))["weights_sha256"])
+    except RuntimeError as error:
+        if (run / "last-good.ckpt").is_file():
+            raise Diverged(str(error).partition("; ")[0]) from error
+        raise
+    if not export.is_dir():
+        raise Diverged("no validation was finite")
+    return export
 
 
 def spelled(value: object) -> str:
-    """An option's value as it is typed."""
+    """An option's value as it is typed to metagen."""
     return value if isinstance(value, str) else json.dumps(value)
 
 
 def searched(league: League, name: str) -> dict[str, Any]:
-    """The cell with the least query loss on val tasks, and what every cell came to."""
-    plan, place, found = PLANS[name], league.place(name), []
+    """The cell that is best on val tasks, and what every cell came to."""
+    plan, place, found = league.plan(name), league.place(name), []
     for number, cell in enumerate(plan.grid):
         run = place / f"pilot-{number}"
         try:
-            export = fit(league, plan, cell, run, PILOT, "--data.val_tasks", "24")
+            export = fit(league, plan, cell, run, league.pilot, "--data.val_tasks", str(league.pilot_tasks))
             found.append({"options": cell, "val": trained(export)["best_val"]})
-        except RuntimeError as error:
-            if not (run / "last-good.ckpt").is_file():  # anything but numbers that are not finite
-                raise
-            found.append({"options": cell, "val": None, "error": str(error).partition("; ")[0]})
+        except Diverged as error:
+            found.append({"options": cell, "val": None, "error": str(error)})
     finite = [each for each in found if each["val"] is not None]
     if not finite:
-        raise RuntimeError(f"{name}: no cell of its search stayed finite")
-    return {"chosen": min(finite, key=lambda each: each["val"])["options"], "cells": found}
+        raise Diverged(f"{name}: no cell of its search stayed finite")
+    chosen = min(finite, key=lambda each: each["val"])["options"]
+    return {"steps": league.pilot, "val_tasks": league.pilot_tasks, "chosen": chosen, "cells": found}
 
 
 def trained(export: Path) -> dict[str, Any]:
@@ -189,7 +294,7 @@ def trained(export: Path) -> dict[str, Any]:
 
 
 def cost_of_training(league: League, plan: Plan, export: Path) -> dict[str, float]:
-    """Processor seconds, the mean over a training's progress, and peak memory of the meta-gradient of 16 tasks.
+    """Processor seconds, the mean over a training's progress, and peak memory of a meta-gradient.
 
     Measured once: a rerun trains for as many meta-steps.
     """
@@ -199,7 +304,7 @@ def cost_of_training(league: League, plan: Plan, export: Path) -> dict[str, floa
         return dict(known["cost"])
     learner = load_model(export)[0]
     learner.regulariser = regulariser_for(learner, terms) if (terms := plan.training.get("regularise")) else None
-    tasks = EpisodeData(league.task_set, league.root, shots=5, queries=10).episodes.train(0, 16)
+    tasks = EpisodeData(league.task_set, league.root, shots=SUPPORT, queries=10).episodes.train(0, league.tasks)
     batch = task_batch(learner, tasks.support, tasks.query, (0, "cost"), tasks.numbers)
     meta = {name: w.detach() for name, w in learner.named_parameters()}
     seconds, peaks = [], []
@@ -223,9 +328,9 @@ def evaluated(league: League, export: Path, shots: int, baselines: bool) -> Path
     """The folder of a model's result on test tasks; with the row of what was never trained, where baselines are."""
     out = export.parent / f"evaluation-{shots}"
     words = [
-        *("evaluate", "--model", export, "--out", out, *league.place_of_images, "--limit", TASKS),
+        *("evaluate", "--model", export, "--out", out, *league.place_of_images, "--limit", league.test_tasks),
         *("--data.shots", shots, "--data.queries", 14, "--baselines", str(baselines).lower(), "--overwrite"),
-        *("--metrics", json.dumps([*FIGURES, "cost"])),
+        *("--metrics", json.dumps([*FIGURES, "cost"]), "--curve", json.dumps(league.curve)),
     ]
     return made(out / "result.json", words, read_config(export)["weights_sha256"]).parent
 
@@ -247,18 +352,25 @@ def _is_kept(figure: str) -> bool:
 
 def row(league: League, name: str) -> None:
     """Search, train, measure; then the file of the row."""
-    plan, place = PLANS[name], league.place(name)
+    plan, place = league.plan(name), league.place(name)
     search = searched(league, name)
     pilot = place / f"pilot-{[each['options'] for each in search['cells']].index(search['chosen'])}" / "export"
     cost = cost_of_training(league, plan, pilot)
     episodes, seeds = max(3, int(league.seconds / cost["step_seconds"])), []
     for seed in range(league.seeds):
-        more = ("--data.seed", str(seed), "--seed_everything", str(seed), "--data.val_tasks", "40")
+        more = ("--data.seed", str(seed), "--seed_everything", str(seed), "--data.val_tasks", str(league.val_tasks))
         export = fit(league, plan, search["chosen"], place / f"seed-{seed}", episodes, *more)
-        results = {str(shots): kept(evaluated(league, export, shots, name == "joint" and not seed)) for shots in SHOTS}
+        beside = name == "joint" and not seed
+        results = {str(shots): kept(evaluated(league, export, shots, beside)) for shots in league.shots}
         seeds.append({"seed": seed, "training": trained(export), "shots": results})
     told = {"name": name, "learner": plan.learner, "options": {**plan.fixed, **search["chosen"]}, **plan.training}
-    shared = {"base_sha256": read_config(Path(league.base))["weights_sha256"], "seconds": league.seconds}
+    shared = {
+        "asked": league.asked,
+        "base": Path(league.base).parent.name,
+        "base_sha256": read_config(Path(league.base))["weights_sha256"],
+        "generator": league.generator["name"],
+        "seconds": league.seconds,
+    }
     content = {**told, **shared, "revision": revision(), "search": search, "training_cost": cost, "seeds": seeds}
     league.rows.mkdir(parents=True, exist_ok=True)
     write_atomically(league.rows / f"{place.name}.json", (json.dumps(content) + "\n").encode())
@@ -282,27 +394,31 @@ def main() -> None:
     """Share the rows by processes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task_set", default="omniglot")
-    parser.add_argument("--root", help="the folder that holds its images")
     parser.add_argument("--base", help="the jointly trained model to begin from; runs/TASK_SET-vae-joint/export")
     parser.add_argument("--runs", type=Path, help="runs/league, and -TASK_SET where that is not omniglot")
     parser.add_argument("--rows", type=Path, help="docs/league/TASK_SET")
     parser.add_argument("--seconds", type=float, default=90.0)
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--tasks", type=int, default=16, help="of a meta-step")
+    parser.add_argument("--pilot", type=int, default=PILOT, help="meta-steps of each cell of a search")
+    parser.add_argument("--pilot_tasks", type=int, default=PILOT_TASKS, help="val tasks that a cell is judged on")
+    parser.add_argument("--val_tasks", type=int, default=40, help="those that choose the best weights of a training")
+    parser.add_argument("--shots", type=int, nargs="+", default=[1, SUPPORT])
+    parser.add_argument("--test_tasks", type=int, default=100)
+    parser.add_argument("--curve", type=int, nargs="+", default=[0, 1, 2, 5, 10, 20, 50], help="numbers of inner steps")
+    parser.add_argument("--root", help="the folder that holds its images")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--only", nargs="*", default=list(PLANS), choices=list(PLANS))
-    options = parser.parse_args()
-    own = "" if options.task_set == "omniglot" else f"-{options.task_set}"
-    league = League(
-        task_set=options.task_set,
-        root=options.root,
-        base=options.base or f"runs/{options.task_set}-vae-joint/export",
-        runs=options.runs or Path(f"runs/league{own}"),
-        rows=options.rows or Path("docs/league", options.task_set),
-        seconds=options.seconds,
-        seeds=options.seeds,
-    )
-    with multiprocessing.get_context("spawn").Pool(options.workers, maxtasksperchild=1) as pool:
-        failed = pool.starmap(work, [(league, [name]) for name in options.only], chunksize=1)
+    parser.add_argument("--only", nargs="*", default=list(plans(VAE)), choices=list(plans(VAE)))
+    options = vars(parser.parse_args())
+    workers, only, task_set = options.pop("workers"), options.pop("only"), options["task_set"]
+    told = {name: value for name, value in options.items() if value != parser.get_default(name) and name != "root"}
+    own = "" if task_set == "omniglot" else f"-{task_set}"
+    options["base"] = options["base"] or f"runs/{task_set}-vae-joint/export"
+    options["runs"] = options["runs"] or Path(f"runs/league{own}")
+    options["rows"] = options["rows"] or Path("docs/league", task_set)
+    league = League(**options, asked=" ".join(f"--{name} {plain(value)}" for name, value in told.items()))
+    with multiprocessing.get_context("spawn").Pool(workers, maxtasksperchild=1) as pool:
+        failed = pool.starmap(work, [(league, [name]) for name in only], chunksize=1)
     if any(failed):
         raise SystemExit(f"failed: {', '.join(itertools.chain(*failed))}")
 

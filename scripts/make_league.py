@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from league import PILOT, PILOT_TASKS, SUPPORT, kind_of, plans
 from league_beside import FOLDER, JITTER, beside, keep, plain, wrapped
 from matplotlib.figure import Figure
 
@@ -33,39 +34,62 @@ MAIN = "omniglot"
 OTHER = "another task's rule"
 FIGURES = {
     "fd": "Frechet distance",
+    "energy": "energy distance",
     "is": "Inception Score",
     "recognisability": "recognisability",
     "query_loss": "query loss",
 }
+OLD = {"generator": "vae", "base": "omniglot-vae-joint", "asked": "--task_set omniglot"}  # of rows that do not tell
+
+
+def shots_of(row: dict[str, Any]) -> list[str]:
+    """The numbers of shots that a row was measured at."""
+    return list(row["seeds"][0]["shots"])
+
+
+def one_of(row: dict[str, Any]) -> dict[str, Any]:
+    """A result of a row: that of its first seed, at the most shots."""
+    result: dict[str, Any] = row["seeds"][0]["shots"][shots_of(row)[-1]]["result"]
+    return result
+
+
+def searching(row: dict[str, Any]) -> tuple[int, int]:
+    """Meta-steps of a cell of the search, and val tasks it was judged on."""
+    return row["search"].get("steps", PILOT), row["search"].get("val_tasks", PILOT_TASKS)
+
+
 ALIKE: dict[str, Callable[[dict[str, Any]], object]] = {
     "shared generator": lambda row: row["base_sha256"],
     "seconds": lambda row: row["seconds"],
+    "tasks a meta-step": lambda row: row["seeds"][0]["training"]["tasks_per_step"],
+    "search": searching,
     "seeds": lambda row: [seed["seed"] for seed in row["seeds"]],
-    "hardware": lambda row: row["seeds"][0]["shots"]["5"]["result"]["environment"]["hardware"],
-    "split": lambda row: row["seeds"][0]["shots"]["5"]["result"]["split_sha256"],
-    "extractor": lambda row: row["seeds"][0]["shots"]["5"]["result"]["extractors"],
+    "shots": shots_of,
+    "hardware": lambda row: one_of(row)["environment"]["hardware"],
+    "split": lambda row: one_of(row)["split_sha256"],
+    "extractor": lambda row: one_of(row)["extractors"],
 }
 SHOWN = (0, 40, 80)  # places of the test characters in the picture
-PREAMBLE = """# The league
+PREAMBLE = """# The league, from one {kind}
 
-Made by `python scripts/make_league.py`; no figure here is typed. The rows come from `python scripts/league.py
---task_set {task_set} --root DIR` at {revision}, DIR holding the images, and lie in [{place}]({place}), one file each.
+Made by `{made}`; no figure here is typed. The rows come from `{asked}` at {revision}, DIR holding the images, and lie
+in [{place}]({place}), one file each.{absent}
 
-Every learner began from the same generator, a VAE that was trained jointly (`configs/{task_set}-vae-joint.yaml`,
-weights {base}), and was meta-trained at 5 shots for as many meta-steps as have meta-gradients of {seconds:.0f}
-processor seconds of one thread of {hardware}, from each of {seeds} seeds. Before that each had the same small search:
-{cells} cells of what moves and how fast ({most} for joint, the baseline), 60 meta-steps each, the best on 24 val
-characters. All were then measured on the same {tasks} test characters (split {split}) at 1 and at 5 shots, through
-`{extractor}`.{missing} A figure is that of the mean seed, ± half its 95 % interval over characters; a difference is
-paired by character, and * says that its interval is clear of zero: of twenty such intervals one is by chance. What the
-columns mean: [evaluation.md](evaluation.md); when to use which: [learners.md](learners.md). *scratch* is the same
-network never trained before; *joint* went on with joint training and is fine-tuned.
+Every learner began from the same generator, a {kind} that was trained jointly (`configs/{base}.yaml`, weights
+{weights}), and was meta-trained at {support} shots for as many meta-steps, of {batch} tasks each, as have
+meta-gradients of {seconds:.0f} processor seconds of one thread of {hardware}, {seeds}. Before that each had the same
+small search: {cells} cells of what moves and how fast{most}, {pilot} meta-steps each, the best by {criterion} on
+{pilot_tasks} val characters. All were then measured on the same {tasks} test characters (split {split}) at {shots}
+shots, through `{extractor}`.{missing} A figure is that of {mean}, ± half its 95 % interval over characters; a
+difference is paired by character, and * says that its interval is clear of zero: of twenty such intervals one is by
+chance. What the columns mean: [evaluation.md](evaluation.md); when to use which: [learners.md](learners.md). *scratch*
+is the same network never trained before; *joint* went on with joint training and is fine-tuned.
 """
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
     """The rows, by name; only such as can stand in one table."""
-    rows = [{**json.loads(path.read_text()), "slug": path.stem} for path in sorted(folder.glob("*.json"))]
+    rows = [{**OLD, **json.loads(path.read_text()), "slug": path.stem} for path in sorted(folder.glob("*.json"))]
     if not rows:
         raise SystemExit(f"{folder}: holds no row; run scripts/league.py first")
     for name, of in ALIKE.items():
@@ -95,10 +119,11 @@ def entry(name: str, kept: dict[str, Any], row: str) -> Entry:
     return Entry(name, {**kept["result"], "rows": rows}, {**own, **scales})
 
 
-def verdicts(found: Sequence[Entry]) -> list[str]:
-    """Who leads by each figure, and who cannot be told from the leader."""
+def verdicts(found: Sequence[Entry], kind: str) -> list[str]:
+    """Who leads by each figure that all have, and who cannot be told from the leader."""
     lines = []
-    for by, name in FIGURES.items():
+    known = set.intersection(*({bare(figure) for figure in each.row("adapted")["figures"]} for each in found))
+    for by, name in ((by, name) for by, name in FIGURES.items() if by in known):
         table = league(found, by)
         figure, leader = table["by"], table["models"][0]["row"]
         behind = {row["row"].removesuffix(f" - {leader}"): row for row in table["differences"][: len(found) - 1]}
@@ -106,15 +131,20 @@ def verdicts(found: Sequence[Entry]) -> list[str]:
         said = f"not significantly behind: {'; '.join(level)}" if level else "every other one is significantly behind"
         mean = table["models"][0]["figures"][figure]["mean"]
         lines.append(f"- By {name}, **{leader}** leads ({mean:.4g}); {said}.")
-    return [*lines, beside_jitter(found)]
+    return [*lines, beside_jitter(found, kind)]
 
 
-def beside_jitter(found: Sequence[Entry]) -> str:
+def bare(figure: str) -> str:
+    """A figure's name without its extractor."""
+    return figure.partition("[")[0]
+
+
+def beside_jitter(found: Sequence[Entry], kind: str) -> str:
     """Whether any learner's images are nearer to the real ones than jittered copies of the support."""
     figure = next(name for name in found[0].row("adapted")["figures"] if name.startswith("fd["))
     jitter = next(row for row in found[0].result["rows"] if row["row"] == JITTER)["figures"][figure]["mean"]
     better = [each.name for each in found if each.row("adapted")["figures"][figure]["mean"] < jitter]
-    told = f"nearer are {', '.join(better)}" if better else "no learner of this small VAE comes near"
+    told = f"nearer are {', '.join(better)}" if better else f"no learner of this small {kind} comes near"
     return f"- The support's own images, jittered ({JITTER}), have a Frechet distance of {jitter:.4g}: {told}."
 
 
@@ -127,7 +157,7 @@ def other_rules(rows: Iterable[dict[str, Any]], shots: str) -> list[str]:
             told = [
                 f"{name} {of[OTHER][figure]['mean']:.4g} in place of {of['adapted'][figure]['mean']:.4g}"
                 for figure in of[OTHER]
-                if (name := FIGURES.get(figure.partition("[")[0]))
+                if (name := FIGURES.get(bare(figure)))
             ]
             lines.append(f"- {row['name']}, given the rule of another character (seed 0): {', '.join(told)}.")
     return lines
@@ -153,7 +183,7 @@ def costs(rows: Iterable[dict[str, Any]]) -> list[str]:
         steps = "/".join(str(seed["training"]["meta_steps"]) for seed in row["seeds"])
         took = "/".join(f"{seed['training']['seconds']:.0f}" for seed in row["seeds"])
         best = "/".join(str(seed["training"]["best_step"]) for seed in row["seeds"])
-        cost, training = row["seeds"][0]["shots"]["5"]["result"]["studies"]["cost"], row["training_cost"]
+        cost, training = one_of(row)["studies"]["cost"], row["training_cost"]
         cells = (
             *(
                 row["name"],
@@ -171,7 +201,7 @@ def costs(rows: Iterable[dict[str, Any]]) -> list[str]:
 
 
 def curves(rows: Sequence[dict[str, Any]], shots: str) -> list[str]:
-    """The adapted query loss against N, the mean of the seeds."""
+    """What models were told apart by against N, the mean of the seeds."""
     steps = [point["steps"] for point in rows[0]["seeds"][0]["shots"][shots]["result"]["curve"]]
     lines = [f"| | {' | '.join(f'N = {n}' for n in steps)} |", "|---" * (len(steps) + 1) + "|"]
     for row in rows:
@@ -195,26 +225,50 @@ def _name(folder: Path) -> str:
     return "league" if folder.name == MAIN else f"league-{folder.name}"
 
 
+def criterion(row: dict[str, Any]) -> str:
+    """What models are told apart by, as it is called."""
+    return FIGURES[bare(one_of(row).get("criterion", "query_loss"))]
+
+
 def preamble(rows: Sequence[dict[str, Any]], folder: Path) -> str:
     """What all rows share."""
-    one = rows[0]["seeds"][0]["shots"]["5"]["result"]
+    first, one, place = rows[0], one_of(rows[0]), folder.resolve().relative_to(DOCS)
+    kind, names = kind_of(first["generator"]), [row["name"] for row in rows]
     cells = {row["name"]: len(row["search"]["cells"]) for row in rows}
+    least, most, seeds = min(cells.values()), max(cells.values()), len(first["seeds"])
+    absent = [name for name in plans(kind) if name not in names]
+    pilot, pilot_tasks = searching(first)
     text = PREAMBLE.format(
-        task_set=one["data"]["task_set"],
+        kind=kind.name,
+        made=_words("python scripts/make_league.py", "" if folder.name == MAIN else f"--rows docs/{place}"),
+        asked=_words("python scripts/league.py", first["asked"], "--root DIR"),
         revision=" and ".join(sorted({row["revision"] for row in rows})),
-        place=folder.resolve().relative_to(DOCS),
-        base=rows[0]["base_sha256"][:12],
-        seconds=rows[0]["seconds"],
+        place=place,
+        absent=f" Without a row: {'; '.join(absent)}." if absent else "",
+        base=first["base"],
+        weights=first["base_sha256"][:12],
+        support=SUPPORT,
+        batch=first["seeds"][0]["training"]["tasks_per_step"],
+        seconds=first["seconds"],
         hardware=one["environment"]["hardware"],
-        seeds=len(rows[0]["seeds"]),
-        cells=min(cells.values()),
-        most=max(cells.values()),
+        seeds=f"from each of {seeds} seeds" if seeds > 1 else "once, so that no interval speaks of another training",
+        cells=least,
+        most=f" ({most} for joint, the baseline)" if most > least else "",
+        pilot=pilot,
+        criterion=criterion(first),
+        pilot_tasks=pilot_tasks,
         tasks=one["tasks"],
         split=one["split_sha256"][:12],
+        shots=" and at ".join(shots_of(first)),
         extractor=one["extractors"][0]["name"],
         missing=_missing(one["data"]["task_set"]),
+        mean="the mean seed" if seeds > 1 else "that training",
     )
     return wrapped(text)
+
+
+def _words(*words: str) -> str:
+    return " ".join(filter(None, words))
 
 
 def _missing(task_set: str) -> str:
@@ -235,16 +289,17 @@ def keep_data(root: str) -> None:
 
 def page(rows: Sequence[dict[str, Any]], folder: Path) -> str:
     """The whole of docs/league.md."""
+    kind, every = kind_of(rows[0]["generator"]).name, shots_of(rows[0])
     lines = [preamble(rows, folder)]
-    for shots in ("1", "5"):
+    for shots in every:
         lines += [
             f"## In short, {shots} shot{'s' * (shots != '1')}\n",
-            *verdicts(entries(rows, shots)),
+            *verdicts(entries(rows, shots), kind),
             *other_rules(rows, shots),
             "",
         ]
     lines += [f"![Support, then what each learner makes of it]({_name(folder)}.png)\n"]
-    for shots in ("1", "5"):
+    for shots in every:
         table = markdown(league(entries(rows, shots), "fd"))
         table = re.sub(r"^(#+)", r"\1#", table, flags=re.MULTILINE).replace(
             "## League table", f"## {shots}-shot table", 1
@@ -256,22 +311,24 @@ def page(rows: Sequence[dict[str, Any]], folder: Path) -> str:
         "",
         wrapped(
             "One thread, while other rows were made beside on the other core, so that seconds are up to some tenths "
-            "more than on a machine at rest; a meta-step is the meta-gradient of 16 tasks, the mean over the progress "
-            "of a training; *s to train* is by the clock, with all that belongs to a run; val tasks were looked at "
-            "three times, and the weights kept are those of *best at*; "
-            "adapting is at 5 shots."
+            "more than on a machine at rest; a meta-step is one meta-gradient, the mean over the progress of a "
+            "training; *s to train* is by the clock, with all that belongs to a run; val tasks were looked at "
+            f"three times, and the weights kept are those of *best at*; adapting is at {every[-1]} shots."
         ),
     ]
-    for shots in ("1", "5"):
-        lines += [f"## Query loss against the number of inner steps, {shots}-shot\n", *curves(rows, shots), ""]
-    lines += ["## Seeds, 5-shot\n", *spread_of_seeds(rows, "5"), "", *(beside() if folder.name == MAIN else [])]
+    told_by = criterion(rows[0]).capitalize()
+    for shots in every:
+        lines += [f"## {told_by} against the number of inner steps, {shots}-shot\n", *curves(rows, shots), ""]
+    if len(rows[0]["seeds"]) > 1:
+        lines += [f"## Seeds, {every[-1]}-shot\n", *spread_of_seeds(rows, every[-1]), ""]
+    lines += beside() if folder.name == MAIN else []
     return "\n".join(lines) + "\n"
 
 
 def picture(rows: Sequence[dict[str, Any]], runs: Path, root: str | None) -> Figure:
     """The support of a few test characters, and under it what each learner makes of it."""
-    told = rows[0]["seeds"][0]["shots"]["5"]["result"]["data"]
-    data = EpisodeData(told["task_set"], root, shots=5, queries=5)
+    told = one_of(rows[0])["data"]
+    data = EpisodeData(told["task_set"], root, shots=SUPPORT, queries=5)
     episode = data.episodes.of("test", list(SHOWN))
     lines = {"support": episode.support}
     for row in rows:
