@@ -32,12 +32,13 @@ from metagen.tasks.splits import SPLITS
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 MAIN = "omniglot"
 OTHER = "another task's rule"
+LOSS = "query_loss"  # what models are told apart by where a row does not tell
 FIGURES = {
     "fd": "Frechet distance",
     "energy": "energy distance",
     "is": "Inception Score",
     "recognisability": "recognisability",
-    "query_loss": "query loss",
+    LOSS: "query loss",
 }
 OLD = {"generator": "vae", "base": "omniglot-vae-joint", "asked": "--task_set omniglot"}  # of rows that do not tell
 
@@ -225,9 +226,10 @@ def _name(folder: Path) -> str:
     return "league" if folder.name == MAIN else f"league-{folder.name}"
 
 
-def criterion(row: dict[str, Any]) -> str:
-    """What models are told apart by, as it is called."""
-    return FIGURES[bare(one_of(row).get("criterion", "query_loss"))]
+def called(figure: str) -> str:
+    """A figure in words: "energy distance through `omniglot-select`"."""
+    name, _, extractor = figure.removesuffix("]").partition("[")
+    return f"{FIGURES[name]} through `{extractor}`" if extractor else FIGURES[name]
 
 
 def preamble(rows: Sequence[dict[str, Any]], folder: Path) -> str:
@@ -255,7 +257,7 @@ def preamble(rows: Sequence[dict[str, Any]], folder: Path) -> str:
         cells=least,
         most=f" ({most} for joint, the baseline)" if most > least else "",
         pilot=pilot,
-        criterion=criterion(first),
+        criterion=called(first["seeds"][0]["training"].get("chosen_by", LOSS)),
         pilot_tasks=pilot_tasks,
         tasks=one["tasks"],
         split=one["split_sha256"][:12],
@@ -316,9 +318,13 @@ def page(rows: Sequence[dict[str, Any]], folder: Path) -> str:
             f"three times, and the weights kept are those of *best at*; adapting is at {every[-1]} shots."
         ),
     ]
-    told_by = criterion(rows[0]).capitalize()
+    told_by = called(one_of(rows[0]).get("criterion", LOSS))
     for shots in every:
-        lines += [f"## {told_by} against the number of inner steps, {shots}-shot\n", *curves(rows, shots), ""]
+        lines += [
+            f"## {told_by[0].upper()}{told_by[1:]} against the number of inner steps, {shots}-shot\n",
+            *curves(rows, shots),
+            "",
+        ]
     if len(rows[0]["seeds"]) > 1:
         lines += [f"## Seeds, {every[-1]}-shot\n", *spread_of_seeds(rows, every[-1]), ""]
     lines += beside() if folder.name == MAIN else []
