@@ -110,7 +110,7 @@ BIASES = ("biases",)
 GAN = Kind(
     "GAN",
     descent=cells(moves=(MAKER, ALL), rate=(0.01, 0.03, 0.1)),
-    tuning=cells(moves=(ALL, MAKER), rate=(3e-4, 1e-3, 3e-3), test_steps=(30,)),
+    tuning=cells(moves=(ALL, MAKER), rate=(3e-4, 1e-3, 3e-3), test_steps=(10,)),
     head=cells(moves=(HEAD, BLOCK), rate=(0.01, 0.03, 0.1)),
     deltas=cells(layers=(("*", "!critic_head"),), rank=(1, 4), rate=(0.003, 0.01, 0.03)),  # that head has one row
     curvature=cells(moves=(HEAD, BLOCK), rate=(0.01, 0.03, 0.1)),
