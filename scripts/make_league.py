@@ -78,13 +78,13 @@ in [{place}]({place}), one file each.{absent}
 
 Every learner began from the same generator, a {kind} that was trained jointly (`configs/{base}.yaml`, weights
 {weights}), and was meta-trained at {support} shots for as many meta-steps, of {batch} tasks each, as have
-meta-gradients of {seconds:.0f} processor seconds of one thread of {hardware}, {seeds}. Before that each had the same
-small search: {cells} cells of what moves and how fast{most}, {pilot} meta-steps each, the best by {criterion} on
-{pilot_tasks} val characters. All were then measured on the same {tasks} test characters (split {split}) at {shots}
-shots, through `{extractor}`.{missing} A figure is that of {mean}, ± half its 95 % interval over characters; a
-difference is paired by character, and * says that its interval is clear of zero: of twenty such intervals one is by
-chance. What the columns mean: [evaluation.md](evaluation.md); when to use which: [learners.md](learners.md). *scratch*
-is the same network never trained before; *joint* went on with joint training and is fine-tuned.
+meta-gradients of {seconds:.0f} processor seconds of one thread of {hardware}, that is {fewest} to {many}; {seeds}.
+Before that each had the same small search: {cells} cells of what moves and how fast{most}, {pilot} meta-steps each, the
+best by {criterion} on {pilot_tasks} val characters. All were then measured on the same {tasks} test characters (split
+{split}) at {shots} shots, through `{extractor}`.{missing} A figure is that of {mean}, ± half its 95 % interval over
+characters; a difference is paired by character, and * says that its interval is clear of zero: of twenty such intervals
+one is by chance. What the columns mean: [evaluation.md](evaluation.md); when to use which: [learners.md](learners.md).
+*scratch* is the same network never trained before; *joint* went on with joint training and is fine-tuned.
 """
 
 
@@ -238,6 +238,7 @@ def preamble(rows: Sequence[dict[str, Any]], folder: Path) -> str:
     kind, names = kind_of(first["generator"]), [row["name"] for row in rows]
     cells = {row["name"]: len(row["search"]["cells"]) for row in rows}
     least, most, seeds = min(cells.values()), max(cells.values()), len(first["seeds"])
+    trained = [seed["training"]["meta_steps"] for row in rows for seed in row["seeds"]]
     absent = [name for name in plans(kind) if name not in names]
     pilot, pilot_tasks = searching(first)
     text = PREAMBLE.format(
@@ -253,6 +254,8 @@ def preamble(rows: Sequence[dict[str, Any]], folder: Path) -> str:
         batch=first["seeds"][0]["training"]["tasks_per_step"],
         seconds=first["seconds"],
         hardware=one["environment"]["hardware"],
+        fewest=min(trained),
+        many=max(trained),
         seeds=f"from each of {seeds} seeds" if seeds > 1 else "once, so that no interval speaks of another training",
         cells=least,
         most=f" ({most} for joint, the baseline)" if most > least else "",
