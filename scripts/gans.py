@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from making import made, metagen, revision
+from making import made, revision
 from safetensors.torch import load_file
 
 from metagen.artifacts import read_config
@@ -119,41 +119,40 @@ def told(run: Path) -> list[dict[str, float]]:
 
 
 def kept(result: Path) -> dict[str, Any]:
-    """What is kept of a scorecard: all of it, and how many tasks' samples have collapsed, by row."""
-    found = json.loads(result.read_text())
-    values = load_file(result.parent / "values.safetensors")
-    (name,) = (key for key in found["rows"][0]["figures"] if key.startswith("diversity["))
+    """What is kept of a scorecard: what its figures come from, and of how many tasks samples have collapsed, by row."""
+    found, values = json.loads(result.read_text()), load_file(result.parent / "values.safetensors")
+    (spread,) = (key for key in found["rows"][0]["figures"] if key.startswith("diversity["))
     for row in found["rows"]:
-        collapsed = values[f"{row['row']}/{name}"] < COLLAPSED * values[f"human/{name}"]
+        collapsed = values[f"{row['row']}/{spread}"] < COLLAPSED * values[f"human/{spread}"]
         row["collapsed"] = int(collapsed.sum())
-    return found
+    found["differences"] = []  # those that are shown are made anew from the values
+    return {"result": found, "values": {n: [float(f"{x:.6g}") for x in v.tolist()] for n, v in values.items()}}
 
 
 def gather(options: argparse.Namespace) -> None:
     """docs/gans: what the page is made from."""
     ROWS.mkdir(parents=True, exist_ok=True)
-    names = [name for name in (FIGR, *OURS) if (RUNS / name / "evaluation/result.json").is_file()]
-    results = [RUNS / name / "evaluation/result.json" for name in names]
-    metagen("compare", *results, "--by", "fd", "--out", RUNS / "contest", "--overwrite")
-    study = {
-        str(seed): {
-            "result": kept(RUNS / f"stability/meta-{seed}/evaluation/result.json"),
-            "told": {kind: told(RUNS / f"stability/{kind}-{seed}") for kind in ("joint", "meta")},
-            "training": {
-                kind: read_config(RUNS / f"stability/{kind}-{seed}/export")["info"]["training"]
-                for kind in ("joint", "meta")
-            },
+    common = {"seconds": options.seconds, "share": SHARE_OF_STUDY, "collapsed": COLLAPSED, "revision": revision()}
+    contestants = {name: kept(RUNS / name / "evaluation/result.json") for name in (FIGR, *OURS)}
+    for name, each in contestants.items():
+        each["training"] = [training(RUNS / part) for part in (f"{name}-start", name) if (RUNS / part).is_dir()]
+    write_atomically(ROWS / "contest.json", (json.dumps({**common, "rows": contestants}) + "\n").encode())
+    seeds = {}
+    for seed in range(options.seeds):
+        parts = {part: RUNS / "stability" / part.format(seed) for part in ("meta-{}-start", "meta-{}", "joint-{}")}
+        seeds[str(seed)] = kept(parts["meta-{}"] / "evaluation/result.json") | {
+            "training": {part.replace("-{}", ""): training(run) for part, run in parts.items()},
+            "told": {part.replace("-{}", ""): told(run) for part, run in parts.items()},
         }
-        for seed in range(options.seeds)
+    write_atomically(ROWS / "stability.json", (json.dumps({**common, "seeds": seeds}) + "\n").encode())
+
+
+def training(run: Path) -> dict[str, Any]:
+    """What a run says of its training, and what a meta-step cost."""
+    return {
+        **read_config(run / "export")["info"]["training"],
+        "step_seconds": json.loads((run / "cost.json").read_text()),
     }
-    content = {
-        "seconds": options.seconds,
-        "revision": revision(),
-        "contest": {name: kept(result) for name, result in zip(names, results, strict=True)},
-        "compared": json.loads((RUNS / "contest/league.json").read_text()),
-        "stability": study,
-    }
-    write_atomically(ROWS / "gans.json", (json.dumps(content) + "\n").encode())
 
 
 def extractor(options: argparse.Namespace, role: str) -> None:
