@@ -93,7 +93,7 @@ def has(kept: dict[str, Any], row: str) -> bool:
 
 
 def mean_seed(name: str, row: str, seeds: Sequence[dict[str, Any]]) -> Entry:
-    """A row's mean over seeds; of the rows that need no model, which differ by the seed of their jitter, the first's."""
+    """A row's mean over seeds; of rows without a model, which differ by the seed of their jitter, the first's."""
     each = [entry(name, kept, row) for kept in seeds]
     shared = [each[0].row(name) for name in MODEL_FREE]
     return averaged(name, [Entry(name, {**e.result, "rows": [e.row("adapted"), *shared]}, e.values) for e in each])
