@@ -36,7 +36,7 @@ def extractor_of(name: str | None, tasks: EpisodeData, split: str) -> tuple[Extr
 
 
 def selecting(name: str | None, tasks: EpisodeData) -> tuple[str, Look]:
-    """What models are chosen through on val tasks, and how; by default TASK_SET-select or, where there is none of the size, pixels.
+    """What models are chosen through on val tasks; by default TASK_SET-select or, without one of the size, pixels.
 
     Raises:
         MetagenError: one that was named is missing, damaged or takes other images, or was trained on val tasks.
