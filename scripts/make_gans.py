@@ -27,30 +27,11 @@ from metagen.tasks.data import EpisodeData
 PLACE = DOCS / "gans"
 SHOWN = (0, 25, 50, 75)  # places of the test characters in the picture
 ROWS = {"meta-learned": "adapted", "joint + fine-tune": "joint + fine-tune", "scratch": "scratch"}
-HEAD = """# GANs that adapt
+HEAD = """# What meta-learning does for GANs
 
-What follows was measured (`python scripts/make_gans.py` made this page, and no figure on it is typed); the columns are
-explained in [evaluation.md](evaluation.md). All of it is of small networks on processors, so it ranks methods under a
-small budget and not what they could be.
-
-| generator | what it is | use it when |
-|---|---|---|
-| `redraw_gan` | `redraw`, which draws the support again, with a critic beside its bound | you want images of the support's kind, now |
-| `vae_gan` | a VAE with a critic; encodes, reconstructs, interpolates | you need latents of given images, too |
-| `r3` | relativistic pairing, R1 and R2, residual networks without normalisation | a plain GAN: its equilibrium is stable, so it bears high rates |
-| `sngan` | hinge loss, spectral norms | steps have to be cheap: no penalty to differentiate |
-| `wgan_gp` | Wasserstein loss, gradient penalty: FIGR's | you compare with earlier work |
-
-What is worth turning, all of it in `configs/omniglot-r3-maml.yaml` or on the command line:
-
-- *What moves*, `--model.learner.moves`: parts `head`, `last_block`, `critic_head`, `biases`, `latent` (two numbers a
-  dimension of the latent), globs such as `generator.*`. A critic that moves as a whole learns five images by heart.
-- *Who moves how often and how fast*: `--model.generator.d_steps`, `g_steps`; `--model.learner.rate` and `--model.rate` take
-  one number, or `{discriminator: 0.2, generator: 0.05}`.
-- *Few images*: `augmentation: [colour, translation, cutout]` of what the critic sees, also in the inner loop; `warp`
-  of the support, the same for both players; `mode_seeking`; `consistency` (keep which images are like which);
-  `adapt(images, steps="auto")` stops before samples become copies.
-- *Which model is kept*: `--model.chosen_by EXTRACTOR`; what a player loses says nothing of the images.
+Made by `python scripts/make_gans.py`, and no figure here is typed; the columns are explained in
+[evaluation.md](evaluation.md), the options in [learners.md](learners.md). All of it is of small networks and few processor
+seconds, so it ranks methods under a small budget and not what they could be.
 """
 CONTEST = """## FIGR, and GANs of ours
 
