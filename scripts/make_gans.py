@@ -30,8 +30,8 @@ ROWS = {"meta-learned": "adapted", "joint + fine-tune": "joint + fine-tune", "sc
 HEAD = """# What meta-learning does for GANs
 
 Made by `python scripts/make_gans.py`, and no figure here is typed; the columns are explained in
-[evaluation.md](evaluation.md), the options in [learners.md](learners.md). All of it is of small networks and few processor
-seconds, so it ranks methods under a small budget and not what they could be.
+[evaluation.md](evaluation.md), the options in [learners.md](learners.md). All of it is of small networks and few
+processor seconds, so it ranks methods under a small budget and not what they could be.
 """
 CONTEST = """## FIGR, and GANs of ours
 
