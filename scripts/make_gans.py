@@ -40,17 +40,18 @@ steps at 1e-3, outer Adam at 1e-4, 32 px, 4 shots; Clouatre 2019, arXiv:1901.021
 {seconds:.0f} processor seconds of one thread, one seed, the best of ten validations kept (by energy distance through an
 extractor that reports nothing), then measured on the same {tasks} test characters at {shots} shots, {made} images made
 and as many real ones, through `{extractor}` (trained at this size on train characters alone); {hardware}.
-*r3-reptile* spends half of its seconds on joint training. FIGR publishes no figure; its paper trained for far longer, so
-this compares what a budget buys, not what FIGR could be. *redraw-gan* is shown the support itself when it draws.
+*r3-reptile* spends half of its seconds on joint training. FIGR publishes no figure; its paper trained for far longer,
+so this compares what a budget buys, not what FIGR could be. *redraw-gan* is shown the support itself when it draws.
 """
 STABILITY = """## Mode collapse and stability
 
-One small R3 (`configs/omniglot-r3-reptile.yaml`), {seconds:.0f} processor seconds of training from each of {seeds} seeds:
-half of them jointly on all train characters mixed, then the other half with Reptile (*meta-learned*) or jointly as before
-(*joint + fine-tune*, its rate and steps tuned on val characters). *scratch* is the same network, never trained before,
-its rate and steps tuned likewise. {tasks} test characters at {shots} shots, through `{extractor}`; figures are of the
-mean seed, ± half their 95 % interval over characters, differences paired by character. *Diverged* are tasks whose
-samples are not finite, *collapsed* those whose diversity is below {collapsed:.0%} of that of real images.
+One small R3 (`configs/omniglot-r3-reptile.yaml`), {seconds:.0f} processor seconds of training from each of {seeds}
+seeds: half of them jointly on all train characters mixed, then the other half with Reptile (*meta-learned*) or
+jointly as before (*joint + fine-tune*, its rate and steps tuned on val characters). *scratch* is the same network,
+never trained before, its rate and steps tuned likewise. {tasks} test characters at {shots} shots, through
+`{extractor}`; figures are of the mean seed, ± half their 95 % interval over characters, differences paired by
+character. *Diverged* are tasks whose samples are not finite, *collapsed* those whose diversity is below
+{collapsed:.0%} of that of real images.
 """
 
 
