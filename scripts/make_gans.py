@@ -47,8 +47,8 @@ when it draws: beside it stand the support's copies and what else needs no meta-
 STABILITY = """## Mode collapse and stability
 
 The same script. One small R3 that was trained jointly (`configs/omniglot-r3-joint.yaml`) goes on for {seconds:.0f}
-processor seconds, from each of {seeds} seeds, with Reptile (`configs/omniglot-r3-reptile.yaml`, *meta-learned*, 50 inner
-steps) or jointly as before (*joint + fine-tune*, its rate and steps tuned on val characters). *scratch* is the same
+processor seconds, from each of {seeds} seeds, with Reptile (`configs/omniglot-r3-reptile.yaml`, *meta-learned*, 50
+inner steps) or jointly as before (*joint + fine-tune*, its rate and steps tuned on val characters). *scratch* is the same
 network, never trained, its rate and steps tuned likewise. {tasks} test characters at {shots} shots, through
 `{extractor}`; figures are of the mean seed, ± half their 95 % interval over characters, differences paired by
 character. *Diverged* are tasks whose samples are not finite, *collapsed* those whose diversity is below {collapsed:.0%}
@@ -84,10 +84,8 @@ def contest(found: dict[str, Any]) -> list[str]:
     for name, kept in rows.items():
         of = kept["training"]
         took = next(row["seconds"] for row in kept["result"]["rows"] if row["row"] == "adapted")
-        lines.append(
-            f"| {name} | {of['meta_steps']} | {1000 * of['step_seconds']:.0f} | {of['seconds']:.0f} | {of['best_step']} | "
-            f"{took:.1f} |"
-        )
+        cells = (of["meta_steps"], f"{1000 * of['step_seconds']:.0f}", f"{of['seconds']:.0f}", of["best_step"])
+        lines.append(f"| {' | '.join(map(str, (name, *cells, f'{took:.1f}')))} |")
     baselines = [
         entry(row, rows[BEST], row) for row in ("unadapted", "scratch", "joint + fine-tune") if has(rows[BEST], row)
     ]
