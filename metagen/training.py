@@ -87,10 +87,13 @@ class MetaTraining(pl.LightningModule):
         """Find what the best model is chosen by.
 
         Raises:
-            MetagenError: an extractor that was named is missing, or was trained on what is held out here.
+            MetagenError: there are too few queries to judge samples by, or see `selecting`.
         """
         if self.chosen_by is not None or not self.learner.generator.comparable:
-            self.criterion = BySamples(*selecting(self.chosen_by, self.data))
+            if self.data.queries < 2:
+                raise MetagenError(f"data.queries: samples are judged by 2 or more images, got {self.data.queries}")
+            device = self.trainer.strategy.root_device  # the module itself is brought there later
+            self.criterion = BySamples(*selecting(self.chosen_by, self.data, device))
 
     def training_step(self, episode: Episode, batch_index: int) -> torch.Tensor:
         """The scalar sum_p <theta_p, stop_grad(g_p)>: its gradient is g, its value means nothing."""
@@ -122,7 +125,8 @@ class MetaTraining(pl.LightningModule):
         key = (0, "val", 0)
         for name, steps in (("val/unadapted", 0), (self.monitored, None)):
             adapted = adapt_tasks(self.learner, episode.support, key, episode.numbers, steps)
-            self._mean(name).update(self.criterion(adapted, episode.query, key, episode.numbers))
+            judged = self.criterion(adapted, episode.query, key, episode.numbers)
+            self._mean(name).update(judged.nan_to_num(math.inf, math.inf))  # a mean over the others would hide it
         for name, each in adapted.told(episode.query, (*key, "told"), episode.numbers).items():
             self._mean(f"val/{name}").update(each)
 

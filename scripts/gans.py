@@ -15,6 +15,7 @@ import argparse
 import csv
 import json
 import multiprocessing
+import os
 import resource
 import subprocess
 import sys
@@ -61,7 +62,8 @@ def cost(run: Path, words: list[object]) -> float:
 def _processor_seconds(words: list[object], run: Path, episodes: int) -> float:
     asked = [*words, "--data.episodes", episodes, "--data.val_tasks", 1, "--run_dir", run, "--overwrite", "true"]
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
-    subprocess.run([sys.executable, "-m", "metagen.cli", "fit", *map(str, asked)], check=True)
+    alone = {**os.environ, "OMP_NUM_THREADS": "1"}  # as the training itself, which is in a worker of one thread
+    subprocess.run([sys.executable, "-m", "metagen.cli", "fit", *map(str, asked)], check=True, env=alone)
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
 
 

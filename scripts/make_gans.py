@@ -48,11 +48,11 @@ STABILITY = """## Mode collapse and stability
 
 The same script. One small R3 that was trained jointly (`configs/omniglot-r3-joint.yaml`) goes on for {seconds:.0f}
 processor seconds, from each of {seeds} seeds, with Reptile (`configs/omniglot-r3-reptile.yaml`, *meta-learned*, 50
-inner steps) or jointly as before (*joint + fine-tune*, its rate and steps tuned on val characters). *scratch* is the same
-network, never trained, its rate and steps tuned likewise. {tasks} test characters at {shots} shots, through
+inner steps) or jointly as before (*joint + fine-tune*, its rate and steps tuned on val characters). *scratch* is the
+same network, never trained, its rate and steps tuned likewise. {tasks} test characters at {shots} shots, through
 `{extractor}`; figures are of the mean seed, ± half their 95 % interval over characters, differences paired by
-character. *Diverged* are tasks whose samples are not finite, *collapsed* those whose diversity is below {collapsed:.0%}
-of that of real images.
+character. *Diverged* are tasks whose samples are not finite, *collapsed* those whose diversity is below
+{collapsed:.0%} of that of real images.
 """
 
 

@@ -55,3 +55,10 @@ def test_an_extractor_that_does_not_fit_is_one_error(tasks, tmp_path):
         selecting(str(tmp_path / "seen"), tasks)
     with pytest.raises(MetagenError, match="neither a folder nor one of the extractors"):
         selecting("nothing", tasks)
+
+
+def test_a_split_of_ones_own_asks_for_an_extractor_of_ones_own(tmp_path):
+    split = EpisodeData("glyphs").task_set.split
+    (tmp_path / "split.json").write_text(Split(split.test, split.train, split.val).to_json())
+    with pytest.raises(MetagenError, match=r"or choose without one: --model\.chosen_by pixels"):
+        selecting(None, EpisodeData("glyphs", split_file=str(tmp_path / "split.json")))

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from metagen.adaptation import at_step, draw_noise, inner_step, task_batch
 from metagen.errors import MetagenError
 from metagen.generators import call, distance_consistency
-from metagen.learners import FOMAML, IMAML, MAML, AdjointMAML
+from metagen.learners import FOMAML, IMAML, MAML, AdjointMAML, MetaSGD
 from metagen.training import MetaTraining
 from tests.doubles import Bilinear, tiny_generator, tiny_vae
 
@@ -94,6 +94,27 @@ def test_the_draws_of_a_visit_depend_on_nothing_else():
     assert torch.equal(once["discriminator"]["warp"], once["generator"]["warp"])  # players see the same images
     assert not torch.equal(once["discriminator"]["latent"], once["generator"]["latent"])
     assert not torch.equal(once["generator"]["warp"][:, 0], once["generator"]["warp"][:, 1])
+
+
+def test_what_is_shared_is_the_same_in_all_visits_of_a_step():
+    noise = draw_noise(tiny_generator("r3", d_steps=3), (0, "k"), [0], 3, 2)
+    warps = {player: draws["warp"][0] for player, draws in noise.items()}
+    for step in range(2):
+        assert all(torch.equal(warps["discriminator"][step, visit], warps["generator"][step, 0]) for visit in range(3))
+    assert not torch.equal(warps["generator"][0], warps["generator"][1])
+
+
+def test_a_rate_of_every_step_has_one_of_every_visit_and_all_are_trained():
+    torch.manual_seed(0)
+    learner = MetaSGD(tiny_generator("r3", d_steps=2), steps=2, rate=0.01, per="step")
+    images = torch.rand(1, 5, 1, 8, 8)
+    batch = task_batch(learner, images[:, :2], images[:, 2:], (0, "t"), [0])
+    meta = {name: w.detach() for name, w in learner.named_parameters()}
+    found = learner.meta_gradient(learner, meta, batch).gradients
+    scales = {name: g for name, g in found.items() if name.startswith("step.scale.")}
+    assert {len(g) for name, g in scales.items() if "discriminator/" in name} == {4}
+    assert {len(g) for name, g in scales.items() if "scale.generator/" in name} == {2}
+    assert all((g != 0).all() for g in scales.values())
 
 
 def test_the_implicit_gradient_takes_a_player_that_is_visited_twice():
