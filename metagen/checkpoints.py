@@ -25,7 +25,6 @@ from metagen.files import write_atomically
 
 log = logging.getLogger(__name__)
 
-MONITORED = "val/query_loss"
 LAST, BEFORE_LAST = "last.ckpt", "before-last.ckpt"
 
 
@@ -109,13 +108,13 @@ def _no_checkpoint(path: Path) -> MetagenError:
 
 
 class Checkpoints(Checkpoint):
-    """`last.ckpt` after every validation and where a run is stopped, `best.ckpt` by the loss on val tasks.
+    """`last.ckpt` after every validation and where a run is stopped, `best.ckpt` by the criterion on val tasks.
 
     Between two steps alone is a state whole, so a request to stop is heard there.
 
     Attributes:
         asked_to_stop: set it, and the run ends after the current step (and its validation, where one is due).
-        best: the lowest val loss so far, reached after `best_step` steps.
+        best: the lowest value of the criterion so far, reached after `best_step` steps.
         seconds: how long the run has trained, interruptions not counted.
     """
 
@@ -153,7 +152,7 @@ class Checkpoints(Checkpoint):
         """Save, and end here if the run was asked to."""
         if trainer.sanity_checking:
             return
-        score = float(trainer.callback_metrics[MONITORED])
+        score = float(trainer.callback_metrics[str(pl_module.monitored)])
         if score < self.best:
             self.best, self.best_step = score, trainer.global_step
             self._save(trainer, "best")

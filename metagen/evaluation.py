@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import time
 import zlib
@@ -11,9 +12,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-from torch.utils._pytree import tree_map
 
-from metagen.adaptation import draw_noise
+from metagen.criterion import ByLoss, BySamples, Criterion
 from metagen.errors import MetagenError
 from metagen.generators import Generator, generators
 from metagen.images import to_uint8
@@ -30,6 +30,7 @@ from metagen.warps import DRAWS, random_affine
 AFFINE = {"affine x1": 1.0, "affine x1.5": 1.5}
 MODEL_FREE = ("human", "copy", *AFFINE)
 ALONE = Spread()
+GREY = 0.5  # what diverged samples count as
 Grid = Sequence[tuple[float, int]]
 TUNING_TASKS = 8  # val tasks on which a baseline's rate and steps are chosen
 TUNED_AT_ONCE = 2  # of them, so that several processes share them
@@ -54,55 +55,46 @@ class Contender:
     sees: str = "own"
     reads: str = "own"
 
-    def meet(
-        self, episode: Episode, others: torch.Tensor, key: tuple[int | str, ...], made: int
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Adapt to each task and be judged.
-
-        Args:
-            episode: the tasks.
-            others: supports of other tasks, as many as theirs.
-            key: names the noise.
-            made: how many images to make of each task.
-
-        Returns:
-            The query loss of each task [T], summed over players, and new images [T, made, C, H, W].
-        """
+    def adapted(self, episode: Episode, others: torch.Tensor, key: tuple[int | str, ...]) -> Adapted:
+        """Adapt to each task of an episode; `others` are supports of as many others, and the key names the noise."""
         support = {"own": episode.support, "other": others, "none": episode.support[:, :0]}[self.sees]
-        adapted = self._adapted(support, others, key, episode.numbers)
-        noise = draw_noise(self.learner.generator, (*key, "query"), episode.numbers, episode.query.shape[1])
-        noise = tree_map(lambda x: x.to(support), noise)
-        loss = torch.stack(list(adapted.query_loss(episode.query, noise).values())).sum(0)
-        if not made:
-            return loss, episode.query[:, :0]
-        return loss, adapted.sample(made, [torch_rng(*key, number, "sample") for number in episode.numbers])
-
-    def _adapted(
-        self, support: torch.Tensor, others: torch.Tensor, key: tuple[int | str, ...], tasks: Sequence[int]
-    ) -> Adapted:
         if self.steps == "auto":
-            chosen = auto_steps(self.learner, support, (*key, "auto"), tasks).steps
-            return adapt_each(self.learner, support, key, chosen, tasks)
-        return adapt_tasks(self.learner, support, key, tasks, self.steps, others if self.reads == "other" else None)
+            chosen = auto_steps(self.learner, support, (*key, "auto"), episode.numbers).steps
+            return adapt_each(self.learner, support, key, chosen, episode.numbers)
+        read = others if self.reads == "other" else None
+        return adapt_tasks(self.learner, support, key, episode.numbers, self.steps, read)
 
 
-def query_losses(learner: Learner, episode: Episode, key: tuple[int | str, ...], steps: int) -> torch.Tensor:
-    """The query loss after N steps, of each task [T], summed over players, in the generator's units."""
-    return Contender(learner, steps).meet(episode, episode.support, key, 0)[0]
+def judged(
+    learner: Learner, episode: Episode, key: tuple[int | str, ...], steps: int, criterion: Criterion
+) -> torch.Tensor:
+    """What the criterion says of each task [T] after N steps."""
+    adapted = Contender(learner, steps).adapted(episode, episode.support, key)
+    return criterion(adapted, episode.query, key, episode.numbers)
 
 
 def tuned(
-    name: str, generator: Generator, grid: Grid, episodes: Episodes, seed: int = 0, spread: Spread = ALONE
+    name: str,
+    generator: Generator,
+    grid: Grid,
+    episodes: Episodes,
+    criterion: Criterion,
+    seed: int = 0,
+    spread: Spread = ALONE,
 ) -> Joint:
-    """Fine-tuning of a generator with Adam: rate and number of steps chosen from a grid on val tasks by query loss."""
+    """Fine-tuning of a generator with Adam: rate and number of steps chosen from a grid on val tasks by the criterion.
+
+    A candidate that diverges on a task is out.
+    """
     candidates = [Joint(generator, rate=rate, test_steps=steps).requires_grad_(False).eval() for rate, steps in grid]
 
     def losses(tasks: list[int]) -> dict[str, torch.Tensor]:
         episode = episodes.of("val", tasks).beside(generator)
-        return {str(n): query_losses(c, episode, (seed, "val"), c.test_steps) for n, c in enumerate(candidates)}
+        key = (seed, "val")
+        return {str(n): judged(c, episode, key, c.test_steps, criterion) for n, c in enumerate(candidates)}
 
     found = spread.over(name, episodes.held_out_numbers("val", TUNING_TASKS), losses, TUNED_AT_ONCE)
-    means = [float(found[str(n)].mean()) for n in range(len(candidates))]
+    means = [float(found[str(n)].mean().nan_to_num(nan=math.inf)) for n in range(len(candidates))]
     return candidates[means.index(min(means))]
 
 
@@ -114,14 +106,14 @@ def untrained(learner: Learner, seed: int = 0) -> Generator:
 
 
 def _fine_tuned(
-    learner: Learner, joint: Learner | None, episodes: Episodes, seed: int, spread: Spread
+    learner: Learner, joint: Learner | None, episodes: Episodes, by: Criterion, seed: int, spread: Spread
 ) -> dict[str, Joint]:
     """The baselines that are tuned on val tasks, by the names of their rows."""
-    found = {"scratch": tuned("scratch", untrained(learner, seed), SCRATCH_GRID, episodes, seed, spread)}
+    found = {"scratch": tuned("scratch", untrained(learner, seed), SCRATCH_GRID, episodes, by, seed, spread)}
     if joint is None and not learner.steps:
         joint = learner  # trained without steps is trained jointly
     if joint is not None:
-        found["joint + fine-tune"] = tuned("joint", joint.generator, JOINT_GRID, episodes, seed, spread)
+        found["joint + fine-tune"] = tuned("joint", joint.generator, JOINT_GRID, episodes, by, seed, spread)
     return found
 
 
@@ -176,7 +168,8 @@ def measure(
         episodes: its tasks.
         split: "val" or "test".
         limit: how many tasks; None for all.
-        curve: the numbers of inner steps at which the query loss is measured.
+        curve: the numbers of inner steps at which the criterion is measured: the query loss or, of generators whose
+            loss says little, the energy distance through the first extractor.
         seed: of the noise.
         extractors: what the columns look through, by name; None for the query loss alone.
         figures: the columns and extractors to measure with, by name (see `chosen`); None for the usual ones.
@@ -191,13 +184,15 @@ def measure(
     """
     looks = dict(extractors or {})
     tasks = check_options(episodes, split, limit, curve, bool(looks))
-    fine_tuned = _fine_tuned(learner, joint, episodes, seed, spread) if baselines else {}
+    by = _criterion(learner.generator, looks)
+    fine_tuned = _fine_tuned(learner, joint, episodes, by, seed, spread) if baselines else {}
     rows, half = contenders(learner, fine_tuned, auto), episodes.queries // 2 if looks else 0
-    trial = Trial(episodes, split, tasks, rows, (seed, split), curve, looks, half)
+    trial = Trial(episodes, split, tasks, rows, (seed, split), curve, by, looks, half)
     found = spread.over("tasks", tasks, trial.meet)
     card = Scorecard(found, rows, looks, chosen(None, metrics, looks) if figures is None else figures)
     result = {
-        "unit": "nats per image",
+        "criterion": by.figure,
+        "unit": by.unit,
         "split": split,
         "split_sha256": episodes.task_set.split.hash,
         "images_crc32": zlib.crc32(found["images"].numpy().tobytes()),
@@ -218,6 +213,18 @@ def measure(
         "curve": [{"steps": n, **asdict(over_tasks_interval(found[f"curve/{n}"]))} for n in curve],
     }
     return Measurement(result, card.values)
+
+
+def _criterion(generator: Generator, looks: Mapping[str, Extractor]) -> Criterion:
+    if generator.comparable:
+        return ByLoss()
+    if not looks:
+        raise MetagenError(
+            f"{type(generator).__name__}: what its players lose says nothing of its images, so there is nothing to "
+            "measure without an extractor; name one with --extractor"
+        )
+    name = next(iter(looks))
+    return BySamples(name, looks[name].of)
 
 
 def check_options(
@@ -252,7 +259,8 @@ class Trial:
         tasks: the numbers of all tasks of the evaluation.
         rows: the models.
         key: names the noise.
-        curve: the numbers of inner steps at which the query loss of the last row's model is measured.
+        curve: the numbers of inner steps at which the criterion is measured of the last row's model.
+        criterion: what models are told apart by.
         extractors: what features are taken through, by name.
         half: how many images each row makes, and the human half and the reference hold.
     """
@@ -263,11 +271,15 @@ class Trial:
     rows: Mapping[str, Contender]
     key: tuple[int | str, ...]
     curve: Sequence[int]
+    criterion: Criterion
     extractors: Mapping[str, Extractor]
     half: int
 
     def meet(self, tasks: list[int]) -> dict[str, torch.Tensor]:
-        """Of each task: "images" (a checksum), "loss/ROW", "seconds/ROW", "curve/N" [T]; "EXTRACTOR/ROW" [T, n, d]."""
+        """Of each task: "images" (a checksum), "loss/ROW", "seconds/ROW", "curve/N" [T]; "EXTRACTOR/ROW" [T, n, d].
+
+        "diverged/ROW" [T] tells whose samples are not finite: they count as grey, so that one does not end it all.
+        """
         learner = self.rows["adapted"].learner
         episode = self.episodes.of(self.split, tasks).beside(learner)
         others = self.episodes.of(self.split, [self._before(task) for task in tasks]).beside(learner).support
@@ -278,13 +290,17 @@ class Trial:
             found |= self._seen(name, images, episode.support)
         for name, contender in self.rows.items():
             started = time.perf_counter()
-            losses, images = contender.meet(episode, others, self.key, self.half)
-            found[f"loss/{name}"] = losses.cpu()  # waits for the device
-            found[f"seconds/{name}"] = torch.full_like(losses, (time.perf_counter() - started) / len(tasks))
-            found |= self._seen(name, images, episode.support)
+            adapted = contender.adapted(episode, others, self.key)
+            if learner.generator.comparable:
+                found[f"loss/{name}"] = ByLoss()(adapted, episode.query, self.key, tasks)
+            if self.half:
+                images = adapted.sample(self.half, [torch_rng(*self.key, task, "sample") for task in tasks])
+                found[f"diverged/{name}"] = ~images.isfinite().flatten(1).all(1).cpu()  # waits for the device
+                found |= self._seen(name, images.nan_to_num(GREY, GREY, GREY), episode.support)
+            found[f"seconds/{name}"] = torch.full((len(tasks),), (time.perf_counter() - started) / len(tasks))
         for steps in self.curve:
-            found[f"curve/{steps}"] = query_losses(learner, episode, self.key, steps)
-        return found
+            found[f"curve/{steps}"] = judged(learner, episode, self.key, steps, self.criterion)
+        return {name: value.cpu() for name, value in found.items()}
 
     def _seen(self, row: str, images: torch.Tensor, support: torch.Tensor) -> dict[str, torch.Tensor]:
         looks = self.extractors.items()
@@ -333,9 +349,10 @@ class Scorecard:
         self.found, self.contenders = found, rows
         self.unfit: list[str] = []
         self.names = [*(MODEL_FREE if extractors else ()), *rows]
-        self.columns: dict[str, Column] = {"query_loss": QueryLoss()}
-        self.values = {f"{name}/query_loss": found[f"loss/{name}"].double() for name in rows}
-        self.tasks = len(next(iter(self.values.values())))
+        losses = {name: found[f"loss/{name}"] for name in rows if f"loss/{name}" in found}
+        self.columns: dict[str, Column] = {"query_loss": QueryLoss()} if losses else {}
+        self.values = {f"{name}/query_loss": loss.double() for name, loss in losses.items()}
+        self.tasks = len(found["images"])
         for figure, (column, look) in figures.items():
             support, reference, human = (found[f"{look}/{name}"] for name in ("support", "reference", "human"))
             seen = Seen(support, reference, human, extractors[look].probabilities)
@@ -357,6 +374,7 @@ class Scorecard:
                 "row": name,
                 "steps": self.contenders[name].steps if name in self.contenders else None,
                 "seconds": float(self.found[f"seconds/{name}"].sum()) if name in self.contenders else None,
+                "diverged": int(self.found[f"diverged/{name}"].sum()) if f"diverged/{name}" in self.found else None,
                 "figures": self.figures(name),
             }
             for name in self.names

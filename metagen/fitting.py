@@ -169,14 +169,15 @@ class FitCLI(LightningCLI):
             return
         best, step = self.checkpoints.path("best"), self.trainer.global_step
         if not best.is_file():
-            print(f"stopped at step {step} without a validation of finite loss, so there is no model to export yet")
+            print(f"stopped at step {step} without a validation that was finite, so there is no model to export yet")
             return
         state = read_checkpoint(best)["state_dict"]
         learner = self.model.learner.cpu().float()  # whatever precision it was trained in
         learner.load_state_dict({n.removeprefix("learner."): w for n, w in state.items() if n.startswith("learner.")})
         split = self.datamodule.task_set.split
         artifacts.save_model(self.run_dir / "export", learner, self._info(), split, overwrite=True)
-        print(f"best val query loss {self.checkpoints.best:.2f}; exported the model to {self.run_dir / 'export'}")
+        by = self.model.criterion.figure.replace("_", " ")
+        print(f"best val {by} {self.checkpoints.best:.2f}; exported the model to {self.run_dir / 'export'}")
         if isinstance(learner.generator, SearchVAE):
             self._write_found(learner.generator)
 
@@ -201,7 +202,8 @@ class FitCLI(LightningCLI):
                 "rate": self.model.rate,
                 **{name: value for name, value in given.items() if value},
                 "seed": data.seed,
-                "best_val_query_loss": checkpoints.best,
+                "chosen_by": self.model.criterion.figure,
+                "best_val": checkpoints.best,
                 "best_step": checkpoints.best_step,
                 "seconds": round(checkpoints.state_dict()["seconds"], 1),
                 "torch": torch.__version__,

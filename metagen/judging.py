@@ -15,23 +15,21 @@ import torch
 from safetensors.torch import save as save_tensors
 
 import metagen
-from metagen.artifacts import describe, load_extractor
+from metagen.artifacts import describe
+from metagen.domain import extractor_of
 from metagen.errors import MetagenError, check_at_least
 from metagen.evaluation import TUNING_TASKS, check_options, measure
 from metagen.files import check_free, fresh_folder, write_atomically
 from metagen.images import save_png
 from metagen.metrics import Extractor, chosen, metrics, naming
-from metagen.metrics.extractors import LPIPS, Inception, Scripted
-from metagen.metrics.extractors.scripted import SUFFIXES
+from metagen.metrics.extractors import LPIPS, Inception
 from metagen.model import Model, expect, load
 from metagen.pictures import curve_png
 from metagen.processes import Processes, rank
 from metagen.quiet import quieten
-from metagen.resources import travelling
 from metagen.spread import Spread
 from metagen.studies import HeldOut, studies
 from metagen.tasks.data import EpisodeData
-from metagen.tasks.splits import split_of
 from metagen.views import picture, study_lines, table
 
 SHOWN = 12  # tasks in the picture
@@ -217,7 +215,7 @@ def looked_through(question: Question, tasks: EpisodeData, split: str) -> Looks:
     """
     looks: Looks = {}
     if question.extractor != "none":
-        extractor, info = _of_the_domain(question.extractor, tasks, split)
+        extractor, info = extractor_of(question.extractor, tasks, split)
         looks[info["name"]] = extractor, info
     for name, kind in LITERATURE.items():
         if name in looks:
@@ -226,26 +224,3 @@ def looked_through(question: Question, tasks: EpisodeData, split: str) -> Looks:
             published = kind(source)
             looks[name] = published, {"name": name, "weights_sha256": published.weights_sha256, **published.about}
     return looks
-
-
-def _of_the_domain(name: str | None, tasks: EpisodeData, split: str) -> tuple[Extractor, dict[str, Any]]:
-    if name and Path(name).suffix in SUFFIXES:  # who made it has to know what it was trained on
-        scripted = Scripted(Path(name), tasks.task_set.size, tasks.task_set.channels)
-        return scripted, {"name": scripted.name, "weights_sha256": scripted.weights_sha256}
-    path = _extractor_folder(name, tasks)
-    extractor, info, weights = load_extractor(path)
-    tasks.check_unseen(str(path), info, split_of(path), split)
-    told = {"name": path.absolute().name, "weights_sha256": weights}
-    return extractor, told | info | told  # first, and not what the info calls so
-
-
-def _extractor_folder(name: str | None, tasks: EpisodeData) -> Path:
-    try:
-        return travelling("extractors", name or f"{tasks.name}-report")
-    except MetagenError as error:
-        if name:
-            raise
-        raise MetagenError(
-            f"no extractor of {tasks.name} travels with metagen: name one as --extractor (metagen train-extractor "
-            "makes one), or --extractor none to measure the query loss alone"
-        ) from error

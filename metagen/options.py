@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import inspect
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from metagen.errors import MetagenError, unknown
+from metagen.registry import options_of
 from metagen.resources import resource
 
 EXAMPLES = {
@@ -110,6 +110,5 @@ def _unknown_choice(kind: str, complaint: str, classes: Iterable[type[Any]]) -> 
     if name and name not in known:
         return unknown(kind, name, known)
     if name and option:
-        options = [key for key in inspect.signature(known[name]).parameters if key != "generator"]
-        return unknown(f"option of {kind} {name}", option[1], options)
+        return unknown(f"option of {kind} {name}", option[1], options_of(known[name]))
     return MetagenError(f"{kind}: {complaint.rpartition(' - ')[2]}")

@@ -38,13 +38,14 @@ def labelled(blocks: Mapping[str, torch.Tensor], cell: int) -> torch.Tensor:
 
 
 def curve_png(result: Mapping[str, Any]) -> bytes:
-    """The query loss of a result of `metagen evaluate` against inner steps, with its interval, as a PNG file."""
+    """The criterion of a result of `metagen evaluate` against inner steps, with its interval, as a PNG file."""
+    criterion = result["criterion"]
     figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.add_subplot(xlabel="inner steps N", ylabel=f"query loss, {result['unit']}")
+    axes = figure.add_subplot(xlabel="inner steps N", ylabel=f"{criterion.replace('_', ' ')}, {result['unit']}")
     steps, mean, low, high = ([point[key] for point in result["curve"]] for key in ("steps", "mean", "low", "high"))
     axes.plot(steps, mean, marker="o", label="adapted")
     axes.fill_between(steps, low, high, alpha=0.2, label=f"95 % interval over {result['tasks']} tasks")
-    rows = {row["row"]: row["figures"].get("query_loss") for row in result["rows"]}
+    rows = {row["row"]: row["figures"].get(criterion) for row in result["rows"]}
     for name, style in (("unadapted", "--"), ("scratch", ":"), ("joint + fine-tune", "-.")):
         if rows.get(name):
             axes.axhline(rows[name]["mean"], color="black", linestyle=style, label=name)

@@ -45,7 +45,7 @@ class Registry(Generic[T]):
 
     def describe(self, thing: T) -> dict[str, Any]:
         """The object as JSON-ready data: its name and every constructor option."""
-        options = {key: getattr(thing, key) for key in _options(type(thing))}
+        options = {key: getattr(thing, key) for key in options_of(type(thing))}
         return {"name": self.name_of(thing), **options}
 
     def build(self, description: Mapping[str, Any], *given: Any) -> T:  # noqa: ANN401
@@ -57,11 +57,11 @@ class Registry(Generic[T]):
         options = dict(description)
         cls = self[str(options.pop("name", None))]
         for key in options:
-            if key not in _options(cls):
-                raise unknown(f"option of {self.kind} {description['name']}", key, _options(cls))
+            if key not in options_of(cls):
+                raise unknown(f"option of {self.kind} {description['name']}", key, options_of(cls))
         required = [k for k, p in inspect.signature(cls).parameters.items() if p.default is p.empty]
         for key in required:
-            if key in _options(cls) and key not in options:
+            if key in options_of(cls) and key not in options:
                 raise MetagenError(f"{self.kind} {description['name']}: needs the option {key!r}")
         try:
             return cls(*given, **{key: tuple(v) if isinstance(v, list) else v for key, v in options.items()})
@@ -71,6 +71,16 @@ class Registry(Generic[T]):
             raise MetagenError(f"{self.kind} {description['name']}: bad options {options}: {error}") from error
 
 
-def _options(cls: type) -> list[str]:
-    """Every constructor argument but the generator, which a learner is given."""
-    return [name for name in inspect.signature(cls).parameters if name != "generator"]
+def options_of(cls: type) -> list[str]:
+    """Names of every constructor argument but the generator, which a learner is given.
+
+    Where a constructor takes `**more`, it passes on the keyword-only options of the class above.
+    """
+    parameters = inspect.signature(cls).parameters.values()
+    own = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD and p.name != "generator"]
+    passes_on = len(own) < len([p for p in parameters if p.name != "generator"])
+    return own + [name for name in _keyword_only(cls.__mro__[1]) if name not in own] if passes_on else own
+
+
+def _keyword_only(cls: type) -> list[str]:
+    return [p.name for p in inspect.signature(cls).parameters.values() if p.kind is p.KEYWORD_ONLY]

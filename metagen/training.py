@@ -11,10 +11,12 @@ import pytorch_lightning as pl
 import torch
 from torchmetrics import MeanMetric
 
-from metagen.adaptation import EXECUTIONS, Displacement, Regulariser, draw_noise, in_chunks, task_batch
+from metagen.adaptation import EXECUTIONS, Displacement, Regulariser, in_chunks, task_batch
 from metagen.artifacts import check_tensors, load_model
-from metagen.errors import MetagenError, check_at_least, check_positive, unknown
-from metagen.generators import Generator
+from metagen.criterion import ByLoss, BySamples, Criterion
+from metagen.domain import selecting
+from metagen.errors import MetagenError, check_at_least, unknown
+from metagen.generators import Generator, PerPlayer, by_player
 from metagen.learners import Learner, adapt_tasks
 from metagen.resources import travelling
 from metagen.tasks.data import EpisodeData
@@ -29,15 +31,18 @@ class MetaTraining(pl.LightningModule):
     Args:
         generator: the base generator.
         learner: how it adapts.
-        rate: the outer learning rate (Adam).
+        rate: the outer learning rate (Adam), of all players or each one's by its name.
         schedule: "constant", or "linear" to 0 over the second half of the run.
         warmup: optimiser steps over which the outer rate rises from 0.
-        clip: the largest norm of each player's meta-gradient; 0 for none.
+        clip: the largest norm of each player's meta-gradient, one for all or each one's by its name; 0 for none.
         chunk: tasks whose graph is in memory at once; None for all of an episode's.
         initial: a saved model whose generator's weights training begins from; None for random ones.
         execution: "vmap" (all tasks of a chunk at once) or "loop" (one by one, with less memory).
         regularise: terms of the outer loss beside the query loss, any of l2, l2_start, path_norm, dropout and
             bottleneck, each with its weight or rate (see `Regulariser`); None for none.
+        chosen_by: the extractor, a folder or the name of one that travels with metagen, through which samples are
+            looked at to choose the best model on val tasks, or "pixels"; None to choose by the query loss where that
+            says how good images are, else through TASK_SET-select or, where there is none, by pixels.
 
     Raises:
         MetagenError: an option is out of range, the initial weights are those of another generator, or the learner
@@ -48,14 +53,15 @@ class MetaTraining(pl.LightningModule):
         self,
         generator: Generator,
         learner: Callable[[Generator], Learner],
-        rate: float = 1e-3,
+        rate: PerPlayer = 1e-3,
         schedule: str = "linear",
         warmup: int = 50,
-        clip: float = 100.0,
+        clip: PerPlayer = 100.0,
         chunk: int | None = None,
         execution: str = "vmap",
         initial: str | None = None,
         regularise: dict[str, float] | None = None,
+        chosen_by: str | None = None,
     ) -> None:
         super().__init__()
         if schedule not in SCHEDULES:
@@ -64,18 +70,27 @@ class MetaTraining(pl.LightningModule):
             raise unknown("execution", execution, EXECUTIONS)
         if chunk is not None:
             check_at_least("chunk", chunk, 1)
-        check_positive("rate", rate)
         check_at_least("warmup", warmup, 0)
-        check_at_least("clip", clip, 0)
         if initial is not None:
             begin_from(generator, initial)
         self.learner = learner(generator)
         self.learner.regulariser = regulariser_for(self.learner, regularise) if regularise else None
+        self.rates, self.clips = by_player("rate", rate, generator), by_player("clip", clip, generator, at_least=0)
         self.rate, self.schedule, self.warmup = rate, schedule, warmup
-        self.clip, self.chunk, self.execution = clip, chunk, execution
+        self.chunk, self.execution, self.chosen_by = chunk, execution, chosen_by
+        self.criterion: Criterion = ByLoss()
         self.episode: Episode | None = None  # the one being trained on, and what came of it: for callbacks
         self.losses: dict[str, torch.Tensor] = {}
-        self.val_loss, self.val_unadapted = MeanMetric(), MeanMetric()
+        self.val_adapted, self.val_unadapted = MeanMetric(), MeanMetric()
+
+    def setup(self, stage: str) -> None:
+        """Find what the best model is chosen by.
+
+        Raises:
+            MetagenError: an extractor that was named is missing, or was trained on what is held out here.
+        """
+        if self.chosen_by is not None or not self.learner.generator.comparable:
+            self.criterion = BySamples(*selecting(self.chosen_by, self.data))
 
     def training_step(self, episode: Episode, batch_index: int) -> torch.Tensor:
         """The scalar sum_p <theta_p, stop_grad(g_p)>: its gradient is g, its value means nothing."""
@@ -105,21 +120,27 @@ class MetaTraining(pl.LightningModule):
     def validation_step(self, episode: Episode, batch_index: int) -> None:
         """Adapt to val tasks and judge on their queries."""
         key = (0, "val", 0)
-        noise = draw_noise(self.learner.generator, (*key, "query"), episode.numbers, episode.query.shape[1])
-        noise = {p: {name: x.to(episode.query) for name, x in draws.items()} for p, draws in noise.items()}
-        for metric, steps in ((self.val_loss, None), (self.val_unadapted, 0)):
+        for metric, steps in ((self.val_unadapted, 0), (self.val_adapted, None)):
             adapted = adapt_tasks(self.learner, episode.support, key, episode.numbers, steps)
-            metric.update(sum(adapted.query_loss(episode.query, noise).values()))
+            metric.update(self.criterion(adapted, episode.query, key, episode.numbers))
+        for name, each in adapted.told(episode.query, (*key, "told"), episode.numbers).items():
+            self.log(f"val/{name}", each.mean(), batch_size=len(each), sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the mean query loss, adapted and not, over the val tasks of every process."""
-        for name, metric in (("val/query_loss", self.val_loss), ("val/unadapted", self.val_unadapted)):
+        """Log the mean of the criterion, adapted and not, over the val tasks of every process."""
+        for name, metric in ((self.monitored, self.val_adapted), ("val/unadapted", self.val_unadapted)):
             self.log(name, metric.compute(), prog_bar=True)
             metric.reset()
 
+    @property
+    def monitored(self) -> str:
+        """The name under which the criterion is logged."""
+        return f"val/{self.criterion.figure}"
+
     def configure_optimizers(self) -> Any:  # noqa: ANN401
-        """One Adam over every player: global_step counts meta-steps."""
-        optimiser = torch.optim.Adam(self.learner.parameters(), lr=self.rate)
+        """One Adam over every player, each at its own rate: global_step counts meta-steps."""
+        groups = [{"params": self._of(player), "lr": rate} for player, rate in self.rates.items()]
+        optimiser = torch.optim.Adam(groups, betas=self.learner.generator.betas)
         total = self._planned_steps
 
         def factor(step: int) -> float:
@@ -131,11 +152,12 @@ class MetaTraining(pl.LightningModule):
 
     def configure_gradient_clipping(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         """Clip each player's meta-gradient by its own norm."""
-        if not self.clip:
-            return
-        for player in self.learner.generator.players:
-            own = [w for name, w in self.learner.named_parameters() if self.learner.player_of(name) == player]
-            torch.nn.utils.clip_grad_norm_(own, self.clip)
+        for player, largest in self.clips.items():
+            if largest:
+                torch.nn.utils.clip_grad_norm_(self._of(player), largest)
+
+    def _of(self, player: str) -> list[torch.nn.Parameter]:
+        return [w for name, w in self.learner.named_parameters() if self.learner.player_of(name) == player]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse the checkpoint of another model.

@@ -21,6 +21,7 @@ COLUMNS = {
     "fid": "FID",
     "fd": "Frechet",
     "kid": "kernel",
+    "energy": "energy",
     "recognisability": "recognised %",
     "diversity_relative": "diversity %",
     "copy_ratio": "copy ratio",

@@ -171,15 +171,15 @@ def searched(league: League, name: str) -> dict[str, Any]:
         run = place / f"pilot-{number}"
         try:
             export = fit(league, plan, cell, run, PILOT, "--data.val_tasks", "24")
-            found.append({"options": cell, "val_query_loss": trained(export)["best_val_query_loss"]})
+            found.append({"options": cell, "val": trained(export)["best_val"]})
         except RuntimeError as error:
             if not (run / "last-good.ckpt").is_file():  # anything but numbers that are not finite
                 raise
-            found.append({"options": cell, "val_query_loss": None, "error": str(error).partition("; ")[0]})
-    finite = [each for each in found if each["val_query_loss"] is not None]
+            found.append({"options": cell, "val": None, "error": str(error).partition("; ")[0]})
+    finite = [each for each in found if each["val"] is not None]
     if not finite:
         raise RuntimeError(f"{name}: no cell of its search stayed finite")
-    return {"chosen": min(finite, key=lambda each: each["val_query_loss"])["options"], "cells": found}
+    return {"chosen": min(finite, key=lambda each: each["val"])["options"], "cells": found}
 
 
 def trained(export: Path) -> dict[str, Any]:

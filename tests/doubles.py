@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from metagen.errors import MetagenError
-from metagen.generators import GAN, VAE, Generator, generators
+from metagen.generators import VAE, Game, Generator, generators
 from metagen.learners import Learner, learners
 from metagen.tasks import TaskSet
 from metagen.tasks.splits import Split
@@ -27,6 +27,7 @@ TINY: dict[str, dict] = {
     "sngan": {"size": 8, "latent": 2, "widths": (2, 4), "depth": 0},
     "wgan_gp": {"size": 8, "latent": 2, "widths": (2, 4), "depth": 0},
     "vae_gan": {"size": 8, "latent": 2, "widths": (2, 4), "depth": 0, "augmentation": ("colour",)},
+    "redraw_gan": {"size": 8, "latent": 2, "widths": (2, 4), "hidden": 4, "null_rate": 0.5, "depth": 0},
 }
 
 # Small options of the learners that are slow, or learn slowly, with their usual ones.
@@ -64,7 +65,7 @@ def pairs() -> list[tuple[str, str]]:
     found = []
     for learner in learners:
         for generator in generators:
-            if learner != "maml" and generator != "wgan_gp" and issubclass(generators[generator], GAN):
+            if learner != "maml" and generator != "wgan_gp" and issubclass(generators[generator], Game):
                 continue
             try:
                 learners[learner](generators[generator](**TINY[generator]), **SMALL.get(learner, {}))

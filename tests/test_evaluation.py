@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from metagen import evaluation
+from metagen.criterion import ByLoss
 from metagen.errors import MetagenError
-from metagen.evaluation import Contender, contenders, measure, query_losses, tuned, untrained
+from metagen.evaluation import Contender, contenders, judged, measure, tuned, untrained
 from metagen.generators import Generator
 from metagen.learners import MAML, Amortised, Joint, LowRankMAML, Reptile, RuleEngine, auto_steps
 from metagen.metrics import Extractor, metrics
@@ -18,6 +19,8 @@ from metagen.spread import Spread
 from metagen.tasks.episodes import Episode, Episodes
 from metagen.warps import DRAWS, random_affine
 from tests.doubles import Blobs, tiny_generator, tiny_vae
+
+KEY = (0, "test")
 
 
 @pytest.fixture(scope="module")
@@ -61,11 +64,11 @@ def test_differences_are_paired_and_rows_are_what_they_say(learner, small_grid, 
     hardness = torch.linspace(100, 2000, 6)
     gains = {0: torch.zeros(6), 1: torch.zeros(6) + 0.5, 2: torch.tensor([1.0, 1.1, 0.9, 1.2, 0.8, 1.0])}
 
-    def meet(contender, episode, others, key, made):
-        worse = 7 if contender.sees == "other" else 0
-        return hardness - gains[contender.steps] + worse, episode.query[:, :made]
+    def loss(criterion, contender, query, key, tasks):
+        return hardness - gains[contender.steps] + (7 if contender.sees == "other" else 0)
 
-    monkeypatch.setattr(evaluation.Contender, "meet", meet)
+    monkeypatch.setattr(evaluation.Contender, "adapted", lambda contender, *_: contender)
+    monkeypatch.setattr(ByLoss, "__call__", loss)
     scratch = Joint(tiny_vae(size=28), test_steps=1)
     monkeypatch.setattr(evaluation, "tuned", lambda *_: scratch)
     result = measure(learner, Recorded(Blobs()), "test", None, (0, 1, 2)).result
@@ -108,12 +111,12 @@ def test_fine_tuning_is_the_best_of_its_grid_on_what_it_is_given(learner, monkey
     losses = dict(zip(evaluation.SCRATCH_GRID, (3.0, 1.0, 2.0, 1.0), strict=True))
     seen = []
 
-    def fake(scratch, given, key, steps):
+    def fake(scratch, given, key, steps, criterion):
         seen.append((scratch.rate, steps, given.tasks))
         return torch.full((len(given.tasks),), losses[scratch.rate, steps])
 
-    monkeypatch.setattr(evaluation, "query_losses", fake)
-    best = tuned("scratch", learner.generator, evaluation.SCRATCH_GRID, episodes)
+    monkeypatch.setattr(evaluation, "judged", fake)
+    best = tuned("scratch", learner.generator, evaluation.SCRATCH_GRID, episodes, ByLoss())
     for rate, steps in evaluation.SCRATCH_GRID:
         tasks = [task for r, s, given in seen if (r, s) == (rate, steps) for task in given]
         assert tuple(tasks) == episodes.task_set.split.val
@@ -139,21 +142,25 @@ def test_scratch_is_the_plain_generator_whatever_a_learner_adds_to_it(learner):
     assert all(torch.equal(w, expected[name]) for name, w in found.items())
 
 
+def _loss(contender: Contender, episode: Episode, others: torch.Tensor) -> torch.Tensor:
+    return ByLoss()(contender.adapted(episode, others, KEY), episode.query, KEY, episode.numbers)
+
+
 def test_the_measured_loss_is_of_the_query_after_adaptation_to_the_support(learner):
     episode = next(Episodes(Blobs(), 2, 3).held_out("test", 16, 4))
-    losses = query_losses(learner, episode, (0, "test"), 2)
+    losses = judged(learner, episode, (0, "test"), 2, ByLoss())
     assert losses.shape == (4,)
     other_query = episode._replace(query=episode.query.roll(1, 0))
     other_support = episode._replace(support=episode.support.roll(1, 0))
     for other in (other_query, other_support):
-        assert not torch.allclose(losses, query_losses(learner, other, (0, "test"), 2), rtol=1e-5)
-    unadapted = query_losses(learner, episode, (0, "test"), 0)
-    torch.testing.assert_close(unadapted, query_losses(learner, other_support, (0, "test"), 0))
+        assert not torch.allclose(losses, judged(learner, other, (0, "test"), 2, ByLoss()), rtol=1e-5)
+    unadapted = judged(learner, episode, (0, "test"), 0, ByLoss())
+    torch.testing.assert_close(unadapted, judged(learner, other_support, (0, "test"), 0, ByLoss()))
     halves = [
         Episode(0, episode.tasks[s], episode.numbers[s], episode.support[s], episode.query[s])
         for s in (slice(0, 1), slice(1, 4))
     ]
-    parts = [query_losses(learner, half, (0, "test"), 2) for half in halves]
+    parts = [judged(learner, half, (0, "test"), 2, ByLoss()) for half in halves]
     torch.testing.assert_close(torch.cat(parts), losses)  # batching changes nothing
 
 
@@ -304,7 +311,7 @@ def test_a_row_may_choose_its_steps_by_the_support(learner):
     episode = episodes.first("test", 6)
     chosen = auto_steps(learner, episode.support, (0, "test", "auto"), episode.numbers).steps
     for task, steps in enumerate(chosen):
-        alone = query_losses(learner, episode, (0, "test"), steps)[task]
+        alone = judged(learner, episode, (0, "test"), steps, ByLoss())[task]
         torch.testing.assert_close(result.values["auto steps/query_loss"][task], alone.double(), rtol=1e-4, atol=1e-3)
 
 
@@ -316,9 +323,9 @@ def test_a_rule_may_be_read_from_another_task():
             weight.add_(0.3 * torch.randn_like(weight))
     rows, episode = contenders(engine.requires_grad_(False), {}), Episodes(Blobs(), 2, 3).first("test", 3)
     others = episode.support.roll(1, 0)
-    own, other = (rows[name].meet(episode, others, (0, "t"), 0)[0] for name in ("adapted", "another task's rule"))
+    own, other = (_loss(rows[name], episode, others) for name in ("adapted", "another task's rule"))
     assert not torch.allclose(own, other)
-    assert torch.equal(own, rows["another task's rule"].meet(episode, episode.support, (0, "t"), 0)[0])
+    assert torch.equal(own, _loss(rows["another task's rule"], episode, episode.support))
     assert "another task's rule" not in contenders(MAML(tiny_vae()), {})
 
 
@@ -326,13 +333,13 @@ def test_a_rule_may_be_read_from_another_task():
 def test_another_support_is_of_another_task_whatever_the_batches(learner, small_grid, monkeypatch, batch):
     shown: dict[str, list[torch.Tensor]] = {"own": [], "other": [], "none": []}
 
-    def meet(contender, episode, others, key, made):
+    def adapted(contender, episode, others, key):
         shown[contender.sees] += list(
             {"own": episode.support, "other": others, "none": episode.support[:, :0]}[contender.sees]
         )
-        return torch.zeros(len(episode.tasks)), episode.query[:, :0]
 
-    monkeypatch.setattr(Contender, "meet", meet)
+    monkeypatch.setattr(Contender, "adapted", adapted)
+    monkeypatch.setattr(ByLoss, "__call__", lambda criterion, adapted, query, *_: torch.zeros(len(query)))
     measure(learner, Episodes(Blobs(), 2, 3), "test", None, (), spread=Spread(batch=batch))
     own = Episodes(Blobs(), 2, 3).first("test", 6).support
     assert torch.equal(torch.stack(shown["other"]), own.roll(1, 0))
@@ -341,9 +348,8 @@ def test_another_support_is_of_another_task_whatever_the_batches(learner, small_
 def test_a_contender_is_shown_what_it_is_to_see(learner):
     episode = Episodes(Blobs(), 2, 3).first("test", 3)
     others = episode.support.roll(1, 0)
-    key = (0, "test")
-    loss = {sees: Contender(learner, 2, sees).meet(episode, others, key, 0)[0] for sees in ("own", "other")}
-    exchanged = Contender(learner, 2).meet(episode._replace(support=others), others, key, 0)[0]
+    loss = {sees: _loss(Contender(learner, 2, sees), episode, others) for sees in ("own", "other")}
+    exchanged = _loss(Contender(learner, 2), episode._replace(support=others), others)
     torch.testing.assert_close(loss["other"], exchanged)
     assert not torch.allclose(loss["own"], loss["other"])
 

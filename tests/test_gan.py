@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fnmatch import fnmatch
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from metagen.adaptation import add_deltas
 from metagen.errors import MetagenError
-from metagen.generators import GAN, R3, SNGAN, VAEGAN, WGANGP
+from metagen.generators import GAN, R3, SNGAN, VAEGAN, WGANGP, RedrawGAN
 from metagen.generators.adversarial import LOSSES, gradient_penalty, r1r2
 from metagen.generators.augmentation import AUGMENTATIONS, augmented
 from metagen.generators.gan_networks import Critic, MinibatchDeviation, SpectralConv2d, spectral_norm
@@ -28,6 +29,10 @@ def rng(seed=0):
 
 def rand(*shape, seed=0):
     return torch.rand(*shape, dtype=torch.float64, generator=rng(seed))
+
+
+def doubled(noise):
+    return {name: draw.double() for name, draw in noise.items()}
 
 
 # the game
@@ -54,8 +59,8 @@ def test_penalties_of_a_linear_critic_know_its_slope_alone():
         return (slope * x).sum((-3, -2, -1)) + 5
 
     size = slope.square().sum().sqrt()
-    torch.testing.assert_close(r1r2(critic, real, fake, mix, 3.0), 3 * size**2)  # half of it at either kind
-    torch.testing.assert_close(gradient_penalty(critic, real, fake, mix, 10.0), 10 * (size - 1) ** 2)
+    torch.testing.assert_close(r1r2(critic, real, [fake], mix, 3.0), 3 * size**2)  # half of it at either kind
+    torch.testing.assert_close(gradient_penalty(critic, real, [fake], mix, 10.0), 10 * (size - 1) ** 2)
 
 
 def test_penalties_are_taken_at_their_places():
@@ -67,16 +72,16 @@ def test_penalties_are_taken_at_their_places():
 
     lengths = [x.flatten(1).norm(dim=1) for x in (real, fake)]
     expected = 0.7 / 2 * sum((x**2).mean() for x in lengths)
-    torch.testing.assert_close(r1r2(critic, real, fake, mix, 0.7), expected)
+    torch.testing.assert_close(r1r2(critic, real, [fake], mix, 0.7), expected)
     between = (0.25 * real[2] + 0.75 * fake[2]).norm()
     expected = (torch.stack([lengths[1][0], lengths[0][1], between]) - 1).square().mean()
-    torch.testing.assert_close(gradient_penalty(critic, real, fake, mix.double(), 1.0), expected)
+    torch.testing.assert_close(gradient_penalty(critic, real, [fake], mix.double(), 1.0), expected)
 
 
 def test_a_critic_without_any_slope_gets_a_finite_gradient():
     scale = torch.zeros((), dtype=torch.float64, requires_grad=True)
     images = rand(3, 1, 4, 4)
-    gradient_penalty(lambda x: scale * x.sum((-3, -2, -1)), images, images, rand(3), 1.0).backward()
+    gradient_penalty(lambda x: scale * x.sum((-3, -2, -1)), images, [images], rand(3), 1.0).backward()
     assert scale.grad.isfinite()
 
 
@@ -262,9 +267,28 @@ def test_a_player_of_which_nothing_moves_stays():
     assert all(d.any() for d in difference.values())
 
 
+def test_the_part_latent_says_from_where_a_gan_samples():
+    gan = WGANGP(**SMALL)
+    maker, noise = gan.generator, gan.noise(3, rng())
+    assert torch.equal(gan.sample(noise, None), maker.decoder(noise["latent"]).sigmoid())  # it begins as nothing
+    with torch.no_grad():
+        maker.latent.shift.copy_(torch.tensor([1.0, -2.0]))
+        maker.latent.log_scale.copy_(torch.tensor([2.0, 0.5]).log())
+    expected = maker.decoder(noise["latent"] * torch.tensor([2.0, 0.5]) + torch.tensor([1.0, -2.0])).sigmoid()
+    torch.testing.assert_close(gan.sample(noise, None), expected)
+
+
+@pytest.mark.parametrize("name", ["r3", "sngan", "wgan_gp"])
+def test_the_latent_can_move_alone(name):
+    model = Model(MAML(tiny_generator(name), steps=2, rate=0.1, moves=("latent",)), {})
+    difference = model.adapt(torch.rand(3, 1, 8, 8)).adapted.difference
+    assert set(difference) == {"generator.latent.shift", "generator.latent.log_scale"}
+    assert all(d.any() for d in difference.values())
+
+
 def test_where_the_game_counts_nothing_a_vae_gan_is_a_vae():
     gan = VAEGAN(**SMALL, adversarial_weight=0.0).double()
-    images, noise = rand(3, 1, 8, 8), {name: x.double() for name, x in gan.noise(3, rng()).items()}
+    images, noise = rand(3, 1, 8, 8), doubled(gan.noise(3, rng()))
     vae = gan.generator
     expected = vae.loss("vae", images, {"latent": noise["posterior"]}, None)
     torch.testing.assert_close(gan.loss("generator", images, noise, None), expected)
@@ -282,14 +306,52 @@ def _code(vae, images, noise):
     return mean + (log_variance / 2).exp() * noise["posterior"]
 
 
+def test_a_redraw_gan_is_a_drawer_that_plays_with_its_samples():
+    gan = tiny_generator("redraw_gan", adversarial_weight=3.0, penalty_weight=0.3).double().eval()
+    support, images, noise = rand(2, 1, 8, 8, seed=1), rand(3, 1, 8, 8), doubled(gan.noise(3, rng()))
+    drawer, critic, play = gan.generator, gan.discriminator, LOSSES["relativistic"]
+    fake = drawer.generate(noise, support)
+    assert torch.equal(gan.generate(noise, support), fake)
+    bound, logits = drawer.query_loss("vae", images, noise, support), (critic(images), critic(fake))
+    found = gan.query_loss("generator", images, noise, support)
+    torch.testing.assert_close(found, bound + 3 * play["generator"](*logits))
+    expected = play["discriminator"](*logits) + r1r2(critic, images, [fake], noise["mix"], 0.3)
+    torch.testing.assert_close(gan.query_loss("discriminator", images, noise, support), expected)
+
+
+@pytest.mark.parametrize("kind", [VAEGAN, RedrawGAN])
+def test_parts_are_those_of_what_makes_the_images(kind):
+    gan = kind(**SMALL)
+    parts = {part: set(matching(gan.generator, globs)) for part, globs in gan.generator.parts.items()}
+    found = {part: set(matching(gan, gan.parts[part])) for part in ("head", "last_block")}
+    assert found == {part: {f"generator.{name}" for name in parts[part]} for part in found}
+    assert any(name.startswith("discriminator") for name in matching(gan, gan.parts["biases"]))
+
+
+def matching(module, globs):
+    return [name for name, _ in module.named_parameters() if any(fnmatch(name, glob) for glob in globs)]
+
+
+@pytest.mark.parametrize("player", VAEGAN.players)
+def test_real_images_pass_the_critic_once(player):
+    gan, seen = VAEGAN(**SMALL, penalty="none"), []
+    images = torch.rand(3, 1, 8, 8)
+    gan.discriminator.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    gan.loss(player, images, gan.noise(3, rng()), None)
+    assert [torch.equal(each, images) for each in seen] == [True, False, False]
+
+
 def test_the_critic_sees_real_and_made_images_each_altered_in_its_own_way():
     gan = R3(**SMALL, penalty_weight=0.3, augmentation=("colour", "cutout")).double()
-    images, noise = rand(3, 1, 8, 8), {name: x.double() for name, x in gan.noise(3, rng()).items()}
+    images, noise = rand(3, 1, 8, 8), doubled(gan.noise(3, rng()))
     real, fake = (
         augmented(each, noise[name], gan.augmentation)
         for name, each in (("real", images), ("fake", gan.sample(noise, None)))
     )
-    logits, penalty = (gan.discriminator(real), gan.discriminator(fake)), r1r2(gan.discriminator, real, fake, None, 0.3)
+    logits, penalty = (
+        (gan.discriminator(real), gan.discriminator(fake)),
+        r1r2(gan.discriminator, real, [fake], None, 0.3),
+    )
     for player, extra in (("discriminator", penalty), ("generator", 0)):
         torch.testing.assert_close(
             gan.loss(player, images, noise, None), LOSSES["relativistic"][player](*logits) + extra

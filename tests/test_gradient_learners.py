@@ -97,7 +97,7 @@ def test_a_first_step_of_deltas_is_the_projected_gradient():
     twin = same_vae()
     learner = LowRankMAML(vae, steps=1, rate=0.1, layers=("decoder.stem.*",), rank=2)
     batch = vae_batch(learner, tasks=1)
-    noise = {"latent": batch.support_noise["vae"]["latent"][0, 0]}
+    noise = {"latent": batch.support_noise["vae"]["latent"][0, 0, 0]}
     twin.support_loss("vae", batch.support[0], noise).backward()
     full = twin.decoder.stem.weight.grad
     right = vae.decoder.stem.parametrizations.weight[0].right.detach()

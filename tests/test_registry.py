@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 
 import pytest
+from jsonargparse import ArgumentParser
 
 from metagen.errors import MetagenError, unknown
 from metagen.generators import generators
 from metagen.learners import learners
 from metagen.options import spelled_out
-from metagen.registry import Registry
+from metagen.registry import Registry, options_of
 from metagen.tasks import task_sets
 from tests.doubles import Blobs, tiny_learner, tiny_vae
 
@@ -26,6 +27,14 @@ def test_everything_registered_can_be_written_down_and_built_again(registry):
         assert registry.describe(again) == registry.describe(thing)
 
 
+@pytest.mark.parametrize("registry", [generators, learners], ids=lambda registry: registry.kind)
+def test_the_command_line_takes_the_options_that_are_written_down(registry):
+    """Also those that a constructor passes on."""
+    for cls in registry.classes:
+        taken = ArgumentParser().add_class_arguments(cls, "made", skip={"generator"})
+        assert taken == [f"made.{name}" for name in options_of(cls)]
+
+
 def test_options_that_are_not_the_default_survive():
     vae = tiny_vae(likelihood="gaussian", free_bits=0.5)
     again = generators.build(json.loads(json.dumps(generators.describe(vae))))
@@ -39,6 +48,7 @@ def test_options_that_are_not_the_default_survive():
         ({}, "unknown generator 'None'"),
         ({"name": ["vae"]}, "unknown generator"),
         ({"name": "vae", "latnt": 3}, "unknown option of generator vae 'latnt': did you mean latent"),
+        ({"name": "r3", "deviaton": True}, "unknown option of generator r3 'deviaton': did you mean deviation"),
         ({"name": "vae", "latent": -3}, "latent: expected 1 or more, got -3"),
         ({"name": "vae", "latent": "3"}, "bad options"),
         ({"name": "vae", "latent": {}}, "bad options"),

@@ -168,7 +168,7 @@ def test_the_best_model_is_that_of_the_lowest_val_loss(whole):
         }
     training = json.loads((whole / "export" / "config.json").read_text())["info"]["training"]
     assert training["best_step"] == min(losses, key=losses.get)
-    assert training["best_val_query_loss"] == pytest.approx(min(losses.values()), rel=1e-6)
+    assert training["best_val"] == pytest.approx(min(losses.values()), rel=1e-6)
     exported = load_file(whole / "export" / "model.safetensors")
     for name, tensor in checkpoint(whole, "best")["state_dict"].items():
         assert torch.equal(exported[name.removeprefix("learner.")], tensor)

@@ -23,7 +23,7 @@ class TaskBatch(NamedTuple):
 
     support: torch.Tensor  # [T, k, C, H, W] in [0, 1]
     query: torch.Tensor  # [T, q, C, H, W] in [0, 1]
-    support_noise: PlayerNoise  # by player, of each inner step: [T, N, k, ...]
+    support_noise: PlayerNoise  # by player, of each visit v of each inner step: [T, N, v, k, ...]
     query_noise: PlayerNoise  # by player: [T, q, ...]
     task_noise: TaskNoise  # one draw a task: [T, ...]
 
@@ -37,9 +37,10 @@ class TaskBatch(NamedTuple):
 def draw_noise(
     generator: Generator, key: Sequence[int | str], tasks: Sequence[int], n: int, steps: int | None = None
 ) -> PlayerNoise:
-    """The draws of each player's loss on n images: [T, n, ...], or [T, N, n, ...] for N inner steps.
+    """The draws of each player's loss on n images: [T, n, ...], or [T, N, v, n, ...] for N inner steps of v visits.
 
-    A draw depends on (key, task, step, player) alone: not on the other tasks, nor on N, chunks or processes.
+    A draw depends on (key, task, visit, player) alone: not on the other tasks, nor on N, chunks or processes. What the
+    generator names as `shared` depends on (key, task, visit): players are shown the same.
 
     Args:
         generator: whose draws.
@@ -49,12 +50,21 @@ def draw_noise(
         steps: N; None for a loss that is taken once.
     """
 
+    def once(player: str, task: int, visit: int) -> Noise:
+        own = generator.noise(n, torch_rng(*key, task, visit, player))
+        if not generator.shared:
+            return own
+        common = generator.noise(n, torch_rng(*key, task, visit, "every player"))
+        return own | {name: common[name] for name in generator.shared}
+
     def draws(player: str, task: int) -> Noise:
         if steps is None:
-            return generator.noise(n, torch_rng(*key, task, 0, player))
-        each = [generator.noise(n, torch_rng(*key, task, step, player)) for step in range(steps)]
+            return once(player, task, 0)
+        visits = generator.visits[player]
+        each = [once(player, task, visit) for visit in range(steps * visits)]
         blank = generator.noise(n, torch.Generator())  # its shapes serve where N = 0
-        return {name: torch.stack([blank[name], *(e[name] for e in each)])[1:] for name in blank}
+        flat = {name: torch.stack([blank[name], *(e[name] for e in each)])[1:] for name in blank}
+        return {name: x.unflatten(0, (steps, visits)) for name, x in flat.items()}
 
     def stack(rows: list[Noise]) -> Noise:
         return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}

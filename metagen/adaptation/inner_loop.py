@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch.func import grad_and_value
@@ -26,7 +26,7 @@ def inner_step(
     index: int,
     second_order: bool = True,
 ) -> Carry:
-    """One inner step: it visits the players in order, the others held fixed.
+    """One inner step: it visits the players in order, each as often as there are draws, the others held fixed.
 
     Args:
         generator: the base generator, used for its structure alone.
@@ -34,26 +34,34 @@ def inner_step(
         support_loss: what a player minimises on the support.
         still: the weights that do not move.
         carry: the weights that do, and the step's state.
-        noise: by player, the draws of its loss at this step, each [k, ...].
-        index: of the step, from 0.
+        noise: by player, the draws of its loss at each of its v visits, each [v, k, ...].
+        index: of the step, from 0; an update of a player's weights is told how many that player had before.
         second_order: whether the gradient depends on the weights it was taken at, for whoever differentiates the step.
     """
     weights, state = carry
     movers = {generator.player_of(name) for name in weights}
-    for player in (p for p in generator.players if p in movers):
+    for player, visit, draws in _visits(generator, movers, noise):
         at = {**still, **weights} if second_order else tree_map(torch.Tensor.detach, {**still, **weights})
         own = {name: w for name, w in at.items() if name in weights and generator.player_of(name) == player}
 
-        def loss(own: Weights, at: Weights = at, player: str = player) -> torch.Tensor:
-            return support_loss({**at, **own}, player, noise[player])
+        def loss(own: Weights, at: Weights = at, player: str = player, draws: Noise = draws) -> torch.Tensor:
+            return support_loss({**at, **own}, player, draws)
 
         gradients, value = grad_and_value(loss)(own)
         own_state = {name: state[name] for name in own if name in state}
-        moved, own_state = step.update({name: weights[name] for name in own}, gradients, own_state, index, value)
+        before = index * generator.visits[player] + visit
+        moved, own_state = step.update({name: weights[name] for name in own}, gradients, own_state, before, value)
         weights, state = {**weights, **moved}, {**state, **own_state}
     return weights, state
 
 
+def _visits(generator: Generator, movers: set[str], noise: PlayerNoise) -> Iterator[tuple[str, int, Noise]]:
+    """Who is visited in one inner step, for which time in it, and with which draws [k, ...]."""
+    for player in (p for p in generator.players if p in movers):
+        for visit in range(generator.visits[player]):
+            yield player, visit, {name: draws[visit] for name, draws in noise[player].items()}
+
+
 def at_step(noise: PlayerNoise, index: int) -> PlayerNoise:
-    """The draws of one inner step, [k, ...], of those of all of them, [N, k, ...]."""
+    """The draws of one inner step, [v, k, ...], of those of all of them, [N, v, k, ...]."""
     return {player: {name: draws[index] for name, draws in of.items()} for player, of in noise.items()}

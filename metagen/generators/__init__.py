@@ -1,9 +1,11 @@
 """Base generators: what makes the images. To add one: a file here and a line below."""
 
-from metagen.generators.base import Context, Generator, Noise, Weights, call
+from metagen.generators.base import Context, Generator, Noise, PerPlayer, Weights, by_player, call
+from metagen.generators.game import Game
 from metagen.generators.gan import GAN
 from metagen.generators.r3 import R3
 from metagen.generators.redraw import Redraw
+from metagen.generators.redraw_gan import RedrawGAN
 from metagen.generators.search_vae import SearchVAE
 from metagen.generators.sngan import SNGAN
 from metagen.generators.vae import VAE
@@ -20,6 +22,7 @@ generators: Registry[Generator] = Registry(
     sngan=SNGAN,
     wgan_gp=WGANGP,
     vae_gan=VAEGAN,
+    redraw_gan=RedrawGAN,
 )
 
 __all__ = [
@@ -30,11 +33,15 @@ __all__ = [
     "VAEGAN",
     "WGANGP",
     "Context",
+    "Game",
     "Generator",
     "Noise",
+    "PerPlayer",
     "Redraw",
+    "RedrawGAN",
     "SearchVAE",
     "Weights",
+    "by_player",
     "call",
     "generators",
 ]

@@ -5,7 +5,7 @@ All are differentiable to any order and run under vmap.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ from torch.func import grad
 
 Critic = Callable[[torch.Tensor], torch.Tensor]  # images [n, C, H, W] to logits [n], high where they seem real
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # of logits of real and of made images, each [n]
-Penalty = Callable[[Critic, torch.Tensor, torch.Tensor, torch.Tensor, float], torch.Tensor]
+Penalty = Callable[[Critic, torch.Tensor, Sequence[torch.Tensor], torch.Tensor, float], torch.Tensor]
 
 TINY = 1e-12  # added to a squared norm, so that its root has every derivative also at 0
 
@@ -43,7 +43,9 @@ def squared_slopes(critic: Critic, images: torch.Tensor) -> torch.Tensor:
     return grad(lambda x: critic(x).sum())(images).square().sum((-3, -2, -1))
 
 
-def r1r2(critic: Critic, real: torch.Tensor, fake: torch.Tensor, mix: torch.Tensor, weight: float) -> torch.Tensor:
+def r1r2(
+    critic: Critic, real: torch.Tensor, fakes: Sequence[torch.Tensor], mix: torch.Tensor, weight: float
+) -> torch.Tensor:
     """R1 + R2: weight / 2 times the mean squared slope at real images, plus that at made ones.
 
     Mescheder 2018, arXiv:1801.04406, eq. 9.
@@ -51,31 +53,33 @@ def r1r2(critic: Critic, real: torch.Tensor, fake: torch.Tensor, mix: torch.Tens
     Args:
         critic: whose slopes.
         real: images [n, C, H, W].
-        fake: images [n, C, H, W].
+        fakes: sets of images, each [n, C, H, W].
         mix: not looked at.
         weight: gamma.
     """
-    return weight / 2 * (squared_slopes(critic, real).mean() + squared_slopes(critic, fake).mean())
+    made = torch.stack([squared_slopes(critic, fake) for fake in fakes])
+    return weight / 2 * (squared_slopes(critic, real).mean() + made.mean())
 
 
 def gradient_penalty(
-    critic: Critic, real: torch.Tensor, fake: torch.Tensor, mix: torch.Tensor, weight: float
+    critic: Critic, real: torch.Tensor, fakes: Sequence[torch.Tensor], mix: torch.Tensor, weight: float
 ) -> torch.Tensor:
     """The mean of weight * (|dD / dx| - 1)^2 between real and made images (Gulrajani 2017, arXiv:1704.00028, eq. 3).
 
     Args:
         critic: whose slopes.
         real: images [n, C, H, W].
-        fake: images [n, C, H, W].
+        fakes: sets of images, each [n, C, H, W].
         mix: how far each place is from the made image to the real one, uniform draws [n] in [0, 1).
         weight: lambda.
     """
-    between = torch.lerp(fake, real, mix[:, None, None, None])
-    return weight * ((squared_slopes(critic, between) + TINY).sqrt() - 1).square().mean()
+    between = [torch.lerp(fake, real, mix[:, None, None, None]) for fake in fakes]
+    slopes = torch.stack([squared_slopes(critic, each) for each in between])
+    return weight * ((slopes + TINY).sqrt() - 1).square().mean()
 
 
 def no_penalty(
-    critic: Critic, real: torch.Tensor, fake: torch.Tensor, mix: torch.Tensor, weight: float
+    critic: Critic, real: torch.Tensor, fakes: Sequence[torch.Tensor], mix: torch.Tensor, weight: float
 ) -> torch.Tensor:
     """Nothing: 0."""
     return real.new_zeros(())

@@ -9,8 +9,11 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
+from metagen.errors import MetagenError, check_at_least, check_positive
+
 Weights = dict[str, torch.Tensor]
 Noise = dict[str, torch.Tensor]
+PerPlayer = float | dict[str, float]  # an option: one number for all players, or each one's by name
 Context = Any  # what a generator makes of its support; None where it does not look at it
 
 
@@ -23,6 +26,9 @@ class Generator(nn.Module, ABC):
         players: the groups of parameters with one loss each; a VAE has one, a GAN two, visited in this order.
         uses_support: whether new images are made by looking at the support, so that it belongs to an adapted model.
         still: globs over the names of weights that no inner step ever moves.
+        shared: names of draws that are the same for every player of a visit.
+        comparable: whether a low loss means good images; what a player of a game loses says how good the other one is.
+        betas: of Adam, where this generator is meta-trained.
         size: height and width of the images in pixels.
         channels: 1 or 3.
     """
@@ -30,12 +36,20 @@ class Generator(nn.Module, ABC):
     players: ClassVar[tuple[str, ...]]
     uses_support: ClassVar[bool] = False
     still: ClassVar[tuple[str, ...]] = ()
+    shared: ClassVar[tuple[str, ...]] = ()
+    comparable: ClassVar[bool] = True
+    betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
     size: int
     channels: int
 
     def player_of(self, name: str) -> str:
         """The player that a parameter belongs to: the only one, or the first part of the parameter's name."""
         return self.players[0] if len(self.players) == 1 else name.split(".")[0]
+
+    @property
+    def visits(self) -> dict[str, int]:
+        """How often each player is visited in one inner step."""
+        return dict.fromkeys(self.players, 1)
 
     @property
     def parts(self) -> dict[str, tuple[str, ...]]:
@@ -83,6 +97,10 @@ class Generator(nn.Module, ABC):
         """The loss on images outside the support, each seeing all of it."""
         return self.loss(player, query, noise, self.context(support, self._all_of(support, len(query))))
 
+    def told(self, images: torch.Tensor, noise: Noise, support: torch.Tensor) -> dict[str, torch.Tensor]:
+        """What is worth logging of images [n, C, H, W] outside the support beside the criterion: scalars by name."""
+        return {}
+
     def generate(self, noise: Noise, support: torch.Tensor) -> torch.Tensor:
         """New images [n, C, H, W] in [0, 1], each seeing all of the support."""
         n = len(next(iter(noise.values())))
@@ -95,6 +113,32 @@ class Generator(nn.Module, ABC):
     def forward(self, method: str, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         """The method of that name: the one door through which `call` reaches all of them."""
         return getattr(self, method)(*args, **kwargs)
+
+
+def by_player(option: str, value: PerPlayer, generator: Generator, at_least: int | None = None) -> dict[str, float]:
+    """An option that is one number for all players, or each one's by name.
+
+    Args:
+        option: what it is called.
+        value: as it was given.
+        generator: whose players.
+        at_least: the least it may be; None for anything above 0.
+
+    Raises:
+        MetagenError: a player is missing or unknown, or a number is out of range.
+    """
+    each = value if isinstance(value, dict) else dict.fromkeys(generator.players, value)
+    if set(each) != set(generator.players):
+        raise MetagenError(
+            f"{option}: expected one number, or one for each of the players {', '.join(generator.players)}, got {value}"
+        )
+    for player, number in each.items():
+        name = f"{option}.{player}" if isinstance(value, dict) else option
+        if at_least is None:
+            check_positive(name, number)
+        else:
+            check_at_least(name, number, at_least)
+    return {player: each[player] for player in generator.players}
 
 
 def call(module: nn.Module, weights: Weights, method: str, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401

@@ -1,109 +1,23 @@
-"""The generative adversarial network (Goodfellow 2014, arXiv:1406.2661): a game of two players."""
+"""The plain GAN: images of standard normal latents (Goodfellow 2014, arXiv:1406.2661)."""
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
-from torch import nn
 
-from metagen.errors import check_at_least, unknown
-from metagen.generators.adversarial import LOSSES, PENALTIES
-from metagen.generators.augmentation import DRAWS, augmented, check_augmentations
-from metagen.generators.base import Context, Generator, Noise
-from metagen.generators.gan_networks import Critic, decoder_for
-from metagen.generators.networks import Decoder, widths_for
+from metagen.generators.base import Context, Noise
+from metagen.generators.game import Game
+from metagen.generators.gan_networks import Maker
 
 
-class GAN(Generator):
-    """A network that makes images of standard normal latents, and a critic that tells them from real ones.
+class GAN(Game):
+    """A network that makes images of standard normal latents, and a critic; for the options see `Game`."""
 
-    Each real image stands beside one that is made. The critic sees both augmented, by draws of their own, in the losses
-    of both players; its slopes are taken at what it sees. Nothing is detached, so that a meta-gradient hears how one
-    player's step bears on the other's; each player's own weights are all that its loss moves.
+    generator: Maker
 
-    Args:
-        size: height and width in pixels; a multiple of 2 ** len(widths).
-        channels: 1 or 3.
-        latent: number of latent dimensions.
-        widths: channels after each halving; by default two to four of them, by size.
-        network: "dcgan" or "residual"; see `Critic`.
-        depth: 3x3 convolutions, or residual blocks, at each scale.
-        norm: of the generator: "none" or "group".
-        critic_norm: "none", "group" or "spectral".
-        deviation: whether the critic hears how far the images of a batch differ.
-        game: what the players minimise: "relativistic", "hinge" or "wasserstein"; see `LOSSES`.
-        penalty: on the critic's slopes: "r1r2", "gradient_penalty" or "none"; see `PENALTIES`.
-        penalty_weight: gamma or lambda, 0 or more.
-        augmentation: any of "colour", "translation" and "cutout"; see `AUGMENTATIONS`.
-
-    Raises:
-        MetagenError: an option is out of range.
-    """
-
-    players: ClassVar[tuple[str, ...]] = ("discriminator", "generator")
-
-    def __init__(
-        self,
-        size: int = 28,
-        channels: int = 1,
-        latent: int = 32,
-        widths: tuple[int, ...] | None = None,
-        network: str = "dcgan",
-        depth: int = 0,
-        norm: str = "none",
-        critic_norm: str = "none",
-        deviation: bool = False,
-        game: str = "relativistic",
-        penalty: str = "r1r2",
-        penalty_weight: float = 0.1,
-        augmentation: tuple[str, ...] = (),
-    ) -> None:
-        super().__init__()
-        for name, value, known in (("game", game, LOSSES), ("penalty", penalty, PENALTIES)):
-            if value not in known:
-                raise unknown(name, value, known)
-        check_augmentations(augmentation)
-        check_at_least("latent", latent, 1)
-        check_at_least("penalty_weight", penalty_weight, 0)
-        self.size, self.channels, self.latent, self.network = size, channels, latent, network
-        self.depth, self.norm, self.critic_norm, self.deviation = depth, norm, critic_norm, deviation
-        self.game, self.penalty, self.penalty_weight = game, penalty, penalty_weight
-        self.augmentation = tuple(augmentation)
-        self.widths = widths_for(size, widths)
-        self.generator = self.maker()
-        self.discriminator = Critic(size, channels, self.widths, network, depth, critic_norm, deviation)
-
-    def maker(self) -> nn.Module:
-        """The network of the second player."""
-        return decoder_for(self.size, self.channels, self.widths, self.latent, self.network, self.depth, self.norm)
-
-    @property
-    def parts(self) -> dict[str, tuple[str, ...]]:
-        """See `Generator`; the head and last block are those of the network that makes images."""
-        name, decoder = next((n, module) for n, module in self.named_modules() if isinstance(module, Decoder))
-        return {**super().parts, "critic_head": ("discriminator.head.*",), **decoder.parts(name)}
-
-    def noise(self, n: int, rng: torch.Generator) -> Noise:
-        """Standard normal latents [n, latent]; uniform draws for the augmentations [n, 7] and the penalty [n]."""
-        uniform = torch.rand(n, 1 + 2 * DRAWS, generator=rng)
-        mix, real, fake = uniform.split([1, DRAWS, DRAWS], 1)
-        return {"latent": torch.randn(n, self.latent, generator=rng), "mix": mix[:, 0], "real": real, "fake": fake}
-
-    def loss(self, player: str, images: torch.Tensor, noise: Noise, context: Context) -> torch.Tensor:
-        """What that player minimises in the game, and the penalty if it is the critic."""
-        return self.against(player, images, self.sample(noise, context), noise)
-
-    def against(self, player: str, images: torch.Tensor, made: torch.Tensor, noise: Noise) -> torch.Tensor:
-        """The same, of real images and as many made ones [n, C, H, W]."""
-        shown = (("real", images), ("fake", made))
-        real, fake = (augmented(each, noise[kind], self.augmentation).to(images) for kind, each in shown)
-        loss = LOSSES[self.game][player](self.discriminator(real), self.discriminator(fake))
-        if player == "generator":
-            return loss
-        penalty = PENALTIES[self.penalty]
-        return loss + penalty(self.discriminator, real, fake, noise["mix"], self.penalty_weight)
+    def maker(self) -> Maker:
+        """See `Game`."""
+        return Maker(self.size, self.channels, self.widths, self.latent, self.network, self.depth, self.norm)
 
     def sample(self, noise: Noise, context: Context) -> torch.Tensor:
         """Images [n, C, H, W] of the latents."""
-        return self.generator(noise["latent"]).sigmoid()
+        return self.generator(noise["latent"])

@@ -123,16 +123,29 @@ class ResidualDecoder(Decoder):
         return [*layers, nn.ConvTranspose2d(widths[0], channels, 4, stride=2, padding=1)]
 
 
-def decoder_for(
-    size: int, channels: int, widths: tuple[int, ...], inputs: int, network: str, depth: int, norm: str
-) -> Decoder:
-    """What makes images [n, C, S, S], before the sigmoid, of codes [n, inputs]: the counterpart of a `Critic`.
+class Affine(nn.Module):
+    """shift + exp(log_scale) * z of each latent dimension: from where, and how widely, a GAN samples. Begins as z."""
+
+    def __init__(self, latent: int) -> None:
+        super().__init__()
+        self.shift = nn.Parameter(torch.zeros(latent))
+        self.log_scale = nn.Parameter(torch.zeros(latent))
+
+    def forward(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents [n, latent] -> [n, latent]."""
+        return self.shift + self.log_scale.exp() * latents
+
+
+class Maker(nn.Module):
+    """Latents [n, latent] -> images [n, C, S, S] in [0, 1]: the counterpart of a `Critic`.
+
+    The latents pass through an `Affine` map first: the part "latent", for adaptation that moves nothing else.
 
     Args:
         size: height and width in pixels; a multiple of 2 ** len(widths).
         channels: 1 or 3.
         widths: channels before each doubling, the last one's first.
-        inputs: dimensions of a code.
+        latent: number of latent dimensions.
         network: "dcgan" or "residual"; see `Critic`.
         depth: 3x3 convolutions, or residual blocks, at each scale.
         norm: "none" or "group" (in place of DCGAN's BatchNorm, which keeps state).
@@ -140,8 +153,23 @@ def decoder_for(
     Raises:
         MetagenError: an option is out of range.
     """
-    refinement, kind = _refinement(network, depth), ResidualDecoder if network == "residual" else Decoder
-    return kind(size, channels, widths, inputs, norm, [refinement] * len(widths))
+
+    def __init__(
+        self, size: int, channels: int, widths: tuple[int, ...], latent: int, network: str, depth: int, norm: str
+    ) -> None:
+        super().__init__()
+        refinement, kind = _refinement(network, depth), ResidualDecoder if network == "residual" else Decoder
+        self.latent = Affine(latent)
+        self.decoder = kind(size, channels, widths, latent, norm, [refinement] * len(widths))
+
+    @property
+    def parts(self) -> dict[str, tuple[str, ...]]:
+        """See `Generator`."""
+        return {**self.decoder.parts("decoder"), "latent": ("latent.*",)}
+
+    def forward(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents [n, latent] -> [n, C, S, S]."""
+        return self.decoder(self.latent(latents)).sigmoid()
 
 
 def blocks(depth: int, layer: type[nn.Conv2d] = nn.Conv2d) -> Refinement:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from metagen.generators.gan import GAN
 
 
@@ -16,9 +18,9 @@ class R3(GAN):
         latent: number of latent dimensions.
         widths: channels after each halving; by default two to four of them, by size.
         depth: residual blocks at each scale, 1 or more.
-        deviation: whether the critic hears how far the images of a batch differ.
         penalty_weight: gamma, 0 or more, of images in [0, 1]: a quarter of that of images in [-1, 1].
         augmentation: any of "colour", "translation" and "cutout"; see `AUGMENTATIONS`.
+        practice: the further options of `Game`.
 
     Raises:
         MetagenError: an option is out of range.
@@ -31,11 +33,22 @@ class R3(GAN):
         latent: int = 32,
         widths: tuple[int, ...] | None = None,
         depth: int = 2,
-        deviation: bool = False,
         penalty_weight: float = 0.02,
         augmentation: tuple[str, ...] = ("translation", "cutout"),
+        **practice: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(
-            *(size, channels, latent, widths, "residual", depth, "none", "none", deviation),
-            *("relativistic", "r1r2", penalty_weight, augmentation),
+            size,
+            channels,
+            latent,
+            widths,
+            "residual",
+            depth,
+            "none",
+            "none",
+            "relativistic",
+            "r1r2",
+            penalty_weight,
+            augmentation=augmentation,
+            **practice,
         )

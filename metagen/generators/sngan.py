@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from metagen.generators.gan import GAN
 
 
@@ -16,8 +18,7 @@ class SNGAN(GAN):
         network: "dcgan" or "residual"; see `Critic`.
         depth: 3x3 convolutions, or residual blocks, at each scale.
         norm: of the generator: "none" or "group".
-        deviation: whether the critic hears how far the images of a batch differ.
-        augmentation: any of "colour", "translation" and "cutout"; see `AUGMENTATIONS`.
+        practice: the further options of `Game`.
 
     Raises:
         MetagenError: an option is out of range.
@@ -32,10 +33,8 @@ class SNGAN(GAN):
         network: str = "dcgan",
         depth: int = 1,
         norm: str = "group",
-        deviation: bool = False,
-        augmentation: tuple[str, ...] = (),
+        **practice: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(
-            *(size, channels, latent, widths, network, depth, norm, "spectral", deviation),
-            *("hinge", "none", 0.0, augmentation),
+            size, channels, latent, widths, network, depth, norm, "spectral", "hinge", "none", 0.0, **practice
         )

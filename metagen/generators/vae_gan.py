@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from metagen.errors import check_at_least
 from metagen.generators.base import Context, Noise
-from metagen.generators.gan import GAN
+from metagen.generators.game import Game
 from metagen.generators.likelihoods import normal_draw
 from metagen.generators.vae import VAE
 
 
-class VAEGAN(GAN):
+class VAEGAN(Game):
     """The second player is a VAE; it minimises its negative ELBO plus `adversarial_weight` times its loss in the game.
 
     The game is played with reconstructions and with samples from the prior, each beside the real images, and counts the
@@ -31,7 +33,7 @@ class VAEGAN(GAN):
         penalty: on the critic's slopes: "r1r2", "gradient_penalty" or "none"; see `PENALTIES`.
         penalty_weight: gamma or lambda, 0 or more, of images in [0, 1].
         adversarial_weight: nats that one unit of the game is worth, 0 or more.
-        augmentation: any of "colour", "translation" and "cutout"; see `AUGMENTATIONS`.
+        practice: the further options of `Game`.
 
     Raises:
         MetagenError: an option is out of range.
@@ -54,21 +56,20 @@ class VAEGAN(GAN):
         penalty: str = "r1r2",
         penalty_weight: float = 0.02,
         adversarial_weight: float = 10.0,
-        augmentation: tuple[str, ...] = (),
+        **practice: Any,  # noqa: ANN401
     ) -> None:
         check_at_least("adversarial_weight", adversarial_weight, 0)
         self.likelihood, self.adversarial_weight = likelihood, adversarial_weight
         super().__init__(
-            *(size, channels, latent, widths, network, depth, norm, critic_norm, False),
-            *(game, penalty, penalty_weight, augmentation),
+            size, channels, latent, widths, network, depth, norm, critic_norm, game, penalty, penalty_weight, **practice
         )
 
     def maker(self) -> VAE:
-        """See `GAN`."""
+        """See `Game`."""
         return VAE(self.size, self.channels, self.latent, self.widths, self.likelihood, self.depth, self.norm)
 
     def noise(self, n: int, rng: torch.Generator) -> Noise:
-        """See `GAN`; and standard normal draws [n, latent] for the posterior."""
+        """See `Game`; and standard normal draws [n, latent] for the posterior."""
         return {**super().noise(n, rng), "posterior": torch.randn(n, self.latent, generator=rng)}
 
     def loss(self, player: str, images: torch.Tensor, noise: Noise, context: Context) -> torch.Tensor:
@@ -76,7 +77,7 @@ class VAEGAN(GAN):
         posterior = self.generator.posterior(images)
         decoded = self.generator.decoder(normal_draw(posterior, noise["posterior"]))
         made = (self.generator.log_likelihood.expected(decoded), self.sample(noise, context))
-        game = torch.stack([self.against(player, images, each, noise) for each in made]).mean()
+        game = self.against(player, images, made, noise)
         if player == "discriminator":
             return game
         return self.generator.bound(images, posterior, decoded) + self.adversarial_weight * game

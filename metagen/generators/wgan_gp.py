@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from metagen.generators.gan import GAN
 
 
@@ -17,9 +19,8 @@ class WGANGP(GAN):
         depth: 3x3 convolutions, or residual blocks, at each scale.
         norm: of the generator: "none" or "group".
         critic_norm: "none" or "group"; under "spectral" no slope could reach the 1 that is asked for.
-        deviation: whether the critic hears how far the images of a batch differ.
         penalty_weight: lambda, 0 or more.
-        augmentation: any of "colour", "translation" and "cutout"; see `AUGMENTATIONS`.
+        practice: the further options of `Game`.
 
     Raises:
         MetagenError: an option is out of range.
@@ -35,11 +36,20 @@ class WGANGP(GAN):
         depth: int = 1,
         norm: str = "group",
         critic_norm: str = "none",
-        deviation: bool = False,
         penalty_weight: float = 10.0,
-        augmentation: tuple[str, ...] = (),
+        **practice: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(
-            *(size, channels, latent, widths, network, depth, norm, critic_norm, deviation),
-            *("wasserstein", "gradient_penalty", penalty_weight, augmentation),
+            size,
+            channels,
+            latent,
+            widths,
+            network,
+            depth,
+            norm,
+            critic_norm,
+            "wasserstein",
+            "gradient_penalty",
+            penalty_weight,
+            **practice,
         )

@@ -59,6 +59,13 @@ class Adapted:
         tasks = {"query": query, "support": self.support}
         return {p: self.each("query_loss", {**tasks, "noise": noise[p]}, player=p) for p in self.generator.players}
 
+    def told(self, query: torch.Tensor, key: Sequence[int | str], tasks: Sequence[int]) -> dict[str, torch.Tensor]:
+        """What the generator tells of query [T, q, C, H, W] beside its losses, by name, of each task [T]."""
+        noise = draw_noise(self.generator, key, tasks, query.shape[1])[self.generator.players[-1]]
+        own = {"images": query, "noise": tree_map(lambda x: x.to(query), noise), "support": self.support}
+        told: dict[str, torch.Tensor] = self.each("told", own)
+        return told
+
     def generate(self, noise: Noise) -> torch.Tensor:
         """New images [T, n, C, H, W] in [0, 1] from noise [T, n, ...]."""
         images: torch.Tensor = self.each("generate", {"noise": noise, "support": self.support})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from metagen.adaptation import Adjoint
-from metagen.generators import Generator
+from metagen.generators import Generator, PerPlayer
 from metagen.learners.base import FixedRate
 
 
@@ -25,7 +25,7 @@ class AdjointMAML(FixedRate):
         self,
         generator: Generator,
         steps: int = 5,
-        rate: float = 1e-3,
+        rate: PerPlayer = 1e-3,
         optimiser: str = "sgd",
         moves: tuple[str, ...] = ("*",),
         test_steps: int | None = None,

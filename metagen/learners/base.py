@@ -24,8 +24,8 @@ from metagen.adaptation import (
     weight_of,
 )
 from metagen.adaptation.meta_gradients import Losses
-from metagen.errors import MetagenError, check_at_least, check_positive
-from metagen.generators import Generator, Noise, Weights, call
+from metagen.errors import MetagenError, check_at_least
+from metagen.generators import Generator, Noise, PerPlayer, Weights, by_player, call
 
 NOTHING: TaskNoise = {}
 
@@ -112,7 +112,7 @@ class Learner(nn.Module):
         return own, self.step.init(own, support, task_noise.get("step", {}))
 
     def advance(self, carry: Carry, support: torch.Tensor, noise: PlayerNoise, index: int, whole: TaskNoise) -> Carry:
-        """Inner step number `index`, with that step's noise by player [k, ...] and the noise of the whole task."""
+        """Inner step number `index`, with that step's noise by player [v, k, ...] and the noise of the whole task."""
         start = self.start(whole)
 
         def loss(weights: Weights, player: str, draws: Noise) -> torch.Tensor:
@@ -148,7 +148,7 @@ class Learner(nn.Module):
 
         Args:
             support: [k, C, H, W] in [0, 1].
-            noise: by player, the draws of its loss at each step, each [N, k, ...].
+            noise: by player, the draws of its loss at each visit of each step, each [N, v, k, ...].
             steps: N; that of meta-training if None.
             task_noise: the draws of `task_noise`; none for a trained model.
             read: images [j, C, H, W] that a step's rule is read from; the support if None.
@@ -211,7 +211,7 @@ class FixedRate(Learner):
     Args:
         generator: whose weights are theta.
         steps: N in meta-training.
-        rate: the inner learning rate.
+        rate: the inner learning rate, of all players or each one's by its name.
         optimiser: "sgd" or "adam".
         moves: what moves: globs over the generator's weight names, or names of its parts (see `moving`).
         test_steps: N where a trained model adapts; None for the same.
@@ -221,11 +221,12 @@ class FixedRate(Learner):
         self,
         generator: Generator,
         steps: int = 5,
-        rate: float = 1e-3,
+        rate: PerPlayer = 1e-3,
         optimiser: str = "sgd",
         moves: tuple[str, ...] = ("*",),
         test_steps: int | None = None,
     ) -> None:
-        check_positive("rate", rate)
-        super().__init__(generator, fixed_rate_step(optimiser, rate), steps, test_steps, moves)
+        of_player = by_player("rate", rate, generator)
+        rates = {name: of_player[generator.player_of(name)] for name in moving(generator, moves)}
+        super().__init__(generator, fixed_rate_step(optimiser, rates, generator.betas), steps, test_steps, moves)
         self.rate, self.optimiser = rate, optimiser

@@ -9,7 +9,7 @@ from torch.utils._pytree import tree_map
 
 from metagen.adaptation import Implicit, PlayerNoise, TaskNoise
 from metagen.errors import MetagenError
-from metagen.generators import Generator, Noise, Weights
+from metagen.generators import Generator, Noise, PerPlayer, Weights
 from metagen.learners.base import NOTHING, FixedRate
 
 
@@ -37,7 +37,7 @@ class IMAML(FixedRate):
         self,
         generator: Generator,
         steps: int = 16,
-        rate: float = 1e-3,
+        rate: PerPlayer = 1e-3,
         optimiser: str = "sgd",
         moves: tuple[str, ...] = ("*",),
         test_steps: int | None = None,
@@ -58,8 +58,8 @@ class IMAML(FixedRate):
         task_noise: TaskNoise = NOTHING,
         read: torch.Tensor | None = None,
     ) -> Iterator[Weights]:
-        """phi_0 to phi_N, with the noise of step 0 at every step: only a fixed function has a minimum to be at."""
-        fixed = tree_map(lambda draws: draws[:1].expand_as(draws), noise)
+        """phi_0 to phi_N, with the noise of one visit at all of them: only a fixed function has a minimum to be at."""
+        fixed = tree_map(lambda draws: draws[:1, :1].expand_as(draws), noise)
         yield from super().path(support, fixed, steps, task_noise, read)
 
     def support_loss(

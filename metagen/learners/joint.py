@@ -1,7 +1,7 @@
 """Joint pre-training and fine-tuning: the baseline that no meta-learner may lose to."""
 
 from metagen.adaptation import Exact
-from metagen.generators import Generator
+from metagen.generators import Generator, PerPlayer
 from metagen.learners.base import FixedRate
 
 
@@ -13,7 +13,7 @@ class Joint(FixedRate):
     def __init__(
         self,
         generator: Generator,
-        rate: float = 1e-3,
+        rate: PerPlayer = 1e-3,
         optimiser: str = "adam",
         moves: tuple[str, ...] = ("*",),
         test_steps: int = 50,

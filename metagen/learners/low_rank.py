@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from metagen.adaptation import add_deltas
-from metagen.generators import Generator
+from metagen.generators import Generator, PerPlayer
 from metagen.learners.maml import MAML
 
 
@@ -27,7 +27,7 @@ class LowRankMAML(MAML):
         self,
         generator: Generator,
         steps: int = 5,
-        rate: float = 1e-3,
+        rate: PerPlayer = 1e-3,
         optimiser: str = "sgd",
         layers: tuple[str, ...] = ("*",),
         rank: int = 1,

@@ -31,5 +31,7 @@ class MetaSGD(Learner):
         moves: tuple[str, ...] = ("*",),
         test_steps: int | None = None,
     ) -> None:
-        super().__init__(generator, LearnedRates(moving(generator, moves), rate, per, steps), steps, test_steps, moves)
+        updates = steps * max(generator.visits.values())
+        step = LearnedRates(moving(generator, moves), rate, per, updates)
+        super().__init__(generator, step, steps, test_steps, moves)
         self.rate, self.per = rate, per

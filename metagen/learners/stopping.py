@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch.utils._pytree import tree_map
 
 from metagen.adaptation import TaskBatch, draw_noise, over_tasks
+from metagen.energy import blurred, energy_score
 from metagen.generators import Noise, Weights, call
 from metagen.learners.adapted import Adapted, adapt_tasks, by_chunks
 from metagen.learners.base import Learner
@@ -36,7 +36,8 @@ class StepChoice(NamedTuple):
     Attributes:
         steps: N of each task.
         candidates: what was chosen from, c numbers.
-        losses: the mean loss of left-out images [T, c], summed over players, in the generator's units.
+        losses: of left-out images [T, c]: their mean loss, summed over players, in the generator's units; of a game,
+            whose losses say little, the energy score of samples for them.
         copy_ratios: how far samples are from the nearest image adapted to, over how far left-out images are [T, c].
     """
 
@@ -181,12 +182,15 @@ def _left_out(fold: _Fold) -> int:
 def _judged(learner: Learner, weights: Weights, fold: _Fold) -> torch.Tensor:
     """At these weights: the loss of left-out images, and how far samples and left-out images are from the others."""
     task = fold.task
-    loss = torch.stack(list(learner.query_losses(weights, task).values())).sum()
     made = call(learner.generator, weights, "generate", fold.draws, task.support)
+    if learner.generator.comparable:
+        loss = torch.stack(list(learner.query_losses(weights, task).values())).sum()
+    else:
+        loss = energy_score(blurred(made), blurred(task.query)).to(made)
     return torch.stack([loss, _distance(made, task.support), _distance(task.query, task.support)])
 
 
 def _distance(images: torch.Tensor, support: torch.Tensor) -> torch.Tensor:
     """The mean distance of images [n, C, H, W] to the nearest of the support, in lightly blurred pixels."""
-    ours, theirs = (F.avg_pool2d(x, 3, 1, 1, count_include_pad=False).flatten(1) for x in (images, support))
+    ours, theirs = blurred(images), blurred(support)
     return (ours[:, None] - theirs).square().sum(-1).sqrt().amin(-1).mean()

@@ -15,6 +15,7 @@ from metagen.metrics.clusters import (
 from metagen.metrics.copying import CopyRatio, MemorisationInformed, NearCopies, mifid, near_copies, nearest_support
 from metagen.metrics.coverage import Coverage, Density, Precision, Recall, density_coverage, precision_recall
 from metagen.metrics.diversity import Diversity, RelativeDiversity, diversity
+from metagen.metrics.energy import Energy
 from metagen.metrics.extractors import Extractor, extractors
 from metagen.metrics.frechet import Frechet, TaskFrechet, frechet_distance
 from metagen.metrics.inception_score import InceptionScore, inception_score
@@ -29,6 +30,7 @@ metrics: dict[str, Column] = {
     "fd_task": TaskFrechet(),
     "fd_infinity": FrechetInfinity(),
     "kid": Kernel(),
+    "energy": Energy(),
     "is": InceptionScore(),
     "precision": Precision(),
     "recall": Recall(),

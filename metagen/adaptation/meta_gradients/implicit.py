@@ -136,7 +136,7 @@ def conjugate_gradient(product: Callable[[Weights], Weights], target: Weights, p
 def _inner_gradient(learner: Learner, meta: Weights, moved: Weights, task: TaskBatch, player: str) -> Weights:
     """G: of what a player minimises on the support, at phi and the meta-parameters that it began from."""
     start = call(learner, meta, "start", task.task_noise)
-    noise = at_step(task.support_noise, 0)[player]
+    noise = {name: draws[0] for name, draws in at_step(task.support_noise, 0)[player].items()}
 
     def loss(own: Weights) -> torch.Tensor:
         return call(learner, meta, "support_loss", {**start, **moved, **own}, start, player, task.support, noise)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import torch
 
-from metagen.adaptation.steps.base import State, Step
+from metagen.adaptation.steps.base import Rate, State, Step, rate_of
 from metagen.generators import Noise, Weights
 
 
 class Adam(Step):
     """Adam with its epsilon inside the square root, so that the meta-gradient of sqrt at 0 is finite."""
 
-    def __init__(self, rate: float, betas: tuple[float, float] = (0.9, 0.999), epsilon: float = 1e-8) -> None:
+    def __init__(self, rate: Rate, betas: tuple[float, float] = (0.9, 0.999), epsilon: float = 1e-8) -> None:
         super().__init__()
         self.rate, self.betas, self.epsilon = rate, betas, epsilon
 
@@ -31,6 +31,6 @@ class Adam(Step):
             first = torch.lerp(g, state[name][0], self.betas[0])
             second = torch.lerp(g.square(), state[name][1], self.betas[1])
             scale = (second / corrections[1] + self.epsilon**2).sqrt()
-            moved[name] = w - self.rate * (first / corrections[0]) / scale
+            moved[name] = w - rate_of(self.rate, name) * (first / corrections[0]) / scale
             after[name] = (first, second)
         return moved, after

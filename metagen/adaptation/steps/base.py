@@ -12,6 +12,12 @@ from torch import nn
 from metagen.generators import Noise, Weights
 
 State = dict[str, tuple[torch.Tensor, ...]]
+Rate = float | Mapping[str, float]  # one of all weights, or each weight's by its name
+
+
+def rate_of(rate: Rate, weight: str) -> float:
+    """The rate of one weight."""
+    return rate[weight] if isinstance(rate, Mapping) else rate
 
 
 class Step(nn.Module, ABC):
@@ -41,7 +47,7 @@ class Step(nn.Module, ABC):
     def update(
         self, weights: Weights, gradients: Weights, state: State, index: int, loss: torch.Tensor
     ) -> tuple[Weights, State]:
-        """Weights and state after step number `index`, counted from 0, where the support loss was `loss`."""
+        """Weights and state after their update number `index`, counted from 0, where the support loss was `loss`."""
 
 
 class PerWeight(nn.Module):

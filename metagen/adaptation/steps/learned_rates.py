@@ -19,13 +19,13 @@ class LearnedRates(Step):
         rate: where all rates begin; learned scales are relative to it.
         per: what has a scale of its own: every "parameter", every "layer", or every layer at every "step" (Antoniou
             2019, arXiv:1810.09502); steps beyond the last learned one go at its rate.
-        steps: N in meta-training.
+        updates: of each weight in meta-training: N, more where a player is visited more than once a step.
 
     Raises:
         MetagenError: the rate is not above 0, or there is no such `per`.
     """
 
-    def __init__(self, weights: Weights, rate: float, per: str, steps: int = 1) -> None:
+    def __init__(self, weights: Weights, rate: float, per: str, updates: int = 1) -> None:
         super().__init__()
         check_positive("rate", rate)
         if per not in PER:
@@ -34,7 +34,7 @@ class LearnedRates(Step):
         if per == "parameter":
             self.scale = PerWeight({name: torch.ones_like(w) for name, w in weights.items()})
         else:
-            count = max(steps, 1) if per == "step" else 1
+            count = max(updates, 1) if per == "step" else 1
             like = {layer_of(name): w for name, w in weights.items()}
             self.scale = PerWeight({layer: like[layer].new_ones(count) for layer in sorted(like)})
 

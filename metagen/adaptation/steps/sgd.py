@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import torch
 
-from metagen.adaptation.steps.base import State, Step
+from metagen.adaptation.steps.base import Rate, State, Step, rate_of
 from metagen.generators import Noise, Weights
 
 
 class SGD(Step):
     """w <- w - rate * g."""
 
-    def __init__(self, rate: float) -> None:
+    def __init__(self, rate: Rate) -> None:
         super().__init__()
         self.rate = rate
 
@@ -23,4 +23,4 @@ class SGD(Step):
         self, weights: Weights, gradients: Weights, state: State, index: int, loss: torch.Tensor
     ) -> tuple[Weights, State]:
         """One descent step."""
-        return {name: w - self.rate * gradients[name] for name, w in weights.items()}, state
+        return {name: w - rate_of(self.rate, name) * gradients[name] for name, w in weights.items()}, state

@@ -1,0 +1,75 @@
+"""The extractors of a domain: one through which models are chosen, one through which they are reported on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from metagen.artifacts import load_extractor
+from metagen.criterion import PIXELS, Look
+from metagen.errors import MetagenError
+from metagen.metrics import Extractor
+from metagen.metrics.extractors import Scripted
+from metagen.metrics.extractors.scripted import SUFFIXES
+from metagen.resources import travelling
+from metagen.tasks.data import EpisodeData
+from metagen.tasks.splits import split_of
+
+
+def extractor_of(name: str | None, tasks: EpisodeData, split: str) -> tuple[Extractor, dict[str, Any]]:
+    """An extractor by its name or folder, and what is told of it; None for TASK_SET-report, which travels with metagen.
+
+    Raises:
+        MetagenError: there is none, it is damaged, or it was trained on a task that is to be judged.
+    """
+    if name and Path(name).suffix in SUFFIXES:  # who made it has to know what it was trained on
+        scripted = Scripted(Path(name), tasks.task_set.size, tasks.task_set.channels)
+        return scripted, {"name": scripted.name, "weights_sha256": scripted.weights_sha256}
+    path = _folder(name, tasks)
+    extractor, info, weights = load_extractor(path)
+    tasks.check_unseen(str(path), info, split_of(path), split)
+    told = {"name": path.absolute().name, "weights_sha256": weights}
+    return extractor, told | info | told  # first, and not what the info calls so
+
+
+def selecting(name: str | None, tasks: EpisodeData) -> tuple[str, Look | None]:
+    """What models are chosen through on val tasks, and how it looks; None for TASK_SET-select, or pixels without one.
+
+    Raises:
+        MetagenError: one that was named is missing, damaged or takes other images, or was trained on val tasks.
+    """
+    if name is None:
+        name = _travelling_at_this_size(tasks)
+    if name == PIXELS:
+        return PIXELS, None
+    extractor, told = extractor_of(name, tasks, "val")
+    extractor.check(_shape(tasks))
+    return told["name"], extractor.of
+
+
+def _travelling_at_this_size(tasks: EpisodeData) -> str:
+    name = f"{tasks.name}-select"
+    try:
+        load_extractor(travelling("extractors", name))[0].check(_shape(tasks))
+    except MetagenError:
+        return PIXELS  # the name of the criterion says so wherever its value stands
+    return name
+
+
+def _shape(tasks: EpisodeData) -> torch.Size:
+    task_set = tasks.task_set
+    return torch.Size((1, task_set.channels, task_set.size, task_set.size))
+
+
+def _folder(name: str | None, tasks: EpisodeData) -> Path:
+    try:
+        return travelling("extractors", name or f"{tasks.name}-report")
+    except MetagenError as error:
+        if name:
+            raise
+        raise MetagenError(
+            f"no extractor of {tasks.name} travels with metagen: name one as --extractor (metagen train-extractor "
+            "makes one), or --extractor none to measure the query loss alone"
+        ) from error

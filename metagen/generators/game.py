@@ -1,0 +1,120 @@
+"""What all generative adversarial networks are: a game of two players (Goodfellow 2014, arXiv:1406.2661)."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+
+from metagen.errors import check_at_least, unknown
+from metagen.generators.adversarial import LOSSES, PENALTIES
+from metagen.generators.augmentation import DRAWS, augmented, check_augmentations
+from metagen.generators.base import Context, Generator, Noise
+from metagen.generators.gan_networks import Critic, Maker
+from metagen.generators.networks import widths_for
+
+
+class Game(Generator):
+    """A network that makes images, and a critic that tells them from real ones.
+
+    Each real image stands beside one that is made. The critic sees both augmented, by draws of their own, in the losses
+    of both players; its slopes are taken at what it sees. Nothing is detached, so that a meta-gradient hears how one
+    player's step bears on the other's; each player's own weights are all that its loss moves.
+
+    Args:
+        size: height and width in pixels; a multiple of 2 ** len(widths).
+        channels: 1 or 3.
+        latent: number of latent dimensions.
+        widths: channels after each halving; by default two to four of them, by size.
+        network: "dcgan" or "residual"; see `Critic`.
+        depth: 3x3 convolutions, or residual blocks, at each scale.
+        norm: of the generator: "none" or "group".
+        critic_norm: "none", "group" or "spectral".
+        game: what the players minimise: "relativistic", "hinge" or "wasserstein"; see `LOSSES`.
+        penalty: on the critic's slopes: "r1r2", "gradient_penalty" or "none"; see `PENALTIES`.
+        penalty_weight: gamma or lambda, 0 or more, of images in [0, 1].
+        deviation: whether the critic hears how far the images of a batch differ.
+        augmentation: any of "colour", "translation" and "cutout"; see `AUGMENTATIONS`.
+
+    Raises:
+        MetagenError: an option is out of range.
+    """
+
+    players: ClassVar[tuple[str, ...]] = ("discriminator", "generator")
+    comparable: ClassVar[bool] = False
+    betas: ClassVar[tuple[float, float]] = (0.0, 0.99)  # momentum makes players circle (Gidel 2018, arXiv:1807.04740)
+    generator: Generator | Maker
+
+    def __init__(
+        self,
+        size: int = 28,
+        channels: int = 1,
+        latent: int = 32,
+        widths: tuple[int, ...] | None = None,
+        network: str = "dcgan",
+        depth: int = 0,
+        norm: str = "none",
+        critic_norm: str = "none",
+        game: str = "relativistic",
+        penalty: str = "r1r2",
+        penalty_weight: float = 0.1,
+        *,
+        deviation: bool = False,
+        augmentation: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__()
+        for name, value, known in (("game", game, LOSSES), ("penalty", penalty, PENALTIES)):
+            if value not in known:
+                raise unknown(name, value, known)
+        check_augmentations(augmentation)
+        check_at_least("latent", latent, 1)
+        check_at_least("penalty_weight", penalty_weight, 0)
+        self.size, self.channels, self.latent, self.network = size, channels, latent, network
+        self.depth, self.norm, self.critic_norm, self.deviation = depth, norm, critic_norm, deviation
+        self.game, self.penalty, self.penalty_weight = game, penalty, penalty_weight
+        self.augmentation = tuple(augmentation)
+        self.widths = widths_for(size, widths)
+        self.generator = self.maker()
+        self.discriminator = Critic(size, channels, self.widths, network, depth, critic_norm, deviation)
+
+    @abstractmethod
+    def maker(self) -> Generator | Maker:
+        """The network of the second player."""
+
+    @property
+    def parts(self) -> dict[str, tuple[str, ...]]:
+        """See `Generator`; but for "critic_head" they are those of the network that makes images."""
+        made = {part: tuple(f"generator.{glob}" for glob in globs) for part, globs in self.generator.parts.items()}
+        return {**made, **super().parts, "critic_head": ("discriminator.head.*",)}
+
+    def noise(self, n: int, rng: torch.Generator) -> Noise:
+        """Standard normal latents [n, latent]; uniform draws for the augmentations [n, 7] and the penalty [n]."""
+        uniform = torch.rand(n, 1 + 2 * DRAWS, generator=rng)
+        mix, real, fake = uniform.split([1, DRAWS, DRAWS], 1)
+        return {"latent": torch.randn(n, self.latent, generator=rng), "mix": mix[:, 0], "real": real, "fake": fake}
+
+    def loss(self, player: str, images: torch.Tensor, noise: Noise, context: Context) -> torch.Tensor:
+        """What that player minimises in the game, and the penalty if it is the critic."""
+        return self.against(player, images, [self.sample(noise, context)], noise)
+
+    def against(self, player: str, images: torch.Tensor, made: Sequence[torch.Tensor], noise: Noise) -> torch.Tensor:
+        """The same, of real images and sets of as many made ones, each [n, C, H, W]: the mean over the sets."""
+        real, *fakes = (
+            augmented(each, noise[kind], self.augmentation).to(images)
+            for kind, each in (("real", images), *(("fake", each) for each in made))
+        )
+        seen, play = self.discriminator(real), LOSSES[self.game][player]
+        loss = torch.stack([play(seen, self.discriminator(fake)) for fake in fakes]).mean()
+        if player == "generator":
+            return loss
+        return loss + PENALTIES[self.penalty](self.discriminator, real, fakes, noise["mix"], self.penalty_weight)
+
+    def told(self, images: torch.Tensor, noise: Noise, support: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The critic's mean logits of real and of made images, its penalty, and what each player loses."""
+        made = self.generate(noise, support)
+        penalty = PENALTIES[self.penalty](self.discriminator, images, [made], noise["mix"], self.penalty_weight)
+        logits = {f"logit/{kind}": self.discriminator(x).mean() for kind, x in (("real", images), ("made", made))}
+        losses = {f"loss/{p}": self.query_loss(p, images, noise, support) for p in self.players}
+        return {**logits, **losses, "penalty": penalty}

@@ -1,0 +1,18 @@
+"""The energy distance of each task's images: what models without a comparable loss are chosen by."""
+
+from __future__ import annotations
+
+import torch
+
+from metagen.energy import energy_distance
+from metagen.metrics.base import Seen, TaskColumn
+
+
+class Energy(TaskColumn):
+    """The energy distance within each task, in units of the features."""
+
+    best = "low"
+
+    def values(self, samples: torch.Tensor, seen: Seen) -> torch.Tensor:
+        """See `energy_distance`."""
+        return energy_distance(samples, seen.reference)

@@ -1,0 +1,180 @@
+"""What meta-learning does for GANs, on Omniglot.
+
+    python scripts/gans.py --root DIR            # DIR holds Omniglot; some two hours on two cores
+    python scripts/make_gans.py                  # docs/gans.md and docs/gans.png, from the files it leaves
+
+The contest: FIGR (WGAN-GP, Reptile; Clouatre 2019) and GANs of ours at 32 px and 4 shots, each trained for the same
+processor seconds, on the same test characters. The study of stability: one small GAN (R3), meta-learned and jointly
+trained from the same weights for the same seconds, and trained on the support alone, from several seeds. What was made
+by the same options is not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import multiprocessing
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from making import made, metagen, revision
+from safetensors.torch import load_file
+
+from metagen.artifacts import read_config
+from metagen.files import write_atomically
+
+RUNS, ROWS = Path("runs/gans"), Path("docs/gans")
+FIGURES = (
+    *("fd", "energy", "is", "recognisability", "copy_ratio", "coverage", "recall"),
+    *("diversity", "diversity_relative"),
+)
+FEW, MORE = 10, 40  # meta-steps: what the second takes longer than the first is the cost of so many
+LOOKS = {role: RUNS / f"omniglot32-{role}" for role in ("select", "report")}
+FIGR, OURS = "figr", ("redraw-gan", "r3-maml")
+SHOTS_OF_FIGR = ("--data.size", 32, "--data.shots", 4)
+COLLAPSED = 0.1  # of the diversity of real images: below this a task's samples are taken for one image
+
+
+def cost(run: Path, words: list[object]) -> float:
+    """Processor seconds of one meta-step, all around it included: measured once, in processes of their own."""
+    place = run / "cost.json"
+    if not place.is_file():
+        seconds = [_processor_seconds(words, run / "cost", episodes) for episodes in (FEW, MORE)]
+        run.mkdir(parents=True, exist_ok=True)
+        write_atomically(place, json.dumps((seconds[1] - seconds[0]) / (MORE - FEW)).encode())
+    return float(json.loads(place.read_text()))
+
+
+def _processor_seconds(words: list[object], run: Path, episodes: int) -> float:
+    asked = [*words, "--data.episodes", episodes, "--data.val_tasks", 1, "--run_dir", run, "--overwrite", "true"]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    subprocess.run([sys.executable, "-m", "metagen.cli", "fit", *map(str, asked)], check=True)
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
+
+
+def trained(run: Path, seconds: float, *words: object) -> Path:
+    """A model that was trained for so many processor seconds, and validated ten times: the folder of its export."""
+    told = [*words, "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false", "--samples.tasks", 4]
+    episodes = max(10, int(seconds / cost(run, told)))
+    whole = ["fit", *told, "--data.episodes", episodes, "--trainer.val_check_interval", max(1, episodes // 10)]
+    return made(run / "export", [*whole, "--data.val_tasks", 40, "--run_dir", run, "--overwrite", "true"])
+
+
+def evaluated(export: Path, root: str, shots: int, extractor: Path | str, tasks: int, *words: object) -> Path:
+    """The result of a model on test tasks."""
+    out = export.parent / "evaluation"
+    asked = [
+        *("evaluate", "--model", export, "--out", out, "--data.root", root, "--data.shots", shots, "--overwrite"),
+        *("--data.queries", 14, "--limit", tasks, "--extractor", extractor, "--metrics", json.dumps(FIGURES)),
+    ]
+    return made(out / "result.json", [*asked, *words], read_config(export)["weights_sha256"])
+
+
+def contest(options: argparse.Namespace, name: str) -> None:
+    """One contestant: FIGR's config or one of ours at its size and shots."""
+    torch.set_num_threads(1)
+    config, run = f"configs/omniglot-{name}.yaml", RUNS / name
+    words = ["--config", config, "--data.root", options.root, *SHOTS_OF_FIGR, "--model.chosen_by", LOOKS["select"]]
+    export = trained(run, options.seconds, *words)
+    more = ("--baselines", "false") if name == FIGR else ()
+    evaluated(export, options.root, 4, LOOKS["report"], options.tasks, *more)
+
+
+def stability(options: argparse.Namespace, seed: int) -> None:
+    """One seed of the study: a GAN that is meta-learned, its like that is jointly trained, and both scorecards."""
+    torch.set_num_threads(1)
+    place = RUNS / "stability"
+    words = ["--config", "configs/omniglot-r3-maml.yaml", "--data.root", options.root]
+    words += ["--data.seed", seed, "--seed_everything", seed]
+    exports = {
+        "joint": trained(place / f"joint-{seed}", options.seconds / 2, *words, *JOINT),
+        "meta": trained(place / f"meta-{seed}", options.seconds / 2, *words),
+    }
+    joint = ("--joint", exports["joint"])
+    evaluated(exports["meta"], options.root, 5, "omniglot-report", options.tasks, "--seed", seed, *joint)
+
+
+JOINT = ("--model.learner", "Joint", "--model.learner.rate", 0.001, "--model.learner.optimiser", "adam")
+
+
+def told(run: Path) -> list[dict[str, float]]:
+    """What a training logged at each of its validations."""
+    with (run / "metrics.csv").open(newline="", encoding="utf-8") as file:
+        rows = [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+    return [row for row in rows if "val/unadapted" in row]
+
+
+def kept(result: Path) -> dict[str, Any]:
+    """What is kept of a scorecard: all of it, and how many tasks' samples have collapsed, by row."""
+    found = json.loads(result.read_text())
+    values = load_file(result.parent / "values.safetensors")
+    (name,) = (key for key in found["rows"][0]["figures"] if key.startswith("diversity["))
+    for row in found["rows"]:
+        collapsed = values[f"{row['row']}/{name}"] < COLLAPSED * values[f"human/{name}"]
+        row["collapsed"] = int(collapsed.sum())
+    return found
+
+
+def gather(options: argparse.Namespace) -> None:
+    """docs/gans: what the page is made from."""
+    ROWS.mkdir(parents=True, exist_ok=True)
+    names = [name for name in (FIGR, *OURS) if (RUNS / name / "evaluation/result.json").is_file()]
+    results = [RUNS / name / "evaluation/result.json" for name in names]
+    metagen("compare", *results, "--by", "fd", "--out", RUNS / "contest", "--overwrite")
+    study = {
+        str(seed): {
+            "result": kept(RUNS / f"stability/meta-{seed}/evaluation/result.json"),
+            "told": {kind: told(RUNS / f"stability/{kind}-{seed}") for kind in ("joint", "meta")},
+            "training": {
+                kind: read_config(RUNS / f"stability/{kind}-{seed}/export")["info"]["training"]
+                for kind in ("joint", "meta")
+            },
+        }
+        for seed in range(options.seeds)
+    }
+    content = {
+        "seconds": options.seconds,
+        "revision": revision(),
+        "contest": {name: kept(result) for name, result in zip(names, results, strict=True)},
+        "compared": json.loads((RUNS / "contest/league.json").read_text()),
+        "stability": study,
+    }
+    write_atomically(ROWS / "gans.json", (json.dumps(content) + "\n").encode())
+
+
+def extractor(options: argparse.Namespace, role: str) -> None:
+    """Through which images of 32 px are looked at, trained on train characters alone."""
+    torch.set_num_threads(1)
+    data = ("--data.task_set", "omniglot", "--data.root", options.root, "--data.size", 32, "--data.channels", 1)
+    words = ("--steps", 1200, "--seed", int(role == "report"), "--out", LOOKS[role], "--overwrite")
+    made(LOOKS[role] / "config.json", ["train-extractor", *data, *words])
+
+
+def main() -> None:
+    """Share the work by processes."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", required=True, help="the folder that holds Omniglot")
+    parser.add_argument("--seconds", type=float, default=600.0, help="processor seconds of a training")
+    parser.add_argument("--seeds", type=int, default=3, help="of the study of stability")
+    parser.add_argument("--tasks", type=int, default=100, help="test characters")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--only", nargs="*", help="names of parts; their figures are gathered by a run without it")
+    options = parser.parse_args()
+    work: dict[str, tuple[Any, object]] = {name: (contest, name) for name in (FIGR, *OURS)}
+    work |= {f"stability-{seed}": (stability, seed) for seed in range(options.seeds)}
+    chosen = options.only or list(work)
+    with multiprocessing.get_context("spawn").Pool(options.workers, maxtasksperchild=1) as pool:
+        pool.starmap(extractor, [(options, role) for role in LOOKS])
+        for done in [pool.apply_async(work[name][0], (options, work[name][1])) for name in chosen]:
+            done.get()
+    if not options.only:
+        gather(options)
+
+
+if __name__ == "__main__":
+    main()
