@@ -87,7 +87,7 @@ PLANS = {
         "faces64",
         split_of_all,
         {
-            "faces64-select": ["--steps", 500, "--widths", "[16, 24, 48, 96]", "--seed", 1],
+            "faces64-select": ["--steps", 400, "--widths", "[16, 24, 48, 96]", "--seed", 1],
             "faces64-report": ["--steps", 800, "--widths", "[16, 32, 64, 128]"],
         },
         {
@@ -95,6 +95,7 @@ PLANS = {
             "faces64-vae-maml": ["--model.initial", RUNS / "faces64-vae-joint/export"],
             "faces64-redraw": [],
         },
+        steps=(3, 10, 30),
     ),
 }
 
@@ -154,6 +155,7 @@ def main() -> None:
     results = []
     for name in plan.models:
         words = [*baselines(name, next(iter(plan.models))), *chosen(name, asked, folders[0], plan.steps), *figures]
+        words += ["--curve", json.dumps([0, *plan.steps])]
         results.append(evaluated(name, RUNS / name / "evaluation", asked, folders[-1], *words))
     metagen("compare", *results, "--by", "fd", "--out", RUNS / f"{plan.name}-league", "--overwrite")
 

@@ -27,6 +27,7 @@ COLUMNS: Columns = {
     "copy_ratio": ("copy ratio", 2),
 }
 BESIDE: Columns = {
+    "energy": ("energy", 2),
     "kid": ("kid", 3),
     "fd_task": ("fd by task", 2),
     "is": ("is", 1),
@@ -153,15 +154,16 @@ def group_lines(title: str, results: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def curve_lines(results: dict[str, dict[str, Any]]) -> list[str]:
-    """The curves of the models that take steps."""
-    if not results:
-        return []
-    steps = [point["steps"] for point in next(iter(results.values()))["curve"]]
-    lines = ["\n### Adapted query loss against the number of inner steps N\n"]
-    lines.append(f"| model | {' | '.join(f'N = {n}' for n in steps)} |")
-    lines.append("|---" * (len(steps) + 1) + "|")
-    for name, result in results.items():
-        lines.append(f"| {name} | {' | '.join(figure(point, 2) for point in result['curve'])} |")
+    """The curves of the models that take steps, by what is measured along them."""
+    lines = []
+    for criterion in dict.fromkeys(result["criterion"] for result in results.values()):
+        alike = {name: result for name, result in results.items() if result["criterion"] == criterion}
+        steps = [point["steps"] for point in next(iter(alike.values()))["curve"]]
+        lines.append(f"\n### Adapted {criterion.replace('_', ' ')} against the number of inner steps N\n")
+        lines.append(f"| model | {' | '.join(f'N = {n}' for n in steps)} |")
+        lines.append("|---" * (len(steps) + 1) + "|")
+        for name, result in alike.items():
+            lines.append(f"| {name} | {' | '.join(figure(point, 2) for point in result['curve'])} |")
     return lines
 
 
