@@ -241,6 +241,14 @@ class AdaptedModel:
         """New images [n, C, H, W] in [0, 1]; image i of a seed is the same at every n."""
         return AdaptedModels(self.model, self.adapted, self.info).sample(n, seed)[0]
 
+    def project(self, images: torch.Tensor) -> torch.Tensor:
+        """The latents [n, latent] of images [n, C, H, W]: a VAE's posterior means, a GAN's by descent.
+
+        Raises:
+            MetagenError: the generator has no latent of an image alone, or the images are such as `adapt` refuses.
+        """
+        return self._run("project", images=images)
+
     def reconstruct(self, images: torch.Tensor) -> torch.Tensor:
         """Images [n, C, H, W] through the latent and back, in [0, 1]."""
         return self._run("reconstruct", images=images)

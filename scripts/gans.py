@@ -5,8 +5,8 @@
 
 The contest: FIGR (WGAN-GP, Reptile; Clouatre 2019) and GANs of ours at 32 px and 4 shots, each trained for the same
 processor seconds, on the same test characters. The study of stability: one small GAN (R3), meta-learned and jointly
-trained from the same weights for the same seconds, and trained on the support alone, from several seeds. What was made
-by the same options is not made again.
+trained for the same seconds, the first half of which they share, and trained on the support alone, from several seeds.
+What was made by the same options is not made again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from making import made, metagen, revision
+from making import made, revision
 from safetensors.torch import load_file
 
 from metagen.artifacts import read_config
@@ -35,7 +35,12 @@ FIGURES = (
 )
 FEW, MORE = 10, 40  # meta-steps: what the second takes longer than the first is the cost of so many
 LOOKS = {role: RUNS / f"omniglot32-{role}" for role in ("select", "report")}
-FIGR, OURS = "figr", ("redraw-gan", "r3-maml")
+JOINT = (
+    *("--model.rate", 0.002, "--model.learner", "Joint", "--model.learner.optimiser", "adam"),
+    *("--model.learner.rate", 0.001, "--model.learner.test_steps", 10, "--model.learner.moves", '["*"]'),
+)
+FIGR, BEST = "figr", "redraw-gan"
+SHARE_OF_STUDY = 1 / 3  # of a contestant's seconds
 SHOTS_OF_FIGR = ("--data.size", 32, "--data.shots", 4)
 COLLAPSED = 0.1  # of the diversity of real images: below this a task's samples are taken for one image
 
@@ -75,31 +80,35 @@ def evaluated(export: Path, root: str, shots: int, extractor: Path | str, tasks:
     return made(out / "result.json", [*asked, *words], read_config(export)["weights_sha256"])
 
 
+def begun_jointly(run: Path, seconds: float, *words: object) -> Path:
+    """A model that was meta-trained for half the seconds, after as many of joint training of the same generator."""
+    start = trained(run.with_name(f"{run.name}-start"), seconds / 2, *words, *JOINT)
+    return trained(run, seconds / 2, *words, "--model.initial", start)
+
+
 def contest(options: argparse.Namespace, name: str) -> None:
     """One contestant: FIGR's config or one of ours at its size and shots."""
     torch.set_num_threads(1)
-    config, run = f"configs/omniglot-{name}.yaml", RUNS / name
-    words = ["--config", config, "--data.root", options.root, *SHOTS_OF_FIGR, "--model.chosen_by", LOOKS["select"]]
-    export = trained(run, options.seconds, *words)
-    more = ("--baselines", "false") if name == FIGR else ()
+    words = ["--config", f"configs/omniglot-{name}.yaml", "--data.root", options.root]
+    words += [*SHOTS_OF_FIGR, "--model.chosen_by", LOOKS["select"]]
+    train, more = OURS.get(name, trained), () if name == BEST else ("--baselines", "false")
+    export = train(RUNS / name, options.seconds, *words)
     evaluated(export, options.root, 4, LOOKS["report"], options.tasks, *more)
 
 
 def stability(options: argparse.Namespace, seed: int) -> None:
-    """One seed of the study: a GAN that is meta-learned, its like that is jointly trained, and both scorecards."""
+    """One seed of the study: a GAN that is meta-learned, its like that is jointly trained, and one scorecard."""
     torch.set_num_threads(1)
-    place = RUNS / "stability"
+    place, seconds = RUNS / "stability", options.seconds * SHARE_OF_STUDY
     words = ["--config", "configs/omniglot-r3-maml.yaml", "--data.root", options.root]
     words += ["--data.seed", seed, "--seed_everything", seed]
-    exports = {
-        "joint": trained(place / f"joint-{seed}", options.seconds / 2, *words, *JOINT),
-        "meta": trained(place / f"meta-{seed}", options.seconds / 2, *words),
-    }
-    joint = ("--joint", exports["joint"])
-    evaluated(exports["meta"], options.root, 5, "omniglot-report", options.tasks, "--seed", seed, *joint)
+    meta = begun_jointly(place / f"meta-{seed}", seconds, *words)
+    start = place / f"meta-{seed}-start/export"
+    joint = trained(place / f"joint-{seed}", seconds / 2, *words, *JOINT, "--model.initial", start)
+    evaluated(meta, options.root, 5, "omniglot-report", options.tasks // 2, "--seed", seed, "--joint", joint)
 
 
-JOINT = ("--model.learner", "Joint", "--model.learner.rate", 0.001, "--model.learner.optimiser", "adam")
+OURS = {BEST: trained, "r3-maml": begun_jointly}
 
 
 def told(run: Path) -> list[dict[str, float]]:
@@ -110,41 +119,40 @@ def told(run: Path) -> list[dict[str, float]]:
 
 
 def kept(result: Path) -> dict[str, Any]:
-    """What is kept of a scorecard: all of it, and how many tasks' samples have collapsed, by row."""
-    found = json.loads(result.read_text())
-    values = load_file(result.parent / "values.safetensors")
-    (name,) = (key for key in found["rows"][0]["figures"] if key.startswith("diversity["))
+    """What is kept of a scorecard: what its figures come from, and of how many tasks samples have collapsed, by row."""
+    found, values = json.loads(result.read_text()), load_file(result.parent / "values.safetensors")
+    (spread,) = (key for key in found["rows"][0]["figures"] if key.startswith("diversity["))
     for row in found["rows"]:
-        collapsed = values[f"{row['row']}/{name}"] < COLLAPSED * values[f"human/{name}"]
+        collapsed = values[f"{row['row']}/{spread}"] < COLLAPSED * values[f"human/{spread}"]
         row["collapsed"] = int(collapsed.sum())
-    return found
+    found["differences"] = []  # those that are shown are made anew from the values
+    return {"result": found, "values": {n: [float(f"{x:.6g}") for x in v.tolist()] for n, v in values.items()}}
 
 
 def gather(options: argparse.Namespace) -> None:
     """docs/gans: what the page is made from."""
     ROWS.mkdir(parents=True, exist_ok=True)
-    names = [name for name in (FIGR, *OURS) if (RUNS / name / "evaluation/result.json").is_file()]
-    results = [RUNS / name / "evaluation/result.json" for name in names]
-    metagen("compare", *results, "--by", "fd", "--out", RUNS / "contest", "--overwrite")
-    study = {
-        str(seed): {
-            "result": kept(RUNS / f"stability/meta-{seed}/evaluation/result.json"),
-            "told": {kind: told(RUNS / f"stability/{kind}-{seed}") for kind in ("joint", "meta")},
-            "training": {
-                kind: read_config(RUNS / f"stability/{kind}-{seed}/export")["info"]["training"]
-                for kind in ("joint", "meta")
-            },
+    common = {"seconds": options.seconds, "share": SHARE_OF_STUDY, "collapsed": COLLAPSED, "revision": revision()}
+    contestants = {name: kept(RUNS / name / "evaluation/result.json") for name in (FIGR, *OURS)}
+    for name, each in contestants.items():
+        each["training"] = [training(RUNS / part) for part in (f"{name}-start", name) if (RUNS / part).is_dir()]
+    write_atomically(ROWS / "contest.json", (json.dumps({**common, "rows": contestants}) + "\n").encode())
+    seeds = {}
+    for seed in range(options.seeds):
+        parts = {part: RUNS / "stability" / part.format(seed) for part in ("meta-{}-start", "meta-{}", "joint-{}")}
+        seeds[str(seed)] = kept(parts["meta-{}"] / "evaluation/result.json") | {
+            "training": {part.replace("-{}", ""): training(run) for part, run in parts.items()},
+            "told": {part.replace("-{}", ""): told(run) for part, run in parts.items()},
         }
-        for seed in range(options.seeds)
+    write_atomically(ROWS / "stability.json", (json.dumps({**common, "seeds": seeds}) + "\n").encode())
+
+
+def training(run: Path) -> dict[str, Any]:
+    """What a run says of its training, and what a meta-step cost."""
+    return {
+        **read_config(run / "export")["info"]["training"],
+        "step_seconds": json.loads((run / "cost.json").read_text()),
     }
-    content = {
-        "seconds": options.seconds,
-        "revision": revision(),
-        "contest": {name: kept(result) for name, result in zip(names, results, strict=True)},
-        "compared": json.loads((RUNS / "contest/league.json").read_text()),
-        "stability": study,
-    }
-    write_atomically(ROWS / "gans.json", (json.dumps(content) + "\n").encode())
 
 
 def extractor(options: argparse.Namespace, role: str) -> None:

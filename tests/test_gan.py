@@ -11,12 +11,14 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from metagen.adaptation import add_deltas
 from metagen.errors import MetagenError
-from metagen.generators import GAN, R3, SNGAN, VAEGAN, WGANGP, RedrawGAN
-from metagen.generators.adversarial import LOSSES, gradient_penalty, r1r2
+from metagen.generators import GAN, R3, SNGAN, VAEGAN, WGANGP, Game, RedrawGAN, generators
+from metagen.generators.adversarial import LOSSES, crowding, gradient_penalty, r1r2
 from metagen.generators.augmentation import AUGMENTATIONS, augmented
 from metagen.generators.gan_networks import Critic, MinibatchDeviation, SpectralConv2d, spectral_norm
-from metagen.learners import FOMAML, MAML
+from metagen.generators.projection import way
+from metagen.learners import FOMAML, MAML, Amortised
 from metagen.model import Model
+from metagen.warps import random_affine
 from tests.doubles import tiny_generator
 from tests.test_meta_gradients import batch_for, check_finite_differences, gradient
 
@@ -210,6 +212,52 @@ def test_networks_of_every_size_and_channels(network, size, widths):
     assert all(gan.loss(player, images, noise, None).isfinite() for player in gan.players)
 
 
+# practice
+
+
+def test_crowding_is_the_mean_ratio_of_neighbours():
+    latents, made = rand(4, 3), rand(4, 1, 2, 2, seed=1)
+    ratios = []
+    for one in range(3):
+        apart = math.sqrt(sum((a - b) ** 2 for a, b in zip(*latents[one : one + 2].tolist(), strict=True)) / 3 + 1e-4)
+        pixels = made[one : one + 2].flatten(1).tolist()
+        ratios.append(apart / math.sqrt(sum((a - b) ** 2 for a, b in zip(*pixels, strict=True)) / 4 + 1e-4))
+    torch.testing.assert_close(crowding(latents, made).item(), sum(ratios) / 3)
+    assert crowding(latents[:1], made[:1]) == 0
+    same = made[:1].repeat(4, 1, 1, 1).requires_grad_()
+    assert gradcheck(lambda x: crowding(latents, x), (same,))  # smooth also where images are the same
+    assert gradgradcheck(lambda x: crowding(latents, x), (same,))
+
+
+@pytest.mark.parametrize("name", ["r3", "vae_gan", "redraw_gan"])
+def test_the_generator_alone_pays_for_crowding(name):
+    plain, seeking = (tiny_generator(name, mode_seeking=weight).double() for weight in (0.0, 2.0))
+    seeking.load_state_dict(plain.state_dict())
+    support, images, noise = rand(2, 1, 8, 8, seed=1), rand(3, 1, 8, 8), doubled(plain.noise(3, rng()))
+    worth = 2 * getattr(plain, "adversarial_weight", 1) * crowding(noise["latent"], plain.generate(noise, support))
+    for player, extra in (("discriminator", 0), ("generator", worth)):
+        before, after = (gan.query_loss(player, images, noise, support) for gan in (plain, seeking))
+        torch.testing.assert_close(after, before + extra)
+
+
+@pytest.mark.parametrize("name", ["r3", "vae_gan", "redraw_gan"])
+def test_a_warp_moves_the_real_images_of_both_players(name):
+    plain, warping = (tiny_generator(name, warp=strength).double() for strength in (0.0, 0.7))
+    warping.load_state_dict(plain.state_dict())
+    support, images, noise = rand(2, 1, 8, 8, seed=1), rand(3, 1, 8, 8), doubled(plain.noise(3, rng()))
+    moved = random_affine(images, noise["warp"], 0.7)
+    assert warping.shared == ("warp",)
+    for player in plain.players:
+        found = warping.query_loss(player, images, noise, support)
+        torch.testing.assert_close(found, plain.query_loss(player, moved, noise, support))
+        assert not torch.allclose(found, plain.query_loss(player, images, noise, support))
+    assert torch.equal(warping.generate(noise, support), plain.generate(noise, support))
+
+
+def test_how_often_each_player_is_visited():
+    assert SNGAN(**SMALL, d_steps=3).visits == {"discriminator": 3, "generator": 1}
+
+
 # the players
 
 
@@ -225,7 +273,8 @@ def test_networks_of_every_size_and_channels(network, size, widths):
 )
 def test_meta_gradients_through_every_network_and_penalty_are_those_of_finite_differences(options):
     torch.manual_seed(0)
-    gan = GAN(**SMALL, depth=1, deviation=True, penalty_weight=1.0, augmentation=("colour",), **options).double()
+    practice = {"deviation": True, "augmentation": ("colour",), "mode_seeking": 0.1, "warp": 0.5}
+    gan = GAN(**SMALL, depth=1, penalty_weight=1.0, **practice, **options).double()
     with torch.no_grad():
         for weight in gan.parameters():
             weight.add_(0.2 * torch.randn_like(weight))
@@ -255,6 +304,26 @@ def test_each_player_hears_its_own_loss_alone():
         gan.loss(player, task.query[0], draws, None).backward()
         for name, weight in getattr(gan, player).named_parameters(prefix=player):
             torch.testing.assert_close(found[f"generator.{name}"], weight.grad, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("shots", [1, 2, 25])
+@pytest.mark.parametrize("name", [name for name in generators if issubclass(generators[name], Game)])
+def test_one_image_is_enough_and_many_are_not_too_many(name, shots):
+    torch.manual_seed(0)
+    gan = tiny_generator(name, deviation=True, mode_seeking=0.1, warp=0.5)
+    support, query = torch.rand(shots, 1, 8, 8, generator=rng()), torch.rand(2, 1, 8, 8, generator=rng(1))
+    for player in gan.players:
+        assert gan.support_loss(player, support, gan.noise(shots, rng())).isfinite()
+        assert gan.query_loss(player, query, gan.noise(2, rng()), support).isfinite()
+    learner = MAML(gan, steps=2, rate=0.01)
+    batch = batch_for(learner, support[None], query[None])
+    found = gradient(learner, batch)
+    assert all(each.isfinite().all() for each in found.values())
+    adapted = Model(learner, {}).adapt(support)
+    assert all(d.isfinite().all() for d in adapted.adapted.difference.values())
+    images = adapted.sample(3)
+    assert images.shape == query[:1].expand(3, -1, -1, -1).shape
+    assert images.isfinite().all()
 
 
 def test_a_player_of_which_nothing_moves_stays():
@@ -370,6 +439,10 @@ def test_the_critic_sees_real_and_made_images_each_altered_in_its_own_way():
         ({"network": "residual", "depth": 0}, "depth: expected 1 or more, got 0"),
         ({"penalty_weight": -1.0}, "penalty_weight: expected 0 or more"),
         ({"latent": 0}, "latent: expected 1 or more"),
+        ({"d_steps": 0}, "d_steps: expected 1 or more, got 0"),
+        ({"g_steps": 0}, "g_steps: expected 1 or more, got 0"),
+        ({"mode_seeking": -1.0}, "mode_seeking: expected 0 or more"),
+        ({"warp": -1.0}, "warp: expected 0 or more"),
     ],
 )
 def test_options_that_mean_nothing_are_refused_in_one_line(options, said):
@@ -378,10 +451,61 @@ def test_options_that_mean_nothing_are_refused_in_one_line(options, said):
     assert "\n" not in str(refused.value)
 
 
-def test_only_a_gan_with_an_encoder_can_reconstruct():
+# latents of images
+
+
+@pytest.mark.parametrize("name", ["r3", "sngan", "wgan_gp"])
+def test_an_image_that_a_gan_made_is_found_again(name):
+    torch.manual_seed(0)
+    gan = tiny_generator(name, widths=(8, 8))
+    with torch.no_grad():
+        for weight in gan.generator.decoder.parameters():
+            weight.mul_(2)  # a new one makes nearly the same of every latent
+    images, others = (gan.sample(gan.noise(4, rng(seed)), None) for seed in (0, 1))
+    with torch.no_grad():
+        far, near = ((each - images).square().mean((1, 2, 3)) for each in (others, gan.reconstruct(images)))
+    assert (near < far / 100).all()
+
+
+def test_images_are_projected_apart_and_at_the_weights_of_each_task():
+    torch.manual_seed(0)
+    model = Model(MAML(tiny_generator("wgan_gp"), steps=1, rate=0.5), {})
+    support = torch.rand(2, 3, 1, 8, 8, generator=rng())
+    both = model.adapt_many(support)
+    found = both.adapted.each("project", {"images": support})
+    assert found.shape == (2, 3, 2)
+    for task in range(2):
+        alone = both[task].project(support[task, 1:2])
+        torch.testing.assert_close(found[task, 1], alone[0], rtol=1e-2, atol=1e-2)
+    assert not torch.allclose(found[0, 1], both[1].project(support[0, 1:2])[0], atol=1e-2)
+
+
+def test_the_way_between_latents_stays_as_far_out_as_its_ends():
+    first, last = rand(3, 8) - 0.5, 4 * (rand(3, 8, seed=1) - 0.5)
+    path = way(first, last, 5)
+    torch.testing.assert_close(path[:, 0], first)
+    torch.testing.assert_close(path[:, -1], last)
+    torch.testing.assert_close(path[:, 2].norm(dim=1), (first.norm(dim=1) + last.norm(dim=1)) / 2)
+    middle = (first + last) / 2
+    torch.testing.assert_close(torch.cosine_similarity(path[:, 2], middle), torch.ones(3, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("name", ["wgan_gp", "vae_gan"])
+def test_a_gan_interpolates_between_reconstructions(name):
+    images = torch.rand(2, 1, 8, 8, generator=rng())
+    mine = Model(MAML(tiny_generator(name), steps=1), {}).adapt(images)
+    path, ends = mine.interpolate(images, images.flip(0), 3), mine.reconstruct(images)
+    assert path.shape == (2, 3, 1, 8, 8)
+    torch.testing.assert_close(path[:, 0], ends)
+    torch.testing.assert_close(path[:, -1], ends.flip(0))
+
+
+def test_what_is_drawn_from_a_support_has_no_latent_of_its_own():
     images = torch.rand(2, 1, 8, 8)
-    mine = Model(MAML(WGANGP(**SMALL), steps=1), {}).adapt(images)
-    with pytest.raises(MetagenError, match="WGANGP cannot reconstruct; a VAE can"):
-        mine.reconstruct(images)
-    mine = Model(MAML(VAEGAN(**SMALL), steps=1), {}).adapt(images)
-    assert mine.interpolate(images, images.flip(0), 3).shape == (2, 3, 1, 8, 8)
+    mine = Model(Amortised(tiny_generator("redraw_gan")), {}).adapt(images)
+    for use in (mine.project, mine.reconstruct):
+        with pytest.raises(MetagenError, match=r"RedrawGAN cannot (project|reconstruct); a VAE can"):
+            use(images)
+    gan = VAEGAN(**SMALL)
+    expected, _ = gan.generator.posterior(images)
+    torch.testing.assert_close(Model(MAML(gan), {}).adapt(images, steps=0).project(images), expected)

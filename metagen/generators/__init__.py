@@ -1,6 +1,7 @@
 """Base generators: what makes the images. To add one: a file here and a line below."""
 
 from metagen.generators.base import Context, Generator, Noise, PerPlayer, Weights, by_player, call
+from metagen.generators.consistency import distance_consistency
 from metagen.generators.game import Game
 from metagen.generators.gan import GAN
 from metagen.generators.r3 import R3
@@ -43,5 +44,6 @@ __all__ = [
     "Weights",
     "by_player",
     "call",
+    "distance_consistency",
     "generators",
 ]

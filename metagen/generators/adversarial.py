@@ -1,4 +1,4 @@
-"""What critic and generator play for: losses of their logits, and penalties on the critic's slope.
+"""What critic and generator play for: losses of their logits, penalties on the critic's slope, mode seeking.
 
 All are differentiable to any order and run under vmap.
 """
@@ -15,6 +15,7 @@ Critic = Callable[[torch.Tensor], torch.Tensor]  # images [n, C, H, W] to logits
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # of logits of real and of made images, each [n]
 Penalty = Callable[[Critic, torch.Tensor, Sequence[torch.Tensor], torch.Tensor, float], torch.Tensor]
 
+NEAR = 1e-4  # added to mean squared differences: images nearer than 0.01 count as that near
 TINY = 1e-12  # added to a squared norm, so that its root has every derivative also at 0
 
 
@@ -86,3 +87,18 @@ def no_penalty(
 
 
 PENALTIES: dict[str, Penalty] = {"r1r2": r1r2, "gradient_penalty": gradient_penalty, "none": no_penalty}
+
+
+def crowding(latents: torch.Tensor, made: torch.Tensor) -> torch.Tensor:
+    """How near the images of neighbours in the batch lie for latents that far apart: mean |z - z'| / |G(z) - G(z')|.
+
+    Mode seeking (Mao 2019, arXiv:1903.05628, eq. 2) asks for much of the reverse, which nothing bounds; this, which is
+    also what its authors' code minimises, has least to say where images differ already. Of one image it is 0.
+
+    Args:
+        latents: z [n, latent].
+        made: G(z) [n, C, H, W].
+    """
+    steps = ((x[1:] - x[:-1]).flatten(1).square().mean(1) for x in (latents, made))
+    apart, seen = ((step + NEAR).sqrt() for step in steps)
+    return (apart / seen).sum() / max(len(made) - 1, 1)

@@ -28,7 +28,8 @@ class Generator(nn.Module, ABC):
         still: globs over the names of weights that no inner step ever moves.
         shared: names of draws that are the same for every player of a visit.
         comparable: whether a low loss means good images; what a player of a game loses says how good the other one is.
-        betas: of Adam, where this generator is meta-trained.
+        betas: of Adam, where this generator is trained.
+        consistency: how much its last player pays in an inner loop for changing which images are like which.
         size: height and width of the images in pixels.
         channels: 1 or 3.
     """
@@ -39,6 +40,7 @@ class Generator(nn.Module, ABC):
     shared: ClassVar[tuple[str, ...]] = ()
     comparable: ClassVar[bool] = True
     betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
+    consistency: float = 0.0
     size: int
     channels: int
 

@@ -9,11 +9,13 @@ from typing import ClassVar
 import torch
 
 from metagen.errors import check_at_least, unknown
-from metagen.generators.adversarial import LOSSES, PENALTIES
+from metagen.generators.adversarial import LOSSES, PENALTIES, crowding
 from metagen.generators.augmentation import DRAWS, augmented, check_augmentations
 from metagen.generators.base import Context, Generator, Noise
 from metagen.generators.gan_networks import Critic, Maker
 from metagen.generators.networks import widths_for
+from metagen.warps import DRAWS as WARP_DRAWS
+from metagen.warps import random_affine
 
 
 class Game(Generator):
@@ -37,12 +39,19 @@ class Game(Generator):
         penalty_weight: gamma or lambda, 0 or more, of images in [0, 1].
         deviation: whether the critic hears how far the images of a batch differ.
         augmentation: any of "colour", "translation" and "cutout"; see `AUGMENTATIONS`.
+        d_steps: how often the critic is visited in one inner step.
+        g_steps: how often the generator is.
+        mode_seeking: what the generator pays, in units of the game, for images that lie near; see `crowding`.
+        warp: strength of random affine maps of the real images, the same for both players; see `affine_maps`.
+        consistency: what the generator pays in an inner loop, in units of its loss, for changing which images are like
+            which; see `distance_consistency`.
 
     Raises:
         MetagenError: an option is out of range.
     """
 
     players: ClassVar[tuple[str, ...]] = ("discriminator", "generator")
+    shared: ClassVar[tuple[str, ...]] = ("warp",)
     comparable: ClassVar[bool] = False
     betas: ClassVar[tuple[float, float]] = (0.0, 0.99)  # momentum makes players circle (Gidel 2018, arXiv:1807.04740)
     generator: Generator | Maker
@@ -63,18 +72,28 @@ class Game(Generator):
         *,
         deviation: bool = False,
         augmentation: tuple[str, ...] = (),
+        d_steps: int = 1,
+        g_steps: int = 1,
+        mode_seeking: float = 0.0,
+        warp: float = 0.0,
+        consistency: float = 0.0,
     ) -> None:
         super().__init__()
         for name, value, known in (("game", game, LOSSES), ("penalty", penalty, PENALTIES)):
             if value not in known:
                 raise unknown(name, value, known)
         check_augmentations(augmentation)
-        check_at_least("latent", latent, 1)
-        check_at_least("penalty_weight", penalty_weight, 0)
+        for name, count in (("latent", latent), ("d_steps", d_steps), ("g_steps", g_steps)):
+            check_at_least(name, count, 1)
+        weights = (("penalty_weight", penalty_weight), ("mode_seeking", mode_seeking), ("warp", warp))
+        for name, weight in (*weights, ("consistency", consistency)):
+            check_at_least(name, weight, 0)
         self.size, self.channels, self.latent, self.network = size, channels, latent, network
         self.depth, self.norm, self.critic_norm, self.deviation = depth, norm, critic_norm, deviation
         self.game, self.penalty, self.penalty_weight = game, penalty, penalty_weight
         self.augmentation = tuple(augmentation)
+        self.d_steps, self.g_steps, self.mode_seeking, self.warp = d_steps, g_steps, mode_seeking, warp
+        self.consistency = consistency
         self.widths = widths_for(size, widths)
         self.generator = self.maker()
         self.discriminator = Critic(size, channels, self.widths, network, depth, critic_norm, deviation)
@@ -84,32 +103,45 @@ class Game(Generator):
         """The network of the second player."""
 
     @property
+    def visits(self) -> dict[str, int]:
+        """How often each player is visited in one inner step."""
+        return {"discriminator": self.d_steps, "generator": self.g_steps}
+
+    @property
     def parts(self) -> dict[str, tuple[str, ...]]:
         """See `Generator`; but for "critic_head" they are those of the network that makes images."""
         made = {part: tuple(f"generator.{glob}" for glob in globs) for part, globs in self.generator.parts.items()}
         return {**made, **super().parts, "critic_head": ("discriminator.head.*",)}
 
     def noise(self, n: int, rng: torch.Generator) -> Noise:
-        """Standard normal latents [n, latent]; uniform draws for the augmentations [n, 7] and the penalty [n]."""
+        """Standard normal latents [n, latent]; uniform: augmentations [n, 7] each, penalty [n], the warp [n, 6]."""
         uniform = torch.rand(n, 1 + 2 * DRAWS, generator=rng)
         mix, real, fake = uniform.split([1, DRAWS, DRAWS], 1)
-        return {"latent": torch.randn(n, self.latent, generator=rng), "mix": mix[:, 0], "real": real, "fake": fake}
+        latent, warp = torch.randn(n, self.latent, generator=rng), torch.rand(n, WARP_DRAWS, generator=rng)
+        return {"latent": latent, "mix": mix[:, 0], "real": real, "fake": fake, "warp": warp}
 
     def loss(self, player: str, images: torch.Tensor, noise: Noise, context: Context) -> torch.Tensor:
+        """What that player minimises, of images that are warped first."""
+        images = random_affine(images, noise["warp"], self.warp) if self.warp else images
+        return self.play(player, images, noise, context)
+
+    def play(self, player: str, images: torch.Tensor, noise: Noise, context: Context) -> torch.Tensor:
         """What that player minimises in the game, and the penalty if it is the critic."""
         return self.against(player, images, [self.sample(noise, context)], noise)
 
     def against(self, player: str, images: torch.Tensor, made: Sequence[torch.Tensor], noise: Noise) -> torch.Tensor:
-        """The same, of real images and sets of as many made ones, each [n, C, H, W]: the mean over the sets."""
-        real, *fakes = (
-            augmented(each, noise[kind], self.augmentation).to(images)
-            for kind, each in (("real", images), *(("fake", each) for each in made))
-        )
+        """The same, of real images and sets of as many made ones, each [n, C, H, W]: the mean over the sets.
+
+        Modes are sought in the last set, that of the latents of the noise.
+        """
+        real = augmented(images, noise["real"], self.augmentation).to(images)
+        fakes = [augmented(each, noise["fake"], self.augmentation).to(images) for each in made]
         seen, play = self.discriminator(real), LOSSES[self.game][player]
         loss = torch.stack([play(seen, self.discriminator(fake)) for fake in fakes]).mean()
-        if player == "generator":
-            return loss
-        return loss + PENALTIES[self.penalty](self.discriminator, real, fakes, noise["mix"], self.penalty_weight)
+        if player == "discriminator":
+            penalty = PENALTIES[self.penalty]
+            return loss + penalty(self.discriminator, real, fakes, noise["mix"], self.penalty_weight)
+        return loss + self.mode_seeking * crowding(noise["latent"], made[-1]) if self.mode_seeking else loss
 
     def told(self, images: torch.Tensor, noise: Noise, support: torch.Tensor) -> dict[str, torch.Tensor]:
         """The critic's mean logits of real and of made images, its penalty, and what each player loses."""

@@ -97,9 +97,9 @@ class RedrawGAN(Game):
         """See `Game` and `Redraw`."""
         return {**super().noise(n, rng), **self.generator.noise(n, rng)}
 
-    def loss(self, player: str, images: torch.Tensor, noise: Noise, context: Sources) -> torch.Tensor:
+    def play(self, player: str, images: torch.Tensor, noise: Noise, context: Sources) -> torch.Tensor:
         """Of the critic its loss in the game; of the drawer nats per image."""
-        game = super().loss(player, images, noise, context)
+        game = super().play(player, images, noise, context)
         if player == "discriminator":
             return game
         return self.generator.loss("vae", images, noise, context) + self.adversarial_weight * game

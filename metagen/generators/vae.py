@@ -101,13 +101,17 @@ class VAE(Generator):
         """Mean and log variance of q(z | image), each [n, latent]."""
         return bounded(self.encoder(images))
 
+    def project(self, images: torch.Tensor) -> torch.Tensor:
+        """The posterior means [n, latent] of images [n, C, H, W]."""
+        return self.posterior(images)[0]
+
     def reconstruct(self, images: torch.Tensor) -> torch.Tensor:
         """Images [n, C, H, W] through the posterior mean and back."""
-        return self.log_likelihood.expected(self.decoder(self.posterior(images)[0]))
+        return self.log_likelihood.expected(self.decoder(self.project(images)))
 
     def interpolate(self, first: torch.Tensor, last: torch.Tensor, steps: int) -> torch.Tensor:
         """From each image of `first` [n, C, H, W] to that of `last`, in the latent: [n, steps, C, H, W]."""
-        ends = (self.posterior(images)[0] for images in (first, last))
+        ends = (self.project(images) for images in (first, last))
         path = torch.linspace(0, 1, steps, device=first.device)[:, None]
         start, end = (codes[:, None] for codes in ends)
         return self.log_likelihood.expected(self.decoder(torch.lerp(start, end, path).flatten(0, 1))).unflatten(

@@ -72,7 +72,7 @@ class VAEGAN(Game):
         """See `Game`; and standard normal draws [n, latent] for the posterior."""
         return {**super().noise(n, rng), "posterior": torch.randn(n, self.latent, generator=rng)}
 
-    def loss(self, player: str, images: torch.Tensor, noise: Noise, context: Context) -> torch.Tensor:
+    def play(self, player: str, images: torch.Tensor, noise: Noise, context: Context) -> torch.Tensor:
         """Of the critic its mean loss in both games; of the VAE nats per image."""
         posterior = self.generator.posterior(images)
         decoded = self.generator.decoder(normal_draw(posterior, noise["posterior"]))
@@ -85,6 +85,10 @@ class VAEGAN(Game):
     def sample(self, noise: Noise, context: Context) -> torch.Tensor:
         """Expected images [n, C, H, W] for latents drawn from the prior."""
         return self.generator.sample(noise, context)
+
+    def project(self, images: torch.Tensor) -> torch.Tensor:
+        """The posterior means [n, latent] of images [n, C, H, W]."""
+        return self.generator.project(images)
 
     def reconstruct(self, images: torch.Tensor) -> torch.Tensor:
         """Images [n, C, H, W] through the posterior mean and back."""

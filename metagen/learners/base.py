@@ -25,7 +25,7 @@ from metagen.adaptation import (
 )
 from metagen.adaptation.meta_gradients import Losses
 from metagen.errors import MetagenError, check_at_least
-from metagen.generators import Generator, Noise, PerPlayer, Weights, by_player, call
+from metagen.generators import Generator, Noise, PerPlayer, Weights, by_player, call, distance_consistency
 
 NOTHING: TaskNoise = {}
 
@@ -162,7 +162,11 @@ class Learner(nn.Module):
     ) -> torch.Tensor:
         """What a player minimises in the inner loop at these weights, having begun at `start`."""
         loss: torch.Tensor = call(self.generator, weights, "support_loss", player, support, noise)
-        return loss
+        weight = self.generator.consistency
+        if not weight or player != self.generator.players[-1]:
+            return loss
+        before, after = (call(self.generator, at, "generate", noise, support) for at in (start, weights))
+        return loss + weight * distance_consistency(before, after)
 
     def query_losses(self, weights: Weights, task: TaskBatch) -> Losses:
         """Every player's loss on one task's query at the given weights, in the generator's units."""
