@@ -95,7 +95,7 @@ PLANS = {
             "faces64-redraw": [],
             "faces64-redraw-gan": ["--model.chosen_by", RUNS / "faces64-select"],
         },
-        steps=(3, 10, 30),
+        steps=(3, 10, 30, 100),
     ),
 }
 

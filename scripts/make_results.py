@@ -61,8 +61,8 @@ were trained side by side on two cores and measured beside other work, so their 
 FACES = """Colour photographs of people, split by identity as `scripts/faces.py` says. They may be measured on alone, so
 neither images nor weights made of them stand in this project. On a CPU, and therefore at reduced length: small
 networks, and no more meta-steps than are told here; the same configs with `--data.task_set celeba --data.episodes
-10000` are for CelebA, of which nothing was measured. N was chosen on val people by Frechet distance, through another
-extractor.
+10000` are for CelebA, of which nothing was measured. N was chosen on val people by Frechet distance, the weights of
+GANs by energy distance, both through another extractor. Beside GANs nothing that is fine-tuned was measured.
 """
 
 
