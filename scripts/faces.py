@@ -12,7 +12,7 @@ Some three quarters of an hour on two cores.
 
 At 64 px, of everybody: of those with 9 or more photographs a seed draws 50 test people and 40 val people; all others
 are trained on, at 3 queries, so that 8 photographs suffice. A plain VAE, one that is meta-trained by MAML from it, and
-redraw alone and with a critic. Two hours on one core.
+redraw. An hour on one core.
 
 All at 5 shots. The number of inner steps of each model that takes some is chosen on val people by Frechet distance;
 then they are measured on test people. What was made by the same options is not made again.
@@ -50,6 +50,7 @@ class Plan:
         extractors: by name, options of their training; the first chooses, the last reports.
         models: by the names of their configs, further options of their training; the first is the plain one, which is
             fine-tuned as a baseline of those over the same networks.
+        measured: which of them; GANs take `--model.chosen_by` and the first extractor as options of their training.
         steps: the numbers of inner steps that are chosen from.
         figures: what is measured; None for the usual ones.
     """
@@ -58,6 +59,7 @@ class Plan:
     people: Callable[[Path], list[object]]
     extractors: dict[str, list[object]]
     models: dict[str, list[object]]
+    measured: Sequence[str]
     steps: Sequence[int] = (3, 6, 10, 20, 60, 150)
     figures: Sequence[str] | None = None
 
@@ -80,6 +82,7 @@ PLANS = {
         lambda _: ["--data.min_images", SHOTS + QUERIES],
         {"faces-report": ["--steps", 1500]},
         {"faces-vae-joint": [], "faces-vae-maml": []},
+        ("faces-vae-joint", "faces-vae-maml"),
         figures=("fd", "is", "recognisability", "diversity_relative", "copy_ratio", "coverage"),
     ),
     64: Plan(
@@ -93,9 +96,9 @@ PLANS = {
             "faces64-vae-joint": [],
             "faces64-vae-maml": ["--model.initial", RUNS / "faces64-vae-joint/export"],
             "faces64-redraw": [],
-            "faces64-redraw-gan": ["--model.chosen_by", RUNS / "faces64-select"],
         },
-        steps=(3, 10, 30, 100),
+        ("faces64-vae-maml", "faces64-redraw"),
+        steps=(3, 10, 30),
     ),
 }
 
@@ -126,13 +129,13 @@ def baselines(name: str, joint: str) -> list[object]:
 
 
 def chosen(name: str, asked: Sequence[object], extractor: Path, steps: Sequence[int]) -> list[object]:
-    """The number of inner steps that is best on val people, as an option; nothing where a model takes none."""
+    """The number of inner steps that is best on val people, and the curve over them, as options."""
     if not load_model(RUNS / name / "export")[0].moving:
-        return []
+        return ["--curve", "[]"]
     quick = ("--metrics", "[fd]", "--split", "val", "--baselines", "false", "--curve", "[]")
     by = {n: distance(evaluated(name, RUNS / name / f"val-{n}", asked, extractor, *quick, "--steps", n)) for n in steps}
     print(f"{name}: Frechet distance on val people by the number of steps {by}")
-    return ["--steps", min(by, key=lambda n: by[n])]
+    return ["--steps", min(by, key=lambda n: by[n]), "--curve", json.dumps([0, *steps])]
 
 
 def main() -> None:
@@ -152,9 +155,8 @@ def main() -> None:
     asked = [*data, "--data.shots", SHOTS, "--data.queries", QUERIES]
     figures = [] if plan.figures is None else ["--metrics", json.dumps(plan.figures)]
     results = []
-    for name in plan.models:
+    for name in plan.measured:
         words = [*baselines(name, next(iter(plan.models))), *chosen(name, asked, folders[0], plan.steps), *figures]
-        words += ["--curve", json.dumps([0, *plan.steps])]
         results.append(evaluated(name, RUNS / name / "evaluation", asked, folders[-1], *words))
     metagen("compare", *results, "--by", "fd", "--out", RUNS / f"{plan.name}-league", "--overwrite")
 
