@@ -9,6 +9,7 @@ import torch
 
 from metagen.artifacts import load_extractor
 from metagen.criterion import PIXELS, Look
+from metagen.energy import blurred
 from metagen.errors import MetagenError
 from metagen.metrics import Extractor
 from metagen.metrics.extractors import Scripted
@@ -34,8 +35,8 @@ def extractor_of(name: str | None, tasks: EpisodeData, split: str) -> tuple[Extr
     return extractor, told | info | told  # first, and not what the info calls so
 
 
-def selecting(name: str | None, tasks: EpisodeData) -> tuple[str, Look | None]:
-    """What models are chosen through on val tasks, and how it looks; None for TASK_SET-select, or pixels without one.
+def selecting(name: str | None, tasks: EpisodeData) -> tuple[str, Look]:
+    """What models are chosen through on val tasks; by default TASK_SET-select or, without one of the size, pixels.
 
     Raises:
         MetagenError: one that was named is missing, damaged or takes other images, or was trained on val tasks.
@@ -43,7 +44,7 @@ def selecting(name: str | None, tasks: EpisodeData) -> tuple[str, Look | None]:
     if name is None:
         name = _travelling_at_this_size(tasks)
     if name == PIXELS:
-        return PIXELS, None
+        return PIXELS, blurred
     extractor, told = extractor_of(name, tasks, "val")
     extractor.check(_shape(tasks))
     return told["name"], extractor.of

@@ -81,7 +81,7 @@ class MetaTraining(pl.LightningModule):
         self.criterion: Criterion = ByLoss()
         self.episode: Episode | None = None  # the one being trained on, and what came of it: for callbacks
         self.losses: dict[str, torch.Tensor] = {}
-        self.val_adapted, self.val_unadapted = MeanMetric(), MeanMetric()
+        self.means: dict[str, MeanMetric] = {}  # over the val tasks of every process, by the names they are logged by
 
     def setup(self, stage: str) -> None:
         """Find what the best model is chosen by.
@@ -120,17 +120,20 @@ class MetaTraining(pl.LightningModule):
     def validation_step(self, episode: Episode, batch_index: int) -> None:
         """Adapt to val tasks and judge on their queries."""
         key = (0, "val", 0)
-        for metric, steps in ((self.val_unadapted, 0), (self.val_adapted, None)):
+        for name, steps in (("val/unadapted", 0), (self.monitored, None)):
             adapted = adapt_tasks(self.learner, episode.support, key, episode.numbers, steps)
-            metric.update(self.criterion(adapted, episode.query, key, episode.numbers))
+            self._mean(name).update(self.criterion(adapted, episode.query, key, episode.numbers))
         for name, each in adapted.told(episode.query, (*key, "told"), episode.numbers).items():
-            self.log(f"val/{name}", each.mean(), batch_size=len(each), sync_dist=True)
+            self._mean(f"val/{name}").update(each)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the mean of the criterion, adapted and not, over the val tasks of every process."""
-        for name, metric in ((self.monitored, self.val_adapted), ("val/unadapted", self.val_unadapted)):
-            self.log(name, metric.compute(), prog_bar=True)
-            metric.reset()
+        """Log the mean of the criterion, adapted and not, and what the generator tells of itself."""
+        for name, mean in self.means.items():
+            self.log(name, mean.compute(), prog_bar=name in (self.monitored, "val/unadapted"))
+            mean.reset()
+
+    def _mean(self, name: str) -> MeanMetric:
+        return self.means.setdefault(name, MeanMetric().to(self.device))
 
     @property
     def monitored(self) -> str:

@@ -36,11 +36,11 @@ FIGURES = (
 FEW, MORE = 10, 40  # meta-steps: what the second takes longer than the first is the cost of so many
 LOOKS = {role: RUNS / f"omniglot32-{role}" for role in ("select", "report")}
 JOINT = (
-    *("--model.rate", 0.002, "--model.learner", "Joint", "--model.learner.optimiser", "adam"),
+    *("--model.rate", 0.002, "--data.tasks", 8, "--model.learner", "Joint", "--model.learner.optimiser", "adam"),
     *("--model.learner.rate", 0.001, "--model.learner.test_steps", 10, "--model.learner.moves", '["*"]'),
 )
 FIGR, BEST = "figr", "redraw-gan"
-SHARE_OF_STUDY = 1 / 3  # of a contestant's seconds
+SHARE_OF_STUDY = 1 / 3  # of a contestant's seconds and test characters
 SHOTS_OF_FIGR = ("--data.size", 32, "--data.shots", 4)
 COLLAPSED = 0.1  # of the diversity of real images: below this a task's samples are taken for one image
 
@@ -100,15 +100,17 @@ def stability(options: argparse.Namespace, seed: int) -> None:
     """One seed of the study: a GAN that is meta-learned, its like that is jointly trained, and one scorecard."""
     torch.set_num_threads(1)
     place, seconds = RUNS / "stability", options.seconds * SHARE_OF_STUDY
-    words = ["--config", "configs/omniglot-r3-maml.yaml", "--data.root", options.root]
+    words = ["--config", "configs/omniglot-r3-reptile.yaml", "--data.root", options.root]
     words += ["--data.seed", seed, "--seed_everything", seed]
     meta = begun_jointly(place / f"meta-{seed}", seconds, *words)
     start = place / f"meta-{seed}-start/export"
     joint = trained(place / f"joint-{seed}", seconds / 2, *words, *JOINT, "--model.initial", start)
-    evaluated(meta, options.root, 5, "omniglot-report", options.tasks // 2, "--seed", seed, "--joint", joint)
+    evaluated(
+        meta, options.root, 5, "omniglot-report", int(options.tasks * SHARE_OF_STUDY), "--seed", seed, "--joint", joint
+    )
 
 
-OURS = {BEST: trained, "r3-maml": begun_jointly}
+OURS = {BEST: trained, "r3-reptile": begun_jointly}
 
 
 def told(run: Path) -> list[dict[str, float]]:

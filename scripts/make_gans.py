@@ -27,6 +27,12 @@ from metagen.tasks.data import EpisodeData
 PLACE = DOCS / "gans"
 SHOWN = (0, 25, 50, 75)  # places of the test characters in the picture
 ROWS = {"meta-learned": "adapted", "joint + fine-tune": "joint + fine-tune", "scratch": "scratch"}
+HEAD = """# What meta-learning does for GANs
+
+Made by `python scripts/make_gans.py`, and no figure here is typed; the columns are explained in
+[evaluation.md](evaluation.md), the options in [learners.md](learners.md). All of it is of small networks and few
+processor seconds, so it ranks methods under a small budget and not what they could be.
+"""
 CONTEST = """## FIGR, and GANs of ours
 
 `python scripts/gans.py --root DIR` at {revision}: FIGR (`configs/omniglot-figr.yaml`: WGAN-GP, Reptile, 10 inner SGD
@@ -34,17 +40,18 @@ steps at 1e-3, outer Adam at 1e-4, 32 px, 4 shots; Clouatre 2019, arXiv:1901.021
 {seconds:.0f} processor seconds of one thread, one seed, the best of ten validations kept (by energy distance through an
 extractor that reports nothing), then measured on the same {tasks} test characters at {shots} shots, {made} images made
 and as many real ones, through `{extractor}` (trained at this size on train characters alone); {hardware}.
-*r3-maml* spends half of its seconds on joint training. FIGR publishes no figure; its paper trained for far longer, so
-this compares what a budget buys, not what FIGR could be. *redraw-gan* is shown the support itself when it draws.
+*r3-reptile* spends half of its seconds on joint training. FIGR publishes no figure; its paper trained for far longer,
+so this compares what a budget buys, not what FIGR could be. *redraw-gan* is shown the support itself when it draws.
 """
 STABILITY = """## Mode collapse and stability
 
-One small R3 (`configs/omniglot-r3-maml.yaml`), {seconds:.0f} processor seconds of training from each of {seeds} seeds:
-half of them jointly on all train characters mixed, then the other half with MAML (*meta-learned*) or jointly as before
-(*joint + fine-tune*, its rate and steps tuned on val characters). *scratch* is the same network, never trained before,
-its rate and steps tuned likewise. {tasks} test characters at {shots} shots, through `{extractor}`; figures are of the
-mean seed, ± half their 95 % interval over characters, differences paired by character. *Diverged* are tasks whose
-samples are not finite, *collapsed* those whose diversity is below {collapsed:.0%} of that of real images.
+One small R3 (`configs/omniglot-r3-reptile.yaml`), {seconds:.0f} processor seconds of training from each of {seeds}
+seeds: half of them jointly on all train characters mixed, then the other half with Reptile (*meta-learned*) or
+jointly as before (*joint + fine-tune*, its rate and steps tuned on val characters). *scratch* is the same network,
+never trained before, its rate and steps tuned likewise. {tasks} test characters at {shots} shots, through
+`{extractor}`; figures are of the mean seed, ± half their 95 % interval over characters, differences paired by
+character. *Diverged* are tasks whose samples are not finite, *collapsed* those whose diversity is below
+{collapsed:.0%} of that of real images.
 """
 
 
@@ -119,7 +126,7 @@ def stability(found: dict[str, Any]) -> list[str]:
         for part in ("meta-start", "meta", "joint")
     }
     took = (
-        f"Meta-steps, the mean of seeds: {steps['meta-start']:.0f} together, then {steps['meta']:.0f} with MAML or "
+        f"Meta-steps, the mean of seeds: {steps['meta-start']:.0f} together, then {steps['meta']:.0f} with Reptile or "
         f"{steps['joint']:.0f} jointly."
     )
     words = protocol(found, seeds[0]["result"], STABILITY, seconds=found["seconds"] * found["share"], seeds=len(seeds))
@@ -146,7 +153,7 @@ def curves(found: dict[str, Any]) -> Figure:
                     (phase + (n + 1) / len(rows)) / 2 for phase, rows in enumerate(phases) for n in range(len(rows))
                 ]
                 values = [value(row) for rows in phases for row in rows]
-                label = {"meta": "MAML", "joint": "joint"}[part] if not number else None
+                label = {"meta": "Reptile", "joint": "joint"}[part] if not number else None
                 axes.plot(shares, values, color=colour, linewidth=1, label=label)
         axes.axvline(0.5, color="grey", linewidth=0.5)
     axes.legend()
@@ -178,9 +185,7 @@ def main() -> None:
     parser.add_argument("--root", help="the folder that holds Omniglot")
     options = parser.parse_args()
     played, study = read("contest"), read("stability")
-    head = "# What meta-learning does for GANs\n\nMade by `python scripts/make_gans.py`; no figure here is typed. "
-    head += "What the columns mean: [evaluation.md](evaluation.md).\n"
-    page = "\n".join([head, *contest(played), *stability(study)])
+    page = "\n".join([HEAD, *contest(played), *stability(study)])
     write_atomically(DOCS / "gans.md", page.encode())
     curves(study).savefig(DOCS / "gans.png", dpi=110)
     if options.root:

@@ -32,12 +32,12 @@ def test_the_extractor_of_the_domain_selects_where_one_of_the_size_travels():
     name, look = selecting(None, EpisodeData("glyphs", size=28))
     assert name == "glyphs-select"
     assert look(torch.rand(2, 3, 1, 28, 28)).shape == (2, 3, 128)
-    assert selecting(None, EpisodeData("glyphs", size=32)) == ("pixels", None)
-    assert selecting("pixels", EpisodeData("glyphs", size=28)) == ("pixels", None)
+    assert selecting(None, EpisodeData("glyphs", size=32)) == ("pixels", blurred)
+    assert selecting("pixels", EpisodeData("glyphs", size=28)) == ("pixels", blurred)
 
 
 def test_tasks_of_ones_own_are_looked_at_in_pixels_or_through_what_is_named(tasks, tmp_path):
-    assert selecting(None, tasks) == ("pixels", None)
+    assert selecting(None, tasks) == ("pixels", blurred)
     extractor, images = saved(tmp_path / "mine", tasks), torch.rand(2, 3, 1, 28, 28)
     name, look = selecting(str(tmp_path / "mine"), tasks)
     assert name == "mine"
