@@ -12,7 +12,7 @@ Some three quarters of an hour on two cores.
 
 At 64 px, of everybody: of those with 9 or more photographs a seed draws 50 test people and 40 val people; all others
 are trained on, at 3 queries, so that 8 photographs suffice. A plain VAE, one that is meta-trained by MAML from it, and
-redraw. An hour on one core.
+redraw. An hour and a half on one core.
 
 All at 5 shots. The number of inner steps of each model that takes some is chosen on val people by Frechet distance;
 then they are measured on test people. What was made by the same options is not made again.

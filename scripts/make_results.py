@@ -8,6 +8,7 @@ A section of the page that no given file is of stays as it stands.
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 from collections.abc import Iterable
@@ -61,8 +62,8 @@ were trained side by side on two cores and measured beside other work, so their 
 FACES = """Colour photographs of people, split by identity as `scripts/faces.py` says. They may be measured on alone, so
 neither images nor weights made of them stand in this project. On a CPU, and therefore at reduced length: small
 networks, and no more meta-steps than are told here; the same configs with `--data.task_set celeba --data.episodes
-10000` are for CelebA, of which nothing was measured. N was chosen on val people by Frechet distance, the weights of
-GANs by energy distance, both through another extractor. Beside GANs nothing that is fine-tuned was measured.
+10000` are for CelebA, of which nothing was measured. N was chosen on val people by Frechet distance, among those of the
+curve and through another extractor. No GAN was measured.
 """
 
 
@@ -70,6 +71,8 @@ def figure(found: dict[str, float] | None, digits: int) -> str:
     """A figure with its interval."""
     if found is None:
         return ""
+    if not math.isfinite(found["mean"]):
+        return "not finite"
     return f"{found['mean']:.{digits}f} [{found['low']:.{digits}f}, {found['high']:.{digits}f}]"
 
 
@@ -89,6 +92,7 @@ def table(rows: Iterable[tuple[str, dict[str, Any]]], first: str, columns: Colum
     for name, row in rows:
         steps = row.get("steps")
         cells = [figure(row["figures"].get(metric), digits) for metric, (_, digits) in shown.items()]
+        name += f" ({row['diverged']} diverged: grey)" if row.get("diverged") else ""
         lines.append(f"| {name} | {'' if steps is None else steps} | {' | '.join(cells)} |")
     return lines
 
@@ -128,7 +132,8 @@ def about(results: dict[str, dict[str, Any]]) -> str:
     return (
         f"{one['tasks']} {one['split']} tasks (split {one['split_sha256'][:12]}), {one['queries']} images a task "
         f"beside the support, {one['real']} reference and {one['made']} made images. Extractor `{seen['name']}` "
-        f"(weights {seen['weights_sha256'][:12]}): {100 * test['mean']:.1f} "
+        f"(weights {seen['weights_sha256'][:12]}, trained in {seen['training']['seconds']:.0f} s): "
+        f"{100 * test['mean']:.1f} "
         f"[{100 * test['low']:.1f}, {100 * test['high']:.1f}] % right on real images of {test['tasks']} test tasks, "
         f"{test['ways']}-way 1-shot."
     )
