@@ -5,8 +5,8 @@
 
 The contest: FIGR (WGAN-GP, Reptile; Clouatre 2019) and GANs of ours at 32 px and 4 shots, each trained for the same
 processor seconds, on the same test characters. The study of stability: one small GAN (R3), meta-learned and jointly
-trained for the same seconds, the first half of which they share, and trained on the support alone, from several seeds.
-What was made by the same options is not made again.
+trained for the same seconds from one start, and trained on the support alone, from several seeds. What was made by the
+same options is not made again.
 """
 
 from __future__ import annotations
@@ -35,12 +35,15 @@ FIGURES = (
 )
 FEW, MORE = 10, 40  # meta-steps: what the second takes longer than the first is the cost of so many
 LOOKS = {role: RUNS / f"omniglot32-{role}" for role in ("select", "report")}
+START = Path("runs/omniglot-r3-joint")
 JOINT = (
-    *("--model.rate", 0.002, "--data.tasks", 8, "--model.learner", "Joint", "--model.learner.optimiser", "adam"),
-    *("--model.learner.rate", 0.001, "--model.learner.test_steps", 10, "--model.learner.moves", '["*"]'),
+    *("--model.rate", 0.0003, "--data.tasks", 8, "--model.learner", "Joint", "--model.learner.optimiser", "adam"),
+    *("--model.learner.rate", 0.001, "--model.learner.test_steps", 20, "--model.learner.moves", '["*"]'),
 )
+KINDS: dict[str, tuple[object, ...]] = {"meta": (), "joint": JOINT}
 FIGR, BEST = "figr", "redraw-gan"
-SHARE_OF_STUDY = 1 / 3  # of a contestant's seconds and test characters
+CONTESTANTS = (FIGR, BEST)
+SHARE_OF_STUDY, SHARE_OF_TASKS = 0.15, 0.2  # of a contestant's seconds and test characters: it has six trainings
 SHOTS_OF_FIGR = ("--data.size", 32, "--data.shots", 4)
 COLLAPSED = 0.1  # of the diversity of real images: below this a task's samples are taken for one image
 
@@ -62,12 +65,12 @@ def _processor_seconds(words: list[object], run: Path, episodes: int) -> float:
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
 
 
-def trained(run: Path, seconds: float, *words: object) -> Path:
+def trained(run: Path, seconds: float, *words: object, val_tasks: int = 40) -> Path:
     """A model that was trained for so many processor seconds, and validated ten times: the folder of its export."""
     told = [*words, "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false", "--samples.tasks", 4]
     episodes = max(10, int(seconds / cost(run, told)))
     whole = ["fit", *told, "--data.episodes", episodes, "--trainer.val_check_interval", max(1, episodes // 10)]
-    return made(run / "export", [*whole, "--data.val_tasks", 40, "--run_dir", run, "--overwrite", "true"])
+    return made(run / "export", [*whole, "--data.val_tasks", val_tasks, "--run_dir", run, "--overwrite", "true"])
 
 
 def evaluated(export: Path, root: str, shots: int, extractor: Path | str, tasks: int, *words: object) -> Path:
@@ -80,37 +83,32 @@ def evaluated(export: Path, root: str, shots: int, extractor: Path | str, tasks:
     return made(out / "result.json", [*asked, *words], read_config(export)["weights_sha256"])
 
 
-def begun_jointly(run: Path, seconds: float, *words: object) -> Path:
-    """A model that was meta-trained for half the seconds, after as many of joint training of the same generator."""
-    start = trained(run.with_name(f"{run.name}-start"), seconds / 2, *words, *JOINT)
-    return trained(run, seconds / 2, *words, "--model.initial", start)
-
-
 def contest(options: argparse.Namespace, name: str) -> None:
     """One contestant: FIGR's config or one of ours at its size and shots."""
     torch.set_num_threads(1)
     words = ["--config", f"configs/omniglot-{name}.yaml", "--data.root", options.root]
     words += [*SHOTS_OF_FIGR, "--model.chosen_by", LOOKS["select"]]
-    train, more = OURS.get(name, trained), () if name == BEST else ("--baselines", "false")
-    export = train(RUNS / name, options.seconds, *words)
-    evaluated(export, options.root, 4, LOOKS["report"], options.tasks, *more)
+    more = ("--baselines", "false") if name == FIGR else ()
+    evaluated(trained(RUNS / name, options.seconds, *words), options.root, 4, LOOKS["report"], options.tasks, *more)
+
+
+def begun(root: str) -> Path:
+    """The jointly trained GAN from which the study of stability begins."""
+    words = ["fit", "--config", "configs/omniglot-r3-joint.yaml", "--data.root", root, "--overwrite", "true"]
+    return made(START / "export", [*words, "--trainer.enable_progress_bar", "false"])
 
 
 def stability(options: argparse.Namespace, seed: int) -> None:
-    """One seed of the study: a GAN that is meta-learned, its like that is jointly trained, and one scorecard."""
+    """One seed of the study: a GAN goes on with meta-learning, its like with joint training, and one scorecard."""
     torch.set_num_threads(1)
     place, seconds = RUNS / "stability", options.seconds * SHARE_OF_STUDY
     words = ["--config", "configs/omniglot-r3-reptile.yaml", "--data.root", options.root]
-    words += ["--data.seed", seed, "--seed_everything", seed]
-    meta = begun_jointly(place / f"meta-{seed}", seconds, *words)
-    start = place / f"meta-{seed}-start/export"
-    joint = trained(place / f"joint-{seed}", seconds / 2, *words, *JOINT, "--model.initial", start)
-    evaluated(
-        meta, options.root, 5, "omniglot-report", int(options.tasks * SHARE_OF_STUDY), "--seed", seed, "--joint", joint
+    words += ["--data.seed", seed, "--seed_everything", seed, "--model.initial", START / "export"]
+    meta, joint = (
+        trained(place / f"{kind}-{seed}", seconds, *words, *more, val_tasks=12) for kind, more in KINDS.items()
     )
-
-
-OURS = {BEST: trained, "r3-reptile": begun_jointly}
+    more = ("--seed", seed, "--joint", joint, "--steps", 50, "--curve", "[]")
+    evaluated(meta, options.root, 5, "omniglot-report", int(options.tasks * SHARE_OF_TASKS), *more)
 
 
 def told(run: Path) -> list[dict[str, float]]:
@@ -135,16 +133,16 @@ def gather(options: argparse.Namespace) -> None:
     """docs/gans: what the page is made from."""
     ROWS.mkdir(parents=True, exist_ok=True)
     common = {"seconds": options.seconds, "share": SHARE_OF_STUDY, "collapsed": COLLAPSED, "revision": revision()}
-    contestants = {name: kept(RUNS / name / "evaluation/result.json") for name in (FIGR, *OURS)}
-    for name, each in contestants.items():
-        each["training"] = [training(RUNS / part) for part in (f"{name}-start", name) if (RUNS / part).is_dir()]
+    contestants = {
+        name: kept(RUNS / name / "evaluation/result.json") | {"training": training(RUNS / name)} for name in CONTESTANTS
+    }
     write_atomically(ROWS / "contest.json", (json.dumps({**common, "rows": contestants}) + "\n").encode())
     seeds = {}
     for seed in range(options.seeds):
-        parts = {part: RUNS / "stability" / part.format(seed) for part in ("meta-{}-start", "meta-{}", "joint-{}")}
-        seeds[str(seed)] = kept(parts["meta-{}"] / "evaluation/result.json") | {
-            "training": {part.replace("-{}", ""): training(run) for part, run in parts.items()},
-            "told": {part.replace("-{}", ""): told(run) for part, run in parts.items()},
+        parts = {kind: RUNS / "stability" / f"{kind}-{seed}" for kind in KINDS}
+        seeds[str(seed)] = kept(parts["meta"] / "evaluation/result.json") | {
+            "training": {kind: training(run) for kind, run in parts.items()},
+            "told": {kind: told(run) for kind, run in parts.items()},
         }
     write_atomically(ROWS / "stability.json", (json.dumps({**common, "seeds": seeds}) + "\n").encode())
 
@@ -175,11 +173,12 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--only", nargs="*", help="names of parts; their figures are gathered by a run without it")
     options = parser.parse_args()
-    work: dict[str, tuple[Any, object]] = {name: (contest, name) for name in (FIGR, *OURS)}
+    work: dict[str, tuple[Any, object]] = {name: (contest, name) for name in CONTESTANTS}
     work |= {f"stability-{seed}": (stability, seed) for seed in range(options.seeds)}
     chosen = options.only or list(work)
     with multiprocessing.get_context("spawn").Pool(options.workers, maxtasksperchild=1) as pool:
         pool.starmap(extractor, [(options, role) for role in LOOKS])
+        pool.apply(begun, (options.root,))
         for done in [pool.apply_async(work[name][0], (options, work[name][1])) for name in chosen]:
             done.get()
     if not options.only:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from gans import BEST, FIGR, RUNS
+from gans import BEST, FIGR, KINDS, RUNS
 from league_beside import wrapped
 from make_league import DOCS, entry
 from matplotlib.figure import Figure
@@ -33,25 +33,26 @@ Made by `python scripts/make_gans.py`, and no figure here is typed; the columns 
 [evaluation.md](evaluation.md), the options in [learners.md](learners.md). All of it is of small networks and few
 processor seconds, so it ranks methods under a small budget and not what they could be.
 """
-CONTEST = """## FIGR, and GANs of ours
+CONTEST = """## FIGR, and a GAN of ours
 
 `python scripts/gans.py --root DIR` at {revision}: FIGR (`configs/omniglot-figr.yaml`: WGAN-GP, Reptile, 10 inner SGD
-steps at 1e-3, outer Adam at 1e-4, 32 px, 4 shots; Clouatre 2019, arXiv:1901.02199) and two of ours, each trained for
-{seconds:.0f} processor seconds of one thread, one seed, the best of ten validations kept (by energy distance through an
-extractor that reports nothing), then measured on the same {tasks} test characters at {shots} shots, {made} images made
-and as many real ones, through `{extractor}` (trained at this size on train characters alone); {hardware}.
-*r3-reptile* spends half of its seconds on joint training. FIGR publishes no figure; its paper trained for far longer,
-so this compares what a budget buys, not what FIGR could be. *redraw-gan* is shown the support itself when it draws.
+steps at 1e-3, outer Adam at 1e-4, 32 px, 4 shots; Clouatre 2019, arXiv:1901.02199) and *redraw-gan*
+(`configs/omniglot-redraw-gan.yaml` at the same size and shots), each trained for {seconds:.0f} processor seconds of one
+thread, one seed, the best of ten validations kept (by energy distance through an extractor that reports nothing), then
+measured on the same {tasks} test characters at {shots} shots, {made} images made and as many real ones, through
+`{extractor}` (trained at this size on train characters alone); {hardware}. FIGR publishes no figure and trained for far
+longer in its paper, so this compares what a budget buys, not what FIGR could be. redraw-gan is shown the support itself
+when it draws: beside it stand the support's copies and what else needs no meta-learning.
 """
 STABILITY = """## Mode collapse and stability
 
-One small R3 (`configs/omniglot-r3-reptile.yaml`), {seconds:.0f} processor seconds of training from each of {seeds}
-seeds: half of them jointly on all train characters mixed, then the other half with Reptile (*meta-learned*) or
-jointly as before (*joint + fine-tune*, its rate and steps tuned on val characters). *scratch* is the same network,
-never trained before, its rate and steps tuned likewise. {tasks} test characters at {shots} shots, through
+The same script. One small R3 that was trained jointly (`configs/omniglot-r3-joint.yaml`) goes on for {seconds:.0f}
+processor seconds, from each of {seeds} seeds, with Reptile (`configs/omniglot-r3-reptile.yaml`, *meta-learned*, 50
+inner steps) or jointly as before (*joint + fine-tune*, its rate and steps tuned on val characters). *scratch* is the same
+network, never trained, its rate and steps tuned likewise. {tasks} test characters at {shots} shots, through
 `{extractor}`; figures are of the mean seed, ± half their 95 % interval over characters, differences paired by
-character. *Diverged* are tasks whose samples are not finite, *collapsed* those whose diversity is below
-{collapsed:.0%} of that of real images.
+character. *Diverged* are tasks whose samples are not finite, *collapsed* those whose diversity is below {collapsed:.0%}
+of that of real images.
 """
 
 
@@ -81,11 +82,10 @@ def contest(found: dict[str, Any]) -> list[str]:
     lines = ["| | meta-steps | ms a meta-step | s by the clock | best at | seconds to adapt to and sample all tasks |"]
     lines += ["|---|---|---|---|---|---|"]
     for name, kept in rows.items():
-        each = kept["training"]
-        parts = [" + ".join(f"{part[key]:.0f}" for part in each) for key in ("meta_steps", "seconds", "best_step")]
-        cost = " + ".join(f"{1000 * part['step_seconds']:.0f}" for part in each)
+        of = kept["training"]
         took = next(row["seconds"] for row in kept["result"]["rows"] if row["row"] == "adapted")
-        lines.append(f"| {name} | {parts[0]} | {cost} | {parts[1]} | {parts[2]} | {took:.1f} |")
+        cells = (of["meta_steps"], f"{1000 * of['step_seconds']:.0f}", f"{of['seconds']:.0f}", of["best_step"])
+        lines.append(f"| {' | '.join(map(str, (name, *cells, f'{took:.1f}')))} |")
     baselines = [
         entry(row, rows[BEST], row) for row in ("unadapted", "scratch", "joint + fine-tune") if has(rows[BEST], row)
     ]
@@ -121,14 +121,8 @@ def stability(found: dict[str, Any]) -> list[str]:
         )
         counts = [", ".join(str(each[key]) for each in rows) for key in ("diverged", "collapsed")]
         lines.append(f"| {name} | {counts[0]} | {counts[1]} | {fd} | {coverage} |")
-    steps = {
-        part: sum(kept["training"][part]["meta_steps"] for kept in seeds) / len(seeds)
-        for part in ("meta-start", "meta", "joint")
-    }
-    took = (
-        f"Meta-steps, the mean of seeds: {steps['meta-start']:.0f} together, then {steps['meta']:.0f} with Reptile or "
-        f"{steps['joint']:.0f} jointly."
-    )
+    steps = {kind: "/".join(str(kept["training"][kind]["meta_steps"]) for kept in seeds) for kind in KINDS}
+    took = f"Meta-steps of each seed: {steps['meta']} with Reptile, {steps['joint']} jointly."
     words = protocol(found, seeds[0]["result"], STABILITY, seconds=found["seconds"] * found["share"], seeds=len(seeds))
     entries = [mean_seed(name, row, seeds) for name, row in ROWS.items()]
     picture = "![Losses, penalties and logits on val characters in training](gans.png)\n"
@@ -146,16 +140,11 @@ def curves(found: dict[str, Any]) -> Figure:
     figure = Figure(figsize=(12, 3.2), layout="constrained")
     for axes, (name, value) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
         axes.set(title=name, xlabel="share of the budget")
-        for part, colour in (("meta", "C0"), ("joint", "C1")):
+        for kind, colour in zip(KINDS, ("C0", "C1"), strict=True):
             for number, kept in enumerate(found["seeds"].values()):
-                phases = (kept["told"]["meta-start"], kept["told"][part])
-                shares = [
-                    (phase + (n + 1) / len(rows)) / 2 for phase, rows in enumerate(phases) for n in range(len(rows))
-                ]
-                values = [value(row) for rows in phases for row in rows]
-                label = {"meta": "Reptile", "joint": "joint"}[part] if not number else None
-                axes.plot(shares, values, color=colour, linewidth=1, label=label)
-        axes.axvline(0.5, color="grey", linewidth=0.5)
+                values = [value(row) for row in kept["told"][kind]]
+                shares = [(n + 1) / len(values) for n in range(len(values))]
+                axes.plot(shares, values, color=colour, linewidth=1, label=None if number else kind)
     axes.legend()
     return figure
 
