@@ -208,14 +208,18 @@ def regulariser_for(learner: Learner, terms: dict[str, float]) -> Regulariser:
 def begin_from(generator: Generator, model: str) -> None:
     """Give a generator the weights of that of a saved model: a folder, or the name of one that travels with metagen.
 
+    Of a game whose second player is such a generator (`RedrawGAN` and `Redraw`) that player is given them.
+
     Raises:
         MetagenError: there is none, it is damaged, or its generator is another one.
     """
     path = travelling("models", model)
     found, _, _ = load_model(path)
+    player = getattr(generator, "generator", None)
+    begun = player if isinstance(player, type(found.generator)) else generator
     try:
-        check_tensors(path, found.generator.state_dict(), generator.state_dict())
+        check_tensors(path, found.generator.state_dict(), begun.state_dict())
     except MetagenError as error:
         hint = "begin from a model whose generator has this one's options, and no low-rank deltas"
         raise MetagenError(f"initial: {error}; {hint}") from error
-    generator.load_state_dict(found.generator.state_dict())
+    begun.load_state_dict(found.generator.state_dict())

@@ -11,8 +11,8 @@ Some three quarters of an hour on two cores.
     python scripts/make_results.py runs/faces64-*/evaluation/result.json
 
 At 64 px, of everybody: of those with 9 or more photographs a seed draws 50 test people and 40 val people; all others
-are trained on, at 3 queries, so that 8 photographs suffice. A plain VAE, one that is meta-trained by MAML from it, and
-redraw. An hour and a half on one core.
+are trained on, at 3 queries, so that 8 photographs suffice. A plain VAE, one that is meta-trained by MAML from it,
+redraw, and redraw that goes on with a critic. An hour and a half on one core.
 
 All at 5 shots. The number of inner steps of each model that takes some is chosen on val people by Frechet distance;
 then they are measured on test people. What was made by the same options is not made again.
@@ -96,8 +96,11 @@ PLANS = {
             "faces64-vae-joint": [],
             "faces64-vae-maml": ["--model.initial", RUNS / "faces64-vae-joint/export"],
             "faces64-redraw": [],
+            "faces64-redraw-gan": [
+                *("--model.initial", RUNS / "faces64-redraw/export", "--model.chosen_by", RUNS / "faces64-select"),
+            ],
         },
-        ("faces64-vae-maml", "faces64-redraw"),
+        ("faces64-vae-maml", "faces64-redraw", "faces64-redraw-gan"),
         steps=(3, 10, 30),
     ),
 }
