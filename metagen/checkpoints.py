@@ -115,6 +115,7 @@ class Checkpoints(Checkpoint):
     Attributes:
         asked_to_stop: set it, and the run ends after the current step (and its validation, where one is due).
         best: the lowest value of the criterion so far, reached after `best_step` steps.
+        by: the name of the criterion.
         seconds: how long the run has trained, interruptions not counted.
     """
 
@@ -122,6 +123,7 @@ class Checkpoints(Checkpoint):
         self.folder = folder
         self.asked_to_stop = self._stopping = False
         self.best, self.best_step, self.seconds = math.inf, 0, 0.0
+        self.by: str | None = None
         self._since, self._seen = 0.0, -1
 
     def path(self, name: str) -> Path:
@@ -129,7 +131,10 @@ class Checkpoints(Checkpoint):
         return self.folder / f"{name}.ckpt"
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock."""
+        """Start the clock; what was best by another criterion says nothing now."""
+        if self.by not in (None, pl_module.monitored):
+            self.best = math.inf
+        self.by = str(pl_module.monitored)
         self._since, self._seen = time.perf_counter(), trainer.global_step
 
     def on_train_batch_start(self, trainer: pl.Trainer, *args: Any) -> None:  # noqa: ANN401
@@ -163,11 +168,12 @@ class Checkpoints(Checkpoint):
     def state_dict(self) -> dict[str, Any]:
         """The best so far and the time spent."""
         seconds = self.seconds + time.perf_counter() - self._since
-        return {"best": self.best, "best_step": self.best_step, "seconds": seconds}
+        return {"best": self.best, "best_step": self.best_step, "seconds": seconds, "by": self.by}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """See `state_dict`."""
         self.best, self.best_step, self.seconds = (state_dict[key] for key in ("best", "best_step", "seconds"))
+        self.by = state_dict.get("by")  # runs of before it was kept went by the query loss, and so do they now
 
     def _save(self, trainer: pl.Trainer, name: str) -> None:
         if not getattr(trainer, "fast_dev_run", False):

@@ -59,13 +59,13 @@ class BySamples(Criterion):
 
     Args:
         name: of the extractor, or "pixels".
-        look: through it; None for lightly blurred pixels.
+        look: through it.
     """
 
     unit = "units of the features"
 
-    def __init__(self, name: str = PIXELS, look: Look | None = None) -> None:
-        self.figure, self.look = f"energy[{name}]", look or blurred
+    def __init__(self, name: str = PIXELS, look: Look = blurred) -> None:
+        self.figure, self.look = f"energy[{name}]", look
 
     def __call__(
         self, adapted: Adapted, query: torch.Tensor, key: Sequence[int | str], tasks: Sequence[int]

@@ -9,6 +9,7 @@ import torch
 
 from metagen.artifacts import load_extractor
 from metagen.criterion import PIXELS, Look
+from metagen.energy import blurred
 from metagen.errors import MetagenError
 from metagen.metrics import Extractor
 from metagen.metrics.extractors import Scripted
@@ -34,28 +35,37 @@ def extractor_of(name: str | None, tasks: EpisodeData, split: str) -> tuple[Extr
     return extractor, told | info | told  # first, and not what the info calls so
 
 
-def selecting(name: str | None, tasks: EpisodeData) -> tuple[str, Look | None]:
-    """What models are chosen through on val tasks, and how it looks; None for TASK_SET-select, or pixels without one.
+def selecting(name: str | None, tasks: EpisodeData, device: torch.device | str = "cpu") -> tuple[str, Look]:
+    """What models are chosen through on val tasks, and how it looks at images that lie on a device.
+
+    Args:
+        name: an extractor's name or folder, or "pixels"; None for TASK_SET-select or, where none of the images' size
+            travels with metagen, pixels: so the name of the criterion says which.
+        tasks: what models are chosen on.
+        device: where.
 
     Raises:
-        MetagenError: one that was named is missing, damaged or takes other images, or was trained on val tasks.
+        MetagenError: the extractor is missing, damaged or takes other images, or was trained on val tasks.
     """
-    if name is None:
-        name = _travelling_at_this_size(tasks)
+    name = name or _travelling_at_this_size(tasks)
     if name == PIXELS:
-        return PIXELS, None
-    extractor, told = extractor_of(name, tasks, "val")
-    extractor.check(_shape(tasks))
-    return told["name"], extractor.of
+        return PIXELS, blurred
+    try:
+        extractor, told = extractor_of(name, tasks, "val")
+        extractor.check(_shape(tasks))
+    except MetagenError as error:
+        raise MetagenError(f"{error}; or choose without one: --model.chosen_by {PIXELS}") from error
+    return told["name"], extractor.to(device).of
 
 
 def _travelling_at_this_size(tasks: EpisodeData) -> str:
-    name = f"{tasks.name}-select"
+    name, shape = f"{tasks.name}-select", _shape(tasks)
     try:
-        load_extractor(travelling("extractors", name))[0].check(_shape(tasks))
+        path = travelling("extractors", name)
     except MetagenError:
-        return PIXELS  # the name of the criterion says so wherever its value stands
-    return name
+        return PIXELS
+    extractor = load_extractor(path)[0]
+    return name if [extractor.channels, extractor.size] == [*shape[1:3]] else PIXELS
 
 
 def _shape(tasks: EpisodeData) -> torch.Size:

@@ -210,7 +210,7 @@ def measure(
         "rows": card.rows(),
         "not_measured": card.unfit,
         "differences": card.differences(),
-        "curve": [{"steps": n, **asdict(over_tasks_interval(found[f"curve/{n}"]))} for n in curve],
+        "curve": [_point(n, found[f"curve/{n}"]) for n in curve],
     }
     return Measurement(result, card.values)
 
@@ -293,14 +293,22 @@ class Trial:
             adapted = contender.adapted(episode, others, self.key)
             if learner.generator.comparable:
                 found[f"loss/{name}"] = ByLoss()(adapted, episode.query, self.key, tasks)
-            if self.half:
-                images = adapted.sample(self.half, [torch_rng(*self.key, task, "sample") for task in tasks])
-                found[f"diverged/{name}"] = ~images.isfinite().flatten(1).all(1).cpu()  # waits for the device
-                found |= self._seen(name, images.nan_to_num(GREY, GREY, GREY), episode.support)
+                found[f"loss/{name}"].cpu()  # waits for the device
+            made = self._made(adapted, tasks) if self.half else None
             found[f"seconds/{name}"] = torch.full((len(tasks),), (time.perf_counter() - started) / len(tasks))
+            if made is not None:
+                whole = made.isfinite().flatten(1).all(1)
+                found[f"diverged/{name}"] = ~whole
+                shown = torch.where(whole[:, None, None, None, None], made, GREY)
+                found |= self._seen(name, shown, episode.support)
         for steps in self.curve:
             found[f"curve/{steps}"] = judged(learner, episode, self.key, steps, self.criterion)
         return {name: value.cpu() for name, value in found.items()}
+
+    def _made(self, adapted: Adapted, tasks: Sequence[int]) -> torch.Tensor:
+        images = adapted.sample(self.half, [torch_rng(*self.key, task, "sample") for task in tasks])
+        images.flatten()[:1].cpu()  # waits for the device
+        return images
 
     def _seen(self, row: str, images: torch.Tensor, support: torch.Tensor) -> dict[str, torch.Tensor]:
         looks = self.extractors.items()
@@ -394,6 +402,12 @@ class Scorecard:
                 paired = values if others is None else values - others
                 found[figure] = asdict(column.interval(paired, self.tasks, self.values.get(f"scale/{figure}")))
         return found
+
+
+def _point(steps: int, values: torch.Tensor) -> dict[str, Any]:
+    """The criterion after so many steps, over the tasks that did not diverge, and how many those are."""
+    finite = values[values.isfinite()]
+    return {"steps": steps, "tasks": len(finite), **asdict(over_tasks_interval(finite if len(finite) else values))}
 
 
 def _checksum(*images: torch.Tensor) -> int:

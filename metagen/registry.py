@@ -76,11 +76,14 @@ def options_of(cls: type) -> list[str]:
 
     Where a constructor takes `**more`, it passes on the keyword-only options of the class above.
     """
-    parameters = inspect.signature(cls).parameters.values()
-    own = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD and p.name != "generator"]
-    passes_on = len(own) < len([p for p in parameters if p.name != "generator"])
-    return own + [name for name in _keyword_only(cls.__mro__[1]) if name not in own] if passes_on else own
-
-
-def _keyword_only(cls: type) -> list[str]:
-    return [p.name for p in inspect.signature(cls).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    names: list[str] = []
+    for each in cls.__mro__:
+        if "__init__" in vars(each):
+            parameters = [p for p in inspect.signature(each).parameters.values() if p.name != "generator"]
+            passed = [
+                p.name for p in parameters if p.kind is not p.VAR_KEYWORD and (not names or p.kind is p.KEYWORD_ONLY)
+            ]
+            names += [name for name in passed if name not in names]
+            if all(p.kind is not p.VAR_KEYWORD for p in parameters):
+                break
+    return names

@@ -81,16 +81,19 @@ class MetaTraining(pl.LightningModule):
         self.criterion: Criterion = ByLoss()
         self.episode: Episode | None = None  # the one being trained on, and what came of it: for callbacks
         self.losses: dict[str, torch.Tensor] = {}
-        self.val_adapted, self.val_unadapted = MeanMetric(), MeanMetric()
+        self.means: dict[str, MeanMetric] = {}  # over the val tasks of every process, by the names they are logged by
 
     def setup(self, stage: str) -> None:
         """Find what the best model is chosen by.
 
         Raises:
-            MetagenError: an extractor that was named is missing, or was trained on what is held out here.
+            MetagenError: there are too few queries to judge samples by, or see `selecting`.
         """
         if self.chosen_by is not None or not self.learner.generator.comparable:
-            self.criterion = BySamples(*selecting(self.chosen_by, self.data))
+            if self.data.queries < 2:
+                raise MetagenError(f"data.queries: samples are judged by 2 or more images, got {self.data.queries}")
+            device = self.trainer.strategy.root_device  # the module itself is brought there later
+            self.criterion = BySamples(*selecting(self.chosen_by, self.data, device))
 
     def training_step(self, episode: Episode, batch_index: int) -> torch.Tensor:
         """The scalar sum_p <theta_p, stop_grad(g_p)>: its gradient is g, its value means nothing."""
@@ -120,17 +123,21 @@ class MetaTraining(pl.LightningModule):
     def validation_step(self, episode: Episode, batch_index: int) -> None:
         """Adapt to val tasks and judge on their queries."""
         key = (0, "val", 0)
-        for metric, steps in ((self.val_unadapted, 0), (self.val_adapted, None)):
+        for name, steps in (("val/unadapted", 0), (self.monitored, None)):
             adapted = adapt_tasks(self.learner, episode.support, key, episode.numbers, steps)
-            metric.update(self.criterion(adapted, episode.query, key, episode.numbers))
+            judged = self.criterion(adapted, episode.query, key, episode.numbers)
+            self._mean(name).update(judged.nan_to_num(math.inf, math.inf))  # a mean over the others would hide it
         for name, each in adapted.told(episode.query, (*key, "told"), episode.numbers).items():
-            self.log(f"val/{name}", each.mean(), batch_size=len(each), sync_dist=True)
+            self._mean(f"val/{name}").update(each)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the mean of the criterion, adapted and not, over the val tasks of every process."""
-        for name, metric in ((self.monitored, self.val_adapted), ("val/unadapted", self.val_unadapted)):
-            self.log(name, metric.compute(), prog_bar=True)
-            metric.reset()
+        """Log the mean of the criterion, adapted and not, and what the generator tells of itself."""
+        for name, mean in self.means.items():
+            self.log(name, mean.compute(), prog_bar=name in (self.monitored, "val/unadapted"))
+            mean.reset()
+
+    def _mean(self, name: str) -> MeanMetric:
+        return self.means.setdefault(name, MeanMetric().to(self.device))
 
     @property
     def monitored(self) -> str:
@@ -201,14 +208,18 @@ def regulariser_for(learner: Learner, terms: dict[str, float]) -> Regulariser:
 def begin_from(generator: Generator, model: str) -> None:
     """Give a generator the weights of that of a saved model: a folder, or the name of one that travels with metagen.
 
+    Of a game whose second player is such a generator (`RedrawGAN` and `Redraw`) that player is given them.
+
     Raises:
         MetagenError: there is none, it is damaged, or its generator is another one.
     """
     path = travelling("models", model)
     found, _, _ = load_model(path)
+    player = getattr(generator, "generator", None)
+    begun = player if isinstance(player, type(found.generator)) else generator
     try:
-        check_tensors(path, found.generator.state_dict(), generator.state_dict())
+        check_tensors(path, found.generator.state_dict(), begun.state_dict())
     except MetagenError as error:
         hint = "begin from a model whose generator has this one's options, and no low-rank deltas"
         raise MetagenError(f"initial: {error}; {hint}") from error
-    generator.load_state_dict(found.generator.state_dict())
+    begun.load_state_dict(found.generator.state_dict())

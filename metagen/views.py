@@ -54,8 +54,13 @@ def table(result: Mapping[str, Any], every: bool = False) -> str:
         steps = row.get("steps")
         cells = [short(row["figures"][name]) if name in row["figures"] else "" for name in columns]
         lines.add_row(row["row"], "" if steps is None else str(steps), *cells)
-    absent = "".join(f"not measured here: {name}\n" for name in result["not_measured"])
-    return as_text(lines) + "\n" + absent
+    absent = [f"not measured here: {name}\n" for name in result["not_measured"]]
+    diverged = [
+        f"diverged, so counted as grey: {row['row']}, {row['diverged']} of {result['tasks']} tasks\n"
+        for row in result["rows"]
+        if row["diverged"]
+    ]
+    return as_text(lines) + "\n" + "".join(absent + diverged)
 
 
 def study_lines(name: str, study: Mapping[str, Any]) -> str:

@@ -5,8 +5,8 @@
 
 The contest: FIGR (WGAN-GP, Reptile; Clouatre 2019) and GANs of ours at 32 px and 4 shots, each trained for the same
 processor seconds, on the same test characters. The study of stability: one small GAN (R3), meta-learned and jointly
-trained from the same weights for the same seconds, and trained on the support alone, from several seeds. What was made
-by the same options is not made again.
+trained for the same seconds from one start, and trained on the support alone, from several seeds. What was made by the
+same options is not made again.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import argparse
 import csv
 import json
 import multiprocessing
+import os
 import resource
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from making import made, metagen, revision
+from making import made, revision
 from safetensors.torch import load_file
 
 from metagen.artifacts import read_config
@@ -35,7 +36,15 @@ FIGURES = (
 )
 FEW, MORE = 10, 40  # meta-steps: what the second takes longer than the first is the cost of so many
 LOOKS = {role: RUNS / f"omniglot32-{role}" for role in ("select", "report")}
-FIGR, OURS = "figr", ("redraw-gan", "r3-maml")
+START = Path("runs/omniglot-r3-joint")
+JOINT = (
+    *("--model.rate", 0.0003, "--data.tasks", 8, "--model.learner", "Joint", "--model.learner.optimiser", "adam"),
+    *("--model.learner.rate", 0.001, "--model.learner.test_steps", 20, "--model.learner.moves", '["*"]'),
+)
+KINDS: dict[str, tuple[object, ...]] = {"meta": (), "joint": JOINT}
+FIGR, BEST = "figr", "redraw-gan"
+CONTESTANTS = (FIGR, BEST)
+SHARE_OF_STUDY, SHARE_OF_TASKS = 0.15, 0.2  # of a contestant's seconds and test characters: it has six trainings
 SHOTS_OF_FIGR = ("--data.size", 32, "--data.shots", 4)
 COLLAPSED = 0.1  # of the diversity of real images: below this a task's samples are taken for one image
 
@@ -53,16 +62,17 @@ def cost(run: Path, words: list[object]) -> float:
 def _processor_seconds(words: list[object], run: Path, episodes: int) -> float:
     asked = [*words, "--data.episodes", episodes, "--data.val_tasks", 1, "--run_dir", run, "--overwrite", "true"]
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
-    subprocess.run([sys.executable, "-m", "metagen.cli", "fit", *map(str, asked)], check=True)
+    alone = {**os.environ, "OMP_NUM_THREADS": "1"}  # as the training itself, which is in a worker of one thread
+    subprocess.run([sys.executable, "-m", "metagen.cli", "fit", *map(str, asked)], check=True, env=alone)
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
 
 
-def trained(run: Path, seconds: float, *words: object) -> Path:
+def trained(run: Path, seconds: float, *words: object, val_tasks: int = 40) -> Path:
     """A model that was trained for so many processor seconds, and validated ten times: the folder of its export."""
     told = [*words, "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false", "--samples.tasks", 4]
     episodes = max(10, int(seconds / cost(run, told)))
     whole = ["fit", *told, "--data.episodes", episodes, "--trainer.val_check_interval", max(1, episodes // 10)]
-    return made(run / "export", [*whole, "--data.val_tasks", 40, "--run_dir", run, "--overwrite", "true"])
+    return made(run / "export", [*whole, "--data.val_tasks", val_tasks, "--run_dir", run, "--overwrite", "true"])
 
 
 def evaluated(export: Path, root: str, shots: int, extractor: Path | str, tasks: int, *words: object) -> Path:
@@ -78,28 +88,29 @@ def evaluated(export: Path, root: str, shots: int, extractor: Path | str, tasks:
 def contest(options: argparse.Namespace, name: str) -> None:
     """One contestant: FIGR's config or one of ours at its size and shots."""
     torch.set_num_threads(1)
-    config, run = f"configs/omniglot-{name}.yaml", RUNS / name
-    words = ["--config", config, "--data.root", options.root, *SHOTS_OF_FIGR, "--model.chosen_by", LOOKS["select"]]
-    export = trained(run, options.seconds, *words)
+    words = ["--config", f"configs/omniglot-{name}.yaml", "--data.root", options.root]
+    words += [*SHOTS_OF_FIGR, "--model.chosen_by", LOOKS["select"]]
     more = ("--baselines", "false") if name == FIGR else ()
-    evaluated(export, options.root, 4, LOOKS["report"], options.tasks, *more)
+    evaluated(trained(RUNS / name, options.seconds, *words), options.root, 4, LOOKS["report"], options.tasks, *more)
+
+
+def begun(root: str) -> Path:
+    """The jointly trained GAN from which the study of stability begins."""
+    words = ["fit", "--config", "configs/omniglot-r3-joint.yaml", "--data.root", root, "--overwrite", "true"]
+    return made(START / "export", [*words, "--trainer.enable_progress_bar", "false"])
 
 
 def stability(options: argparse.Namespace, seed: int) -> None:
-    """One seed of the study: a GAN that is meta-learned, its like that is jointly trained, and both scorecards."""
+    """One seed of the study: a GAN goes on with meta-learning, its like with joint training, and one scorecard."""
     torch.set_num_threads(1)
-    place = RUNS / "stability"
-    words = ["--config", "configs/omniglot-r3-maml.yaml", "--data.root", options.root]
-    words += ["--data.seed", seed, "--seed_everything", seed]
-    exports = {
-        "joint": trained(place / f"joint-{seed}", options.seconds / 2, *words, *JOINT),
-        "meta": trained(place / f"meta-{seed}", options.seconds / 2, *words),
-    }
-    joint = ("--joint", exports["joint"])
-    evaluated(exports["meta"], options.root, 5, "omniglot-report", options.tasks, "--seed", seed, *joint)
-
-
-JOINT = ("--model.learner", "Joint", "--model.learner.rate", 0.001, "--model.learner.optimiser", "adam")
+    place, seconds = RUNS / "stability", options.seconds * SHARE_OF_STUDY
+    words = ["--config", "configs/omniglot-r3-reptile.yaml", "--data.root", options.root]
+    words += ["--data.seed", seed, "--seed_everything", seed, "--model.initial", START / "export"]
+    meta, joint = (
+        trained(place / f"{kind}-{seed}", seconds, *words, *more, val_tasks=12) for kind, more in KINDS.items()
+    )
+    more = ("--seed", seed, "--joint", joint, "--steps", 50, "--curve", "[]")
+    evaluated(meta, options.root, 5, "omniglot-report", int(options.tasks * SHARE_OF_TASKS), *more)
 
 
 def told(run: Path) -> list[dict[str, float]]:
@@ -110,41 +121,40 @@ def told(run: Path) -> list[dict[str, float]]:
 
 
 def kept(result: Path) -> dict[str, Any]:
-    """What is kept of a scorecard: all of it, and how many tasks' samples have collapsed, by row."""
-    found = json.loads(result.read_text())
-    values = load_file(result.parent / "values.safetensors")
-    (name,) = (key for key in found["rows"][0]["figures"] if key.startswith("diversity["))
+    """What is kept of a scorecard: what its figures come from, and of how many tasks samples have collapsed, by row."""
+    found, values = json.loads(result.read_text()), load_file(result.parent / "values.safetensors")
+    (spread,) = (key for key in found["rows"][0]["figures"] if key.startswith("diversity["))
     for row in found["rows"]:
-        collapsed = values[f"{row['row']}/{name}"] < COLLAPSED * values[f"human/{name}"]
+        collapsed = values[f"{row['row']}/{spread}"] < COLLAPSED * values[f"human/{spread}"]
         row["collapsed"] = int(collapsed.sum())
-    return found
+    found["differences"] = []  # those that are shown are made anew from the values
+    return {"result": found, "values": {n: [float(f"{x:.6g}") for x in v.tolist()] for n, v in values.items()}}
 
 
 def gather(options: argparse.Namespace) -> None:
     """docs/gans: what the page is made from."""
     ROWS.mkdir(parents=True, exist_ok=True)
-    names = [name for name in (FIGR, *OURS) if (RUNS / name / "evaluation/result.json").is_file()]
-    results = [RUNS / name / "evaluation/result.json" for name in names]
-    metagen("compare", *results, "--by", "fd", "--out", RUNS / "contest", "--overwrite")
-    study = {
-        str(seed): {
-            "result": kept(RUNS / f"stability/meta-{seed}/evaluation/result.json"),
-            "told": {kind: told(RUNS / f"stability/{kind}-{seed}") for kind in ("joint", "meta")},
-            "training": {
-                kind: read_config(RUNS / f"stability/{kind}-{seed}/export")["info"]["training"]
-                for kind in ("joint", "meta")
-            },
+    common = {"seconds": options.seconds, "share": SHARE_OF_STUDY, "collapsed": COLLAPSED, "revision": revision()}
+    contestants = {
+        name: kept(RUNS / name / "evaluation/result.json") | {"training": training(RUNS / name)} for name in CONTESTANTS
+    }
+    write_atomically(ROWS / "contest.json", (json.dumps({**common, "rows": contestants}) + "\n").encode())
+    seeds = {}
+    for seed in range(options.seeds):
+        parts = {kind: RUNS / "stability" / f"{kind}-{seed}" for kind in KINDS}
+        seeds[str(seed)] = kept(parts["meta"] / "evaluation/result.json") | {
+            "training": {kind: training(run) for kind, run in parts.items()},
+            "told": {kind: told(run) for kind, run in parts.items()},
         }
-        for seed in range(options.seeds)
+    write_atomically(ROWS / "stability.json", (json.dumps({**common, "seeds": seeds}) + "\n").encode())
+
+
+def training(run: Path) -> dict[str, Any]:
+    """What a run says of its training, and what a meta-step cost."""
+    return {
+        **read_config(run / "export")["info"]["training"],
+        "step_seconds": json.loads((run / "cost.json").read_text()),
     }
-    content = {
-        "seconds": options.seconds,
-        "revision": revision(),
-        "contest": {name: kept(result) for name, result in zip(names, results, strict=True)},
-        "compared": json.loads((RUNS / "contest/league.json").read_text()),
-        "stability": study,
-    }
-    write_atomically(ROWS / "gans.json", (json.dumps(content) + "\n").encode())
 
 
 def extractor(options: argparse.Namespace, role: str) -> None:
@@ -165,11 +175,12 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--only", nargs="*", help="names of parts; their figures are gathered by a run without it")
     options = parser.parse_args()
-    work: dict[str, tuple[Any, object]] = {name: (contest, name) for name in (FIGR, *OURS)}
+    work: dict[str, tuple[Any, object]] = {name: (contest, name) for name in CONTESTANTS}
     work |= {f"stability-{seed}": (stability, seed) for seed in range(options.seeds)}
     chosen = options.only or list(work)
     with multiprocessing.get_context("spawn").Pool(options.workers, maxtasksperchild=1) as pool:
         pool.starmap(extractor, [(options, role) for role in LOOKS])
+        pool.apply(begun, (options.root,))
         for done in [pool.apply_async(work[name][0], (options, work[name][1])) for name in chosen]:
             done.get()
     if not options.only:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from metagen import evaluation
-from metagen.criterion import ByLoss
+from metagen.criterion import ByLoss, BySamples
 from metagen.errors import MetagenError
 from metagen.evaluation import Contender, contenders, judged, measure, tuned, untrained
 from metagen.generators import Generator
@@ -17,6 +17,7 @@ from metagen.learners import MAML, Amortised, Joint, LowRankMAML, Reptile, RuleE
 from metagen.metrics import Extractor, metrics
 from metagen.spread import Spread
 from metagen.tasks.episodes import Episode, Episodes
+from metagen.views import table
 from metagen.warps import DRAWS, random_affine
 from tests.doubles import Blobs, tiny_generator, tiny_vae
 
@@ -427,3 +428,46 @@ def test_a_model_that_ignores_its_support_is_exposed_by_another_tasks_support(ch
     row = "adapted - another task's support"
     assert cheating("blind")[row]["recognisability"]["mean"] == 0
     assert cheating("affine")[row]["recognisability"]["low"] > 20
+
+
+# games
+
+
+@pytest.fixture(scope="module")
+def game():
+    torch.manual_seed(0)
+    return Reptile(tiny_generator("r3", size=28), steps=1, rate=0.01).requires_grad_(False)
+
+
+def test_a_game_has_no_query_loss_and_a_curve_of_what_it_is_judged_by(game, small_grid):
+    found = measure(game, Episodes(Blobs(tasks=40), 2, 8), "test", None, (0, 1), 0, {"half": Half()}).result
+    figures = {row["row"]: row["figures"] for row in found["rows"]}
+    assert not [name for row in figures.values() for name in row if name.startswith("query_loss")]
+    assert found["criterion"] == "energy[half]"
+    assert [row["diverged"] for row in found["rows"] if row["steps"] is not None] == [0] * 4
+    assert figures["copy"]["energy[half]"]["mean"] < figures["unadapted"]["energy[half]"]["mean"]
+    episode = Episodes(Blobs(tasks=40), 2, 8).first("test", 10)
+    expected = judged(game, episode, KEY, 1, BySamples("half", Half().of)).mean()
+    assert found["curve"][1]["mean"] == pytest.approx(float(expected), rel=1e-5)
+    with pytest.raises(MetagenError, match="says nothing of its images"):
+        measure(game, Episodes(Blobs(), 2, 8), "test", None, ())
+
+
+def test_a_task_that_diverges_is_counted_and_shown_grey(game, small_grid, monkeypatch):
+    adapted = Contender.adapted
+
+    def broken(contender, episode, others, key):
+        found = adapted(contender, episode, others, key)
+        if contender.sees == "own" and contender.learner is game:
+            for difference in found.difference.values():
+                difference[1] = torch.nan
+        return found
+
+    monkeypatch.setattr(Contender, "adapted", broken)
+    spread, looks = Spread(batch=10), {"half": Half()}
+    found = measure(game, Episodes(Blobs(tasks=40), 2, 8), "test", None, (1,), 0, looks, spread=spread)
+    rows = {row["row"]: row["diverged"] for row in found.result["rows"] if row["steps"] is not None}
+    assert rows == {"unadapted": 0, "scratch": 0, "another task's support": 0, "adapted": 1}
+    assert found.result["curve"][0]["tasks"] == 9
+    assert "diverged, so counted as grey: adapted, 1 of 10 tasks" in table({**found.result, "extractors": []})
+    assert found.values["adapted/diversity[half]"][1] == 0 < found.values["adapted/diversity[half]"][0]

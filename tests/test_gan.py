@@ -18,6 +18,7 @@ from metagen.generators.gan_networks import Critic, MinibatchDeviation, Spectral
 from metagen.generators.projection import way
 from metagen.learners import FOMAML, MAML, Amortised
 from metagen.model import Model
+from metagen.training import MetaTraining
 from metagen.warps import random_affine
 from tests.doubles import tiny_generator
 from tests.test_meta_gradients import batch_for, check_finite_differences, gradient
@@ -509,3 +510,14 @@ def test_what_is_drawn_from_a_support_has_no_latent_of_its_own():
     gan = VAEGAN(**SMALL)
     expected, _ = gan.generator.posterior(images)
     torch.testing.assert_close(Model(MAML(gan), {}).adapt(images, steps=0).project(images), expected)
+
+
+def test_a_game_begins_from_a_model_of_its_second_player(tmp_path):
+    torch.manual_seed(0)
+    drawer = tiny_generator("redraw", widths=(2, 4), hidden=4)
+    Model(Amortised(drawer), {}).save(tmp_path / "drawer")
+    game = tiny_generator("redraw_gan")
+    critic = {name: w.clone() for name, w in game.discriminator.named_parameters()}
+    MetaTraining(game, Amortised, initial=str(tmp_path / "drawer"))
+    assert all(torch.equal(w, drawer.state_dict()[name]) for name, w in game.generator.state_dict().items())
+    assert all(torch.equal(w, critic[name]) for name, w in game.discriminator.named_parameters())

@@ -241,7 +241,7 @@ def test_validation_judges_the_cold_mixture_that_is_exported(fit, blobs, tmp_pat
     data = EpisodeData("folder", str(blobs / "tasks"), split_file=str(blobs / "split.json"), shots=2, queries=3)
     for batch, episode in enumerate(data.episodes.held_out("val", 4, 3)):
         module.validation_step(episode, batch)
-    assert module.val_adapted.compute().item() == pytest.approx(info["training"]["best_val"], rel=1e-6)
+    assert module.means[module.monitored].compute().item() == pytest.approx(info["training"]["best_val"], rel=1e-6)
 
 
 def test_fit_writes_the_config_of_what_was_found_and_it_runs(fit, tmp_path, capsys):

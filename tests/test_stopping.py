@@ -7,11 +7,13 @@ import torch
 
 import metagen
 from metagen.cli import main
+from metagen.energy import blurred, energy_score
 from metagen.errors import MetagenError
 from metagen.images import save_pngs
 from metagen.learners import Amortised, Joint, Reptile, adapt_each, adapt_tasks, auto_steps
-from metagen.learners.stopping import CANDIDATES
+from metagen.learners.stopping import CANDIDATES, SAMPLES
 from metagen.model import Model
+from metagen.seeding import torch_rng
 from tests.doubles import Quadratic, tiny_generator, tiny_vae
 
 RATE = 0.25
@@ -279,3 +281,18 @@ def test_the_verb_prints_the_choice(tmp_path, capsys):
     assert main([*words, "atuo", "--out", str(tmp_path / "other")]) == 2
     assert capsys.readouterr().err == "metagen: error: steps: expected a whole number or auto, got 'atuo'\n"
     assert not (tmp_path / "other").exists()
+
+
+def test_a_game_stops_by_how_its_samples_look_beside_the_images_left_out():
+    torch.manual_seed(0)
+    learner = Reptile(tiny_generator("r3"), steps=2, rate=0.05, test_steps=2).requires_grad_(False)
+    support = torch.rand(2, 3, 1, 8, 8)
+    choice = auto_steps(learner, support, KEY, candidates=(0, 2))
+    for task in range(2):
+        scores = []
+        for fold in range(3):  # each image is left out once
+            drawn = learner.generator.noise(SAMPLES, torch_rng(*KEY, "fold", fold, task, "sample"))
+            made = learner.generator.generate(drawn, support[task])
+            scores.append(energy_score(blurred(made), blurred(support[task, fold : fold + 1])))
+        assert choice.losses[task, 0].item() == pytest.approx(float(torch.stack(scores).mean()), rel=1e-5)
+    assert not torch.allclose(choice.losses[:, 0], choice.losses[:, 1])

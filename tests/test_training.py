@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_flatten_with_path
 
 from metagen.adaptation import in_chunks, task_batch
 from metagen.cli import main
+from metagen.criterion import ByLoss
 from metagen.errors import MetagenError
 from metagen.learners import MAML, LowRankMAML, Reptile
 from metagen.model import Model
@@ -346,3 +347,29 @@ def test_a_run_begins_from_no_model_that_has_seen_what_it_holds_out(fit, whole, 
     (tmp_path / "unknown" / "split.json").unlink()
     assert "nobody knows which tasks" in answer(Split(train, val, test), tmp_path / "unknown")[1]
     assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_task_that_diverges_is_not_left_out_of_what_is_chosen_by(fit, tmp_path, monkeypatch):
+    """A mean over the other tasks would make a model best that has diverged on one."""
+    judge = ByLoss.__call__
+
+    def broken(criterion, adapted, query, key, tasks):
+        losses = judge(criterion, adapted, query, key, tasks)
+        return torch.where(torch.tensor(tasks) == tasks[0], torch.nan, losses)
+
+    monkeypatch.setattr(ByLoss, "__call__", broken)
+    assert fit(tmp_path) == 0
+    assert not (tmp_path / "export").exists()
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        assert {row["val/query_loss"] for row in csv.DictReader(file)} == {"", "inf"}
+
+
+def test_what_was_best_by_another_criterion_is_forgotten(fit, tmp_path):
+    assert fit(tmp_path, "--trainer.max_steps", "4") == 0
+    before = json.loads((tmp_path / "export" / "config.json").read_text())["info"]["training"]
+    more = ("--ckpt_path", "last", "--model.chosen_by", "pixels")
+    assert fit(tmp_path, *more) == 0
+    after = json.loads((tmp_path / "export" / "config.json").read_text())["info"]["training"]
+    assert (before["chosen_by"], after["chosen_by"]) == ("query_loss", "energy[pixels]")
+    assert after["best_step"] > 4
+    assert after["best_val"] != before["best_val"]

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from metagen.adaptation import at_step, draw_noise, inner_step, task_batch
 from metagen.errors import MetagenError
 from metagen.generators import call, distance_consistency
-from metagen.learners import FOMAML, IMAML, MAML, AdjointMAML
+from metagen.learners import FOMAML, IMAML, MAML, AdjointMAML, MetaSGD
 from metagen.training import MetaTraining
 from tests.doubles import Bilinear, tiny_generator, tiny_vae
 
@@ -36,13 +36,14 @@ def adapted(learner, support):
 
 def test_each_player_is_visited_as_often_as_it_asks_at_its_own_rate():
     learner, support = MAML(game(), steps=4, rate=RATES), torch.rand(3, 1, 2, 2, dtype=torch.float64)
-    found, mean = adapted(learner, support), support.mean(0).flatten()
-    x, y = learner.generator.generator["x"].detach(), learner.generator.discriminator["y"].detach()
+    found, mean, matrix = adapted(learner, support), support.mean(0).flatten(), game().matrix
+    start = game()
+    x, y = start.generator["x"].detach(), start.discriminator["y"].detach()
     for _ in range(4):
         for _ in range(3):
-            y = y + 0.05 * (learner.generator.matrix.T @ x - mean)
+            y = y + 0.05 * (matrix.T @ x - mean)
         for _ in range(2):
-            x = x - 0.02 * (learner.generator.matrix @ y + mean)
+            x = x - 0.02 * (matrix @ y + mean)
     torch.testing.assert_close(found["generator.x"], x, rtol=0, atol=1e-12)
     torch.testing.assert_close(found["discriminator.y"], y, rtol=0, atol=1e-12)
 
@@ -95,6 +96,27 @@ def test_the_draws_of_a_visit_depend_on_nothing_else():
     assert not torch.equal(once["generator"]["warp"][:, 0], once["generator"]["warp"][:, 1])
 
 
+def test_what_is_shared_is_the_same_in_all_visits_of_a_step():
+    noise = draw_noise(tiny_generator("r3", d_steps=3), (0, "k"), [0], 3, 2)
+    warps = {player: draws["warp"][0] for player, draws in noise.items()}
+    for step in range(2):
+        assert all(torch.equal(warps["discriminator"][step, visit], warps["generator"][step, 0]) for visit in range(3))
+    assert not torch.equal(warps["generator"][0], warps["generator"][1])
+
+
+def test_a_rate_of_every_step_has_one_of_every_visit_and_all_are_trained():
+    torch.manual_seed(0)
+    learner = MetaSGD(tiny_generator("r3", d_steps=2), steps=2, rate=0.01, per="step")
+    images = torch.rand(1, 5, 1, 8, 8)
+    batch = task_batch(learner, images[:, :2], images[:, 2:], (0, "t"), [0])
+    meta = {name: w.detach() for name, w in learner.named_parameters()}
+    found = learner.meta_gradient(learner, meta, batch).gradients
+    scales = {name: g for name, g in found.items() if name.startswith("step.scale.")}
+    assert {len(g) for name, g in scales.items() if "discriminator/" in name} == {4}
+    assert {len(g) for name, g in scales.items() if "scale.generator/" in name} == {2}
+    assert all((g != 0).all() for g in scales.values())
+
+
 def test_the_implicit_gradient_takes_a_player_that_is_visited_twice():
     torch.manual_seed(0)
     learner = IMAML(tiny_generator("r3", d_steps=2), steps=3, cg_steps=2, proximal=10.0, rate=RATES)
@@ -125,11 +147,11 @@ def test_consistency_is_paid_by_the_generator_alone_and_only_once_it_has_moved()
 def test_each_player_has_its_own_outer_rate_and_its_own_clipping():
     training = MetaTraining(tiny_generator("r3"), MAML, rate={"discriminator": 4e-4, "generator": 1e-4}, clip=1.0)
     training._trainer = type("", (), {"max_epochs": 1, "accumulate_grad_batches": 1, "datamodule": None})()
-    groups = [{"params": training._of(player), "lr": rate} for player, rate in training.rates.items()]
+    assert training.rates == {"discriminator": 4e-4, "generator": 1e-4}
     names = {id(w): name for name, w in training.learner.named_parameters()}
-    for group, player in zip(groups, ("discriminator", "generator"), strict=True):
-        assert {names[id(w)].split(".")[1] for w in group["params"]} == {player}
-    assert sum(len(group["params"]) for group in groups) == len(names)
+    own = {player: [names[id(w)] for w in training._of(player)] for player in training.rates}
+    assert all(name.startswith(f"generator.{player}.") for player, found in own.items() for name in found)
+    assert sum(map(len, own.values())) == len(names)
     for number, weight in enumerate(training.learner.parameters()):
         weight.grad = torch.full_like(weight, 10.0 * (number + 1))
     training.clips = {"discriminator": 2.0, "generator": 0}

@@ -40,7 +40,7 @@ def draw_noise(
     """The draws of each player's loss on n images: [T, n, ...], or [T, N, v, n, ...] for N inner steps of v visits.
 
     A draw depends on (key, task, visit, player) alone: not on the other tasks, nor on N, chunks or processes. What the
-    generator names as `shared` depends on (key, task, visit): players are shown the same.
+    generator names as `shared` depends on (key, task, step): players are shown the same.
 
     Args:
         generator: whose draws.
@@ -50,18 +50,18 @@ def draw_noise(
         steps: N; None for a loss that is taken once.
     """
 
-    def once(player: str, task: int, visit: int) -> Noise:
+    def once(player: str, task: int, visit: int, step: int) -> Noise:
         own = generator.noise(n, torch_rng(*key, task, visit, player))
         if not generator.shared:
             return own
-        common = generator.noise(n, torch_rng(*key, task, visit, "every player"))
+        common = generator.noise(n, torch_rng(*key, task, step, "every player"))
         return own | {name: common[name] for name in generator.shared}
 
     def draws(player: str, task: int) -> Noise:
         if steps is None:
-            return once(player, task, 0)
+            return once(player, task, 0, 0)
         visits = generator.visits[player]
-        each = [once(player, task, visit) for visit in range(steps * visits)]
+        each = [once(player, task, visit, visit // visits) for visit in range(steps * visits)]
         blank = generator.noise(n, torch.Generator())  # its shapes serve where N = 0
         flat = {name: torch.stack([blank[name], *(e[name] for e in each)])[1:] for name in blank}
         return {name: x.unflatten(0, (steps, visits)) for name, x in flat.items()}

@@ -26,7 +26,7 @@ class Generator(nn.Module, ABC):
         players: the groups of parameters with one loss each; a VAE has one, a GAN two, visited in this order.
         uses_support: whether new images are made by looking at the support, so that it belongs to an adapted model.
         still: globs over the names of weights that no inner step ever moves.
-        shared: names of draws that are the same for every player of a visit.
+        shared: names of draws that are the same for every visit of one inner step, or of one query.
         comparable: whether a low loss means good images; what a player of a game loses says how good the other one is.
         betas: of Adam, where this generator is trained.
         consistency: how much its last player pays in an inner loop for changing which images are like which.

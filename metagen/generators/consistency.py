@@ -18,7 +18,11 @@ def distance_consistency(before: torch.Tensor, after: torch.Tensor) -> torch.Ten
         before: images of some latents [n, ...] by the generator that was adapted, or features of them.
         after: those of the same latents by the adapted one.
     """
-    old, new = (F.log_softmax(_similarities(x.flatten(1)), -1) for x in (before, after))
+    with torch.autocast(before.device.type, enabled=False):  # images may be alike to more digits than bfloat16 has
+        old, new = (
+            F.log_softmax(_similarities(x.flatten(1).to(torch.promote_types(x.dtype, torch.float32))), -1)
+            for x in (before, after)
+        )
     return (new.exp() * (new - old)).sum(-1).mean()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from metagen.generators import Generator
+from metagen.generators import Generator, PerPlayer
 from metagen.learners.maml import MAML
 
 
@@ -13,7 +13,7 @@ class ANIL(MAML):
         self,
         generator: Generator,
         steps: int = 5,
-        rate: float = 1e-3,
+        rate: PerPlayer = 1e-3,
         optimiser: str = "sgd",
         moves: tuple[str, ...] = ("head",),
         test_steps: int | None = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from metagen.errors import MetagenError
-from metagen.generators import Generator
+from metagen.generators import Generator, PerPlayer
 from metagen.learners.maml import MAML
 
 
@@ -29,7 +29,7 @@ class Auxiliary(MAML):
         self,
         generator: Generator,
         steps: int = 5,
-        rate: float = 1e-3,
+        rate: PerPlayer = 1e-3,
         optimiser: str = "sgd",
         moves: tuple[str, ...] = ("*",),
         test_steps: int | None = None,

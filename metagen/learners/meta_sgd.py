@@ -31,7 +31,8 @@ class MetaSGD(Learner):
         moves: tuple[str, ...] = ("*",),
         test_steps: int | None = None,
     ) -> None:
-        updates = steps * max(generator.visits.values())
-        step = LearnedRates(moving(generator, moves), rate, per, updates)
+        weights = moving(generator, moves)
+        updates = {name: steps * generator.visits[generator.player_of(name)] for name in weights}
+        step = LearnedRates(weights, rate, per, updates)
         super().__init__(generator, step, steps, test_steps, moves)
         self.rate, self.per = rate, per

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 
 from metagen.adaptation.steps.base import PerWeight, State, Step, layer_of
@@ -19,13 +21,13 @@ class LearnedRates(Step):
         rate: where all rates begin; learned scales are relative to it.
         per: what has a scale of its own: every "parameter", every "layer", or every layer at every "step" (Antoniou
             2019, arXiv:1810.09502); steps beyond the last learned one go at its rate.
-        updates: of each weight in meta-training: N, more where a player is visited more than once a step.
+        updates: how many each weight has in meta-training: N times the visits of its player.
 
     Raises:
         MetagenError: the rate is not above 0, or there is no such `per`.
     """
 
-    def __init__(self, weights: Weights, rate: float, per: str, updates: int = 1) -> None:
+    def __init__(self, weights: Weights, rate: float, per: str, updates: Mapping[str, int]) -> None:
         super().__init__()
         check_positive("rate", rate)
         if per not in PER:
@@ -34,9 +36,9 @@ class LearnedRates(Step):
         if per == "parameter":
             self.scale = PerWeight({name: torch.ones_like(w) for name, w in weights.items()})
         else:
-            count = max(updates, 1) if per == "step" else 1
             like = {layer_of(name): w for name, w in weights.items()}
-            self.scale = PerWeight({layer: like[layer].new_ones(count) for layer in sorted(like)})
+            count = {layer_of(name): max(updates[name], 1) if per == "step" else 1 for name in weights}
+            self.scale = PerWeight({layer: like[layer].new_ones(count[layer]) for layer in sorted(like)})
 
     def init(self, weights: Weights, support: torch.Tensor, noise: Noise) -> State:
         """No state."""

@@ -1,0 +1,185 @@
+"""Write docs/gans.md and its pictures from what scripts/gans.py left in docs/gans, so that no figure in it is typed.
+
+python scripts/make_gans.py [--root DIR]      # DIR holds Omniglot: then also the picture of samples, from runs/gans
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from gans import BEST, FIGR, KINDS, RUNS
+from league_beside import wrapped
+from make_league import DOCS, entry
+from matplotlib.figure import Figure
+
+from metagen.comparing import Entry, averaged, league, markdown
+from metagen.evaluation import MODEL_FREE
+from metagen.files import write_atomically
+from metagen.images import grid
+from metagen.model import Model, load
+from metagen.tasks.data import EpisodeData
+
+PLACE = DOCS / "gans"
+SHOWN = (0, 25, 50, 75)  # places of the test characters in the picture
+ROWS = {"meta-learned": "adapted", "joint + fine-tune": "joint + fine-tune", "scratch": "scratch"}
+HEAD = """# What meta-learning does for GANs
+
+Made by `python scripts/make_gans.py`, and no figure here is typed; the columns are explained in
+[evaluation.md](evaluation.md), the options in [learners.md](learners.md). All of it is of small networks and few
+processor seconds, so it ranks methods under a small budget and not what they could be.
+"""
+CONTEST = """## FIGR, and a GAN of ours
+
+`python scripts/gans.py --root DIR` at {revision}: FIGR (`configs/omniglot-figr.yaml`: WGAN-GP, Reptile, 10 inner SGD
+steps at 1e-3, outer Adam at 1e-4, 32 px, 4 shots; Clouatre 2019, arXiv:1901.02199) and *redraw-gan*
+(`configs/omniglot-redraw-gan.yaml` at the same size and shots), each trained for {seconds:.0f} processor seconds of one
+thread, one seed, the best of ten validations kept (by energy distance through an extractor that reports nothing), then
+measured on the same {tasks} test characters at {shots} shots, {made} images made and as many real ones, through
+`{extractor}` (trained at this size on train characters alone); {hardware}. FIGR publishes no figure and trained for far
+longer in its paper, so this compares what a budget buys, not what FIGR could be. redraw-gan is shown the support itself
+when it draws: beside it stand the support's copies and what else needs no meta-learning.
+"""
+STABILITY = """## Mode collapse and stability
+
+The same script. One small R3 that was trained jointly (`configs/omniglot-r3-joint.yaml`) goes on for {seconds:.0f}
+processor seconds, from each of {seeds} seeds, with Reptile (`configs/omniglot-r3-reptile.yaml`, *meta-learned*, 50
+inner steps) or jointly as before (*joint + fine-tune*, its rate and steps tuned on val characters). *scratch* is the
+same network, never trained, its rate and steps tuned likewise. {tasks} test characters at {shots} shots, through
+`{extractor}`; figures are of the mean seed, ± half their 95 % interval over characters, differences paired by
+character. *Diverged* are tasks whose samples are not finite, *collapsed* those whose diversity is below
+{collapsed:.0%} of that of real images.
+"""
+
+
+def read(name: str) -> dict[str, Any]:
+    """What the script left."""
+    found: dict[str, Any] = json.loads((PLACE / f"{name}.json").read_text())
+    return found
+
+
+def protocol(found: dict[str, Any], result: dict[str, Any], text: str, **more: object) -> str:
+    """How something was measured, in words."""
+    told = {"extractor": result["extractors"][0]["name"], "hardware": result["environment"]["hardware"]}
+    return wrapped(text.format(**{**found, **result, **told, **more}))
+
+
+def table(entries: Sequence[Entry], by: str) -> str:
+    """A league of entries, its headings under those of the page."""
+    text = markdown(league(entries, by))
+    return re.sub(r"^(#+)", r"\1##", text, flags=re.MULTILINE)
+
+
+def contest(found: dict[str, Any]) -> list[str]:
+    """FIGR and ours."""
+    rows = found["rows"]
+    first = rows[FIGR]["result"]
+    entries = [entry(name, kept, "adapted") for name, kept in rows.items()]
+    lines = ["| | meta-steps | ms a meta-step | s by the clock | best at | seconds to adapt to and sample all tasks |"]
+    lines += ["|---|---|---|---|---|---|"]
+    for name, kept in rows.items():
+        of = kept["training"]
+        took = next(row["seconds"] for row in kept["result"]["rows"] if row["row"] == "adapted")
+        cells = (of["meta_steps"], f"{1000 * of['step_seconds']:.0f}", f"{of['seconds']:.0f}", of["best_step"])
+        lines.append(f"| {' | '.join(map(str, (name, *cells, f'{took:.1f}')))} |")
+    baselines = [
+        entry(row, rows[BEST], row) for row in ("unadapted", "scratch", "joint + fine-tune") if has(rows[BEST], row)
+    ]
+    words = protocol(found, first, CONTEST)
+    own = ["### Beside the best of them\n", table([entries[list(rows).index(BEST)], *baselines], "fd")]
+    return [words, table(entries, "fd"), *own, "### Cost\n", *lines, "", "![Samples](gans-samples.png)\n"]
+
+
+def has(kept: dict[str, Any], row: str) -> bool:
+    """Whether a scorecard has that row."""
+    return any(each["row"] == row for each in kept["result"]["rows"])
+
+
+def mean_seed(name: str, row: str, seeds: Sequence[dict[str, Any]]) -> Entry:
+    """A row's mean over seeds; of rows without a model, which differ by the seed of their jitter, the first's."""
+    each = [entry(name, kept, row) for kept in seeds]
+    shared = [each[0].row(name) for name in MODEL_FREE]
+    return averaged(name, [Entry(name, {**e.result, "rows": [e.row("adapted"), *shared]}, e.values) for e in each])
+
+
+def stability(found: dict[str, Any]) -> list[str]:
+    """Meta-learned, joint and scratch."""
+    seeds = list(found["seeds"].values())
+    lines = ["| | diverged | collapsed | fd of each seed | coverage % of each seed |", "|---|---|---|---|---|"]
+    for name, row in ROWS.items():
+        rows = [next(each for each in kept["result"]["rows"] if each["row"] == row) for kept in seeds]
+        fd, coverage = (
+            ", ".join(
+                f"{next(v['mean'] for k, v in each['figures'].items() if k.startswith(f'{figure}[')):.1f}"
+                for each in rows
+            )
+            for figure in ("fd", "coverage")
+        )
+        counts = [", ".join(str(each[key]) for each in rows) for key in ("diverged", "collapsed")]
+        lines.append(f"| {name} | {counts[0]} | {counts[1]} | {fd} | {coverage} |")
+    steps = {kind: "/".join(str(kept["training"][kind]["meta_steps"]) for kept in seeds) for kind in KINDS}
+    took = f"Meta-steps of each seed: {steps['meta']} with Reptile, {steps['joint']} jointly."
+    words = protocol(found, seeds[0]["result"], STABILITY, seconds=found["seconds"] * found["share"], seeds=len(seeds))
+    entries = [mean_seed(name, row, seeds) for name, row in ROWS.items()]
+    picture = "![Losses, penalties and logits on val characters in training](gans.png)\n"
+    return [words, table(entries, "coverage"), *lines, "", took, "", picture]
+
+
+def curves(found: dict[str, Any]) -> Figure:
+    """Logits, losses and the penalty on val tasks over a training, of each seed."""
+    panels = {
+        "logit of real less of made": lambda row: row["val/logit/real"] - row["val/logit/made"],
+        "the critic's loss": lambda row: row["val/loss/discriminator"],
+        "the generator's loss": lambda row: row["val/loss/generator"],
+        "penalty": lambda row: row["val/penalty"],
+    }
+    figure = Figure(figsize=(12, 3.2), layout="constrained")
+    for axes, (name, value) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
+        axes.set(title=name, xlabel="share of the budget")
+        for kind, colour in zip(KINDS, ("C0", "C1"), strict=True):
+            for number, kept in enumerate(found["seeds"].values()):
+                values = [value(row) for row in kept["told"][kind]]
+                shares = [(n + 1) / len(values) for n in range(len(values))]
+                axes.plot(shares, values, color=colour, linewidth=1, label=None if number else kind)
+    axes.legend()
+    return figure
+
+
+def samples(found: dict[str, Any], root: str) -> Figure:
+    """The support of a few test characters, and under it what each makes of it."""
+    first = found["rows"][FIGR]["result"]
+    data = EpisodeData("omniglot", root, size=first["data"]["size"], shots=first["shots"], queries=4)
+    episode = data.episodes.of("test", list(SHOWN))
+    lines = {"support": episode.support, "real, not shown": episode.query[:, :4]}
+    for name in found["rows"]:
+        model = load(RUNS / name / "export")
+        if isinstance(model, Model):
+            lines[name] = model.adapt_many(episode.support).sample(4)
+    image = grid(torch.stack([images.flatten(0, 1) for images in lines.values()]))
+    figure = Figure(figsize=(10, 0.62 * len(lines)), layout="constrained")
+    axes = figure.add_subplot()
+    axes.imshow(image[0], cmap="gray", extent=(0, 1, len(lines), 0), aspect="auto")
+    axes.set_yticks([n + 0.5 for n in range(len(lines))], list(lines))
+    axes.set_xticks([])
+    return figure
+
+
+def main() -> None:
+    """The page, and the pictures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", help="the folder that holds Omniglot")
+    options = parser.parse_args()
+    played, study = read("contest"), read("stability")
+    page = "\n".join([HEAD, *contest(played), *stability(study)])
+    write_atomically(DOCS / "gans.md", page.encode())
+    curves(study).savefig(DOCS / "gans.png", dpi=110)
+    if options.root:
+        samples(played, options.root).savefig(DOCS / "gans-samples.png", dpi=110)
+
+
+if __name__ == "__main__":
+    main()
