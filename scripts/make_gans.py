@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,14 +16,24 @@ from league_beside import wrapped
 from make_league import DOCS, entry
 from matplotlib.figure import Figure
 
-from metagen.comparing import Entry, averaged, league, markdown
+from metagen.comparing import Entry, averaged, league
 from metagen.evaluation import MODEL_FREE
 from metagen.files import write_atomically
 from metagen.images import grid
 from metagen.model import Model, load
 from metagen.tasks.data import EpisodeData
+from metagen.views import short
 
 PLACE = DOCS / "gans"
+COLUMNS = {
+    "fd": "Frechet",
+    "energy": "energy",
+    "coverage": "coverage %",
+    "recall": "recall %",
+    "recognisability": "recognised %",
+    "diversity_relative": "diversity %",
+    "copy_ratio": "copy ratio",
+}
 SHOWN = (0, 25, 50, 75)  # places of the test characters in the picture
 ROWS = {"meta-learned": "adapted", "joint + fine-tune": "joint + fine-tune", "scratch": "scratch"}
 HEAD = """# What meta-learning does for GANs
@@ -68,10 +77,20 @@ def protocol(found: dict[str, Any], result: dict[str, Any], text: str, **more: o
     return wrapped(text.format(**{**found, **result, **told, **more}))
 
 
-def table(entries: Sequence[Entry], by: str) -> str:
-    """A league of entries, its headings under those of the page."""
-    text = markdown(league(entries, by))
-    return re.sub(r"^(#+)", r"\1##", text, flags=re.MULTILINE)
+def table(entries: Sequence[Entry], by: str) -> list[str]:
+    """Entries in order, what needs no model, and paired differences: * where an interval is clear of zero."""
+    found = league(entries, by)
+    columns = {figure: COLUMNS[bare] for figure in found["models"][0]["figures"] if (bare := _bare(figure)) in COLUMNS}
+    lines = [f"| | {' | '.join(columns.values())} |", "|---" * (len(columns) + 1) + "|"]
+    for row in (*found["models"], *found["model_free"], *found["differences"]):
+        each = [row["figures"][figure] for figure in columns]
+        cells = [short(figure) + " *" * figure.get("clear", False) for figure in each]
+        lines.append(f"| {row['row']} | {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def _bare(figure: str) -> str:
+    return figure.partition("[")[0]
 
 
 def contest(found: dict[str, Any]) -> list[str]:
@@ -79,7 +98,7 @@ def contest(found: dict[str, Any]) -> list[str]:
     rows = found["rows"]
     first = rows[FIGR]["result"]
     entries = [entry(name, kept, "adapted") for name, kept in rows.items()]
-    lines = ["| | meta-steps | ms a meta-step | s by the clock | best at | seconds to adapt to and sample all tasks |"]
+    lines = ["| | meta-steps | ms a meta-step | s by the clock | best at | s to adapt to all tasks, sample and look |"]
     lines += ["|---|---|---|---|---|---|"]
     for name, kept in rows.items():
         of = kept["training"]
@@ -90,8 +109,8 @@ def contest(found: dict[str, Any]) -> list[str]:
         entry(row, rows[BEST], row) for row in ("unadapted", "scratch", "joint + fine-tune") if has(rows[BEST], row)
     ]
     words = protocol(found, first, CONTEST)
-    own = ["### Beside the best of them\n", table([entries[list(rows).index(BEST)], *baselines], "fd")]
-    return [words, table(entries, "fd"), *own, "### Cost\n", *lines, "", "![Samples](gans-samples.png)\n"]
+    own = [f"### {BEST} beside what needs less\n", *table([entries[list(rows).index(BEST)], *baselines], "fd")]
+    return [words, *table(entries, "fd"), *own, "### Cost\n", *lines, "", "![Samples](gans-samples.png)\n"]
 
 
 def has(kept: dict[str, Any], row: str) -> bool:
@@ -126,7 +145,7 @@ def stability(found: dict[str, Any]) -> list[str]:
     words = protocol(found, seeds[0]["result"], STABILITY, seconds=found["seconds"] * found["share"], seeds=len(seeds))
     entries = [mean_seed(name, row, seeds) for name, row in ROWS.items()]
     picture = "![Losses, penalties and logits on val characters in training](gans.png)\n"
-    return [words, table(entries, "coverage"), *lines, "", took, "", picture]
+    return [words, *table(entries, "coverage"), *lines, "", took, "", picture]
 
 
 def curves(found: dict[str, Any]) -> Figure:
