@@ -44,14 +44,14 @@ processor seconds, so it ranks methods under a small budget and not what they co
 """
 CONTEST = """## FIGR, and a GAN of ours
 
-`python scripts/gans.py --root DIR` at {revision}: FIGR (`configs/omniglot-figr.yaml`: WGAN-GP, Reptile, 10 inner SGD
-steps at 1e-3, outer Adam at 1e-4, 32 px, 4 shots; Clouatre 2019, arXiv:1901.02199) and *redraw-gan*
-(`configs/omniglot-redraw-gan.yaml` at the same size and shots), each trained for {seconds:.0f} processor seconds of one
-thread, one seed, the best of ten validations kept (by energy distance through an extractor that reports nothing), then
-measured on the same {tasks} test characters at {shots} shots, {made} images made and as many real ones, through
-`{extractor}` (trained at this size on train characters alone); {hardware}. FIGR publishes no figure and trained for far
-longer in its paper, so this compares what a budget buys, not what FIGR could be. redraw-gan is shown the support itself
-when it draws: beside it stand the support's copies and what else needs no meta-learning.
+`python scripts/gans.py --root DIR`, gathered at {revision}: FIGR (`configs/omniglot-figr.yaml`: WGAN-GP, Reptile, 10
+inner SGD steps at 1e-3, outer Adam at 1e-4, 32 px, 4 shots; Clouatre 2019, arXiv:1901.02199) and *redraw-gan*
+(`configs/omniglot-redraw-gan.yaml` at the same size and shots), each trained for {seconds:.0f} processor seconds of
+one thread, one seed, the best of ten validations kept (by energy distance through an extractor that reports nothing),
+then measured on the same {tasks} test characters at {shots} shots, {made} images made and as many real ones, through
+`{extractor}` (trained at this size on train characters alone); {hardware}. FIGR publishes no figure and trained for
+far longer in its paper, so this compares what a budget buys, not what FIGR could be. redraw-gan is shown the support
+itself when it draws: beside it stand the support's copies and what else needs no meta-learning.
 """
 STABILITY = """## Mode collapse and stability
 
@@ -119,10 +119,11 @@ def has(kept: dict[str, Any], row: str) -> bool:
 
 
 def mean_seed(name: str, row: str, seeds: Sequence[dict[str, Any]]) -> Entry:
-    """A row's mean over seeds; of rows without a model, which differ by the seed of their jitter, the first's."""
+    """A row's mean over seeds, which are of the noise, too: rows without a model and the seed told are the first's."""
     each = [entry(name, kept, row) for kept in seeds]
-    shared = [each[0].row(name) for name in MODEL_FREE]
-    return averaged(name, [Entry(name, {**e.result, "rows": [e.row("adapted"), *shared]}, e.values) for e in each])
+    shared, seed = [each[0].row(free) for free in MODEL_FREE], each[0].result["seed"]
+    told = [{**e.result, "seed": seed, "rows": [e.row("adapted"), *shared]} for e in each]
+    return averaged(name, [Entry(name, result, e.values) for result, e in zip(told, each, strict=True)])
 
 
 def stability(found: dict[str, Any]) -> list[str]:
