@@ -142,7 +142,12 @@ def stability(found: dict[str, Any]) -> list[str]:
         counts = [", ".join(str(each[key]) for each in rows) for key in ("diverged", "collapsed")]
         lines.append(f"| {name} | {counts[0]} | {counts[1]} | {fd} | {coverage} |")
     steps = {kind: "/".join(str(kept["training"][kind]["meta_steps"]) for kept in seeds) for kind in KINDS}
-    took = f"Meta-steps of each seed: {steps['meta']} with Reptile, {steps['joint']} jointly."
+    tuned = "/".join(str(kept["result"]["fine_tuned"]["joint + fine-tune"]["steps"]) for kept in seeds)
+    took = wrapped(
+        f"Meta-steps of each seed: {steps['meta']} with Reptile, {steps['joint']} jointly. The inner steps of *joint + "
+        f"fine-tune*, tuned by energy distance, are {tuned}, and those of *meta-learned* 50: what differs between the two "
+        "rows may come of either."
+    )
     words = protocol(found, seeds[0]["result"], STABILITY, seconds=found["seconds"] * found["share"], seeds=len(seeds))
     entries = [mean_seed(name, row, seeds) for name, row in ROWS.items()]
     picture = "![Losses, penalties and logits on val characters in training](gans.png)\n"
