@@ -145,8 +145,8 @@ def stability(found: dict[str, Any]) -> list[str]:
     tuned = "/".join(str(kept["result"]["fine_tuned"]["joint + fine-tune"]["steps"]) for kept in seeds)
     took = wrapped(
         f"Meta-steps of each seed: {steps['meta']} with Reptile, {steps['joint']} jointly. The inner steps of *joint + "
-        f"fine-tune*, tuned by energy distance, are {tuned}, and those of *meta-learned* 50: what differs between the two "
-        "rows may come of either."
+        f"fine-tune*, tuned by energy distance, are {tuned}, and those of *meta-learned* 50: what differs between "
+        "the two rows may come of either."
     )
     words = protocol(found, seeds[0]["result"], STABILITY, seconds=found["seconds"] * found["share"], seeds=len(seeds))
     entries = [mean_seed(name, row, seeds) for name, row in ROWS.items()]
