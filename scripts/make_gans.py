@@ -10,16 +10,14 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from gans import BEST, FIGR, KINDS, RUNS
 from league_beside import wrapped
-from make_league import DOCS, entry
+from make_league import DOCS, entry, in_lines
 from matplotlib.figure import Figure
 
 from metagen.comparing import Entry, averaged, league
 from metagen.evaluation import MODEL_FREE
 from metagen.files import write_atomically
-from metagen.images import grid
 from metagen.model import Model, load
 from metagen.tasks.data import EpisodeData
 from metagen.views import short
@@ -184,13 +182,7 @@ def samples(found: dict[str, Any], root: str) -> Figure:
         model = load(RUNS / name / "export")
         if isinstance(model, Model):
             lines[name] = model.adapt_many(episode.support).sample(4)
-    image = grid(torch.stack([images.flatten(0, 1) for images in lines.values()]))
-    figure = Figure(figsize=(10, 0.62 * len(lines)), layout="constrained")
-    axes = figure.add_subplot()
-    axes.imshow(image[0], cmap="gray", extent=(0, 1, len(lines), 0), aspect="auto")
-    axes.set_yticks([n + 0.5 for n in range(len(lines))], list(lines))
-    axes.set_xticks([])
-    return figure
+    return in_lines(lines)
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -334,6 +334,17 @@ def page(rows: Sequence[dict[str, Any]], folder: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
+def in_lines(lines: Mapping[str, torch.Tensor]) -> Figure:
+    """Images [T, n, 1, H, W] of the same tasks under each other, a line a name."""
+    image = grid(torch.stack([images.flatten(0, 1) for images in lines.values()]))
+    figure = Figure(figsize=(9, 0.5 * len(lines)), layout="constrained")
+    axes = figure.add_subplot()
+    axes.imshow(image[0], cmap="gray", extent=(0, 1, len(lines), 0), aspect="auto")
+    axes.set_yticks([n + 0.5 for n in range(len(lines))], list(lines))
+    axes.set_xticks([])
+    return figure
+
+
 def picture(rows: Sequence[dict[str, Any]], runs: Path, root: str | None) -> Figure:
     """The support of a few test characters, and under it what each learner makes of it."""
     told = one_of(rows[0])["data"]
@@ -344,13 +355,7 @@ def picture(rows: Sequence[dict[str, Any]], runs: Path, root: str | None) -> Fig
         model = load(runs / row["slug"] / "seed-0" / "export")
         if isinstance(model, Model):
             lines[row["name"]] = model.adapt_many(episode.support).sample(5)
-    image = grid(torch.stack([images.flatten(0, 1) for images in lines.values()]))
-    figure = Figure(figsize=(9, 0.5 * len(lines)), layout="constrained")
-    axes = figure.add_subplot()
-    axes.imshow(image[0], cmap="gray", extent=(0, 1, len(lines), 0), aspect="auto")
-    axes.set_yticks([n + 0.5 for n in range(len(lines))], list(lines))
-    axes.set_xticks([])
-    return figure
+    return in_lines(lines)
 
 
 def main() -> None:

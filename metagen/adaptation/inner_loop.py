@@ -26,7 +26,7 @@ def inner_step(
     index: int,
     second_order: bool = True,
 ) -> Carry:
-    """One inner step: it visits the players in order, each as often as there are draws, the others held fixed.
+    """One inner step: it visits the players in order, each as often as the generator says, the others held fixed.
 
     Args:
         generator: the base generator, used for its structure alone.
