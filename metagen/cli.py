@@ -89,8 +89,8 @@ def adapt(
 def _chosen(info: dict[str, Any]) -> str:
     there, before, ratio = info["held_out_loss"], info["held_out_loss_at_0"], info["copy_ratio"]
     return (
-        f"chose {info['steps']} steps: left-out images have a loss of {there:.2f} there and {before:.2f} at 0 steps; "
-        f"copy ratio {ratio:.2f}"
+        f"chose {info['steps']} steps: by left-out images {there:.2f} there and {before:.2f} at 0 steps, less being "
+        f"better; copy ratio {ratio:.2f}"
     )
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 from metagen import artifacts, resources
 from metagen.adaptation import Rule
 from metagen.errors import MetagenError, check_at_least
+from metagen.generators import generators
 from metagen.images import from_pil, read_folder, to_float
 from metagen.learners import Adapted, Learner, RuleEngine, adapt_each, adapt_tasks, auto_steps
 from metagen.seeding import torch_rng
@@ -305,5 +306,6 @@ class AdaptedModel:
     def _capable(self, method: str) -> Any:  # noqa: ANN401
         generator = self.model.learner.generator
         if not hasattr(generator, method):
-            raise MetagenError(f"{type(generator).__name__} cannot {method.replace('_', ' ')}; a VAE can")
+            able = ", ".join(cls.__name__ for cls in generators.classes if hasattr(cls, method))
+            raise MetagenError(f"{type(generator).__name__} cannot {method.replace('_', ' ')}; these can: {able}")
         return generator

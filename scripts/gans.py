@@ -5,8 +5,9 @@
 
 The contest: FIGR (WGAN-GP, Reptile; Clouatre 2019) and GANs of ours at 32 px and 4 shots, each trained for the same
 processor seconds, on the same test characters. The study of stability: one small GAN (R3), meta-learned and jointly
-trained for the same seconds from one start, and trained on the support alone, from several seeds. What was made by the
-same options is not made again.
+trained for the same seconds from one start, and trained on the support alone, from several seeds. The options of
+few-shot practice: the first of these adapts once with each of them. What was made by the same options is not made
+again.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ import torch
 from making import made, revision
 from safetensors.torch import load_file
 
-from metagen.artifacts import read_config
+from metagen.artifacts import build, describe, load_model, read_config, save_model
 from metagen.files import write_atomically
+from metagen.tasks.splits import split_of
 
 RUNS, ROWS = Path("runs/gans"), Path("docs/gans")
 FIGURES = (
@@ -43,7 +45,19 @@ JOINT = (
 )
 KINDS: dict[str, tuple[object, ...]] = {"meta": (), "joint": JOINT}
 FIGR, BEST = "figr", "redraw-gan"
-CONTESTANTS = (FIGR, BEST)
+CONTESTANTS = (FIGR, BEST, "redraw")
+PLAIN, LATENT = "as trained", "latent alone"  # of few-shot practice; the second moves 64 numbers, each of 3 rates
+PRACTICE: dict[str, dict[str, dict[str, object]]] = {
+    PLAIN: {},
+    "warp 1": {"generator": {"warp": 1.0}},
+    "warp 1.5": {"generator": {"warp": 1.5}},
+    "mode seeking 0.1": {"generator": {"mode_seeking": 0.1}},
+    "mode seeking 1": {"generator": {"mode_seeking": 1.0}},
+    "consistency 1": {"generator": {"consistency": 1.0}},
+    "consistency 10": {"generator": {"consistency": 10.0}},
+    "one critic step to two": {"generator": {"g_steps": 2}},
+    **{f"{LATENT}, {rate:g}": {"learner": {"moves": ["latent"], "rate": rate}} for rate in (0.01, 0.03, 0.1)},
+}
 SHARE_OF_STUDY, SHARE_OF_TASKS = 0.15, 0.2  # of a contestant's seconds and test characters: it has six trainings
 SHOTS_OF_FIGR = ("--data.size", 32, "--data.shots", 4)
 COLLAPSED = 0.1  # of the diversity of real images: below this a task's samples are taken for one image
@@ -113,6 +127,23 @@ def stability(options: argparse.Namespace, seed: int) -> None:
     evaluated(meta, options.root, 5, "omniglot-report", int(options.tasks * SHARE_OF_TASKS), *more)
 
 
+def variant(name: str) -> Path:
+    """Where the model of a practice lies."""
+    return RUNS / "practice" / name.replace(" ", "-").replace(",", "") / "export"
+
+
+def practice(options: argparse.Namespace, name: str) -> None:
+    """One option of few-shot practice: the first meta-learned GAN of the study of stability adapts with it."""
+    torch.set_num_threads(1)
+    learner, info, weights = load_model(RUNS / "stability/meta-0/export")
+    changed = build({kind: {**told, **PRACTICE[name].get(kind, {})} for kind, told in describe(learner).items()})
+    changed.load_state_dict(learner.state_dict())
+    export = variant(name)
+    save_model(export, changed, {**info, "of": weights}, split_of(RUNS / "stability/meta-0/export"), overwrite=True)
+    more = ("--steps", 50, "--curve", "[]", "--baselines", "false")
+    evaluated(export, options.root, 5, "omniglot-report", int(options.tasks * SHARE_OF_TASKS), *more)
+
+
 def told(run: Path) -> list[dict[str, float]]:
     """What a training logged at each of its validations."""
     with (run / "metrics.csv").open(newline="", encoding="utf-8") as file:
@@ -147,6 +178,8 @@ def gather(options: argparse.Namespace) -> None:
             "told": {kind: told(run) for kind, run in parts.items()},
         }
     write_atomically(ROWS / "stability.json", (json.dumps({**common, "seeds": seeds}) + "\n").encode())
+    tried = {name: kept(variant(name).parent / "evaluation/result.json") for name in PRACTICE}
+    write_atomically(ROWS / "practice.json", (json.dumps({**common, "rows": tried}) + "\n").encode())
 
 
 def training(run: Path) -> dict[str, Any]:
@@ -177,12 +210,14 @@ def main() -> None:
     options = parser.parse_args()
     work: dict[str, tuple[Any, object]] = {name: (contest, name) for name in CONTESTANTS}
     work |= {f"stability-{seed}": (stability, seed) for seed in range(options.seeds)}
-    chosen = options.only or list(work)
+    chosen = [name for name in work if not options.only or name in options.only]
     with multiprocessing.get_context("spawn").Pool(options.workers, maxtasksperchild=1) as pool:
         pool.starmap(extractor, [(options, role) for role in LOOKS])
         pool.apply(begun, (options.root,))
         for done in [pool.apply_async(work[name][0], (options, work[name][1])) for name in chosen]:
             done.get()
+        asked = [(options, name) for name in PRACTICE if not options.only or name in options.only]
+        pool.starmap(practice, asked)
     if not options.only:
         gather(options)
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from gans import BEST, FIGR, KINDS, RUNS
+from gans import BEST, FIGR, KINDS, PLAIN, RUNS
 from league_beside import wrapped
 from make_league import DOCS, entry, in_lines
 from matplotlib.figure import Figure
@@ -60,6 +60,13 @@ same network, never trained, its rate and steps tuned likewise. {tasks} test cha
 `{extractor}`; figures are of the mean seed, ± half their 95 % interval over characters, differences paired by
 character. *Diverged* are tasks whose samples are not finite, *collapsed* those whose diversity is below
 {collapsed:.0%} of that of real images.
+"""
+PRACTICES = """## Few-shot practice
+
+The same script: the first meta-learned R3 of the study above adapts once with each option ({steps} inner steps of Adam,
+{tasks} test characters at {shots} shots, through `{extractor}`). Each row is one run of one model, and differences are
+paired by character: they show what an option does to an adapted model that was trained without it. *latent alone* moves
+the affine map of the latent, at the rate it names.
 """
 
 
@@ -152,6 +159,14 @@ def stability(found: dict[str, Any]) -> list[str]:
     return [words, *table(entries, "coverage"), *lines, "", took, "", picture]
 
 
+def practice(found: dict[str, Any]) -> list[str]:
+    """One option after the other."""
+    entries = [entry(name, kept, "adapted") for name, kept in found["rows"].items()]
+    result = found["rows"][PLAIN]["result"]
+    words = protocol(found, result, PRACTICES, steps=entries[0].row("adapted")["steps"])
+    return [words, *table(entries, "energy")]
+
+
 def curves(found: dict[str, Any]) -> Figure:
     """Logits, losses and the penalty on val tasks over a training, of each seed."""
     panels = {
@@ -191,7 +206,7 @@ def main() -> None:
     parser.add_argument("--root", help="the folder that holds Omniglot")
     options = parser.parse_args()
     played, study = read("contest"), read("stability")
-    page = "\n".join([HEAD, *contest(played), *stability(study)])
+    page = "\n".join([HEAD, *contest(played), *stability(study), *practice(read("practice"))])
     write_atomically(DOCS / "gans.md", page.encode())
     curves(study).savefig(DOCS / "gans.png", dpi=110)
     if options.root:

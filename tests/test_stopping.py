@@ -274,8 +274,8 @@ def test_the_verb_prints_the_choice(tmp_path, capsys):
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("chose"))
     info = expected.info
     assert line == (
-        f"chose {info['steps']} steps: left-out images have a loss of {info['held_out_loss']:.2f} there and "
-        f"{info['held_out_loss_at_0']:.2f} at 0 steps; copy ratio {info['copy_ratio']:.2f}"
+        f"chose {info['steps']} steps: by left-out images {info['held_out_loss']:.2f} there and "
+        f"{info['held_out_loss_at_0']:.2f} at 0 steps, less being better; copy ratio {info['copy_ratio']:.2f}"
     )
     assert torch.equal(metagen.load(tmp_path / "mine").sample(2), expected.sample(2))
     assert main([*words, "atuo", "--out", str(tmp_path / "other")]) == 2
