@@ -36,6 +36,7 @@ SMALL: dict[str, dict] = {
     "imaml": {"steps": 5, "cg_steps": 3},
     "learned_optimiser": {"steps": 3, "hidden": 4},
     "lstm": {"steps": 3, "hidden": 4},
+    "task_embedding": {"code": 3, "uses": ("start", "gates", "step"), "optimiser": "sgd"},
 }
 
 

@@ -1,6 +1,7 @@
 """Adaptation and its meta-gradients: pure functions, written for one task and lifted to many."""
 
 from metagen.adaptation.batch import PlayerNoise, TaskBatch, TaskNoise, draw_noise, task_batch
+from metagen.adaptation.encoders import ENCODERS, Encoder, SetEncoder, encoder_for
 from metagen.adaptation.execution import EXECUTIONS, over_tasks
 from metagen.adaptation.inner_loop import Carry, SupportLoss, at_step, inner_step
 from metagen.adaptation.low_rank import add_deltas
@@ -29,11 +30,13 @@ from metagen.adaptation.steps import (
 )
 
 __all__ = [
+    "ENCODERS",
     "EXECUTIONS",
     "Adjoint",
     "Carry",
     "Curvature",
     "Displacement",
+    "Encoder",
     "Engine",
     "Exact",
     "FirstOrder",
@@ -46,6 +49,7 @@ __all__ = [
     "PlayerNoise",
     "Regulariser",
     "Rule",
+    "SetEncoder",
     "Step",
     "SupportLoss",
     "TaskBatch",
@@ -53,6 +57,7 @@ __all__ = [
     "add_deltas",
     "at_step",
     "draw_noise",
+    "encoder_for",
     "fixed_rate_step",
     "in_chunks",
     "inner_step",

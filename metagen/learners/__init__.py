@@ -6,6 +6,7 @@ from metagen.learners.amortised import Amortised
 from metagen.learners.anil import ANIL
 from metagen.learners.auxiliary import Auxiliary
 from metagen.learners.base import FixedRate, Learner
+from metagen.learners.conditioned import Conditioned
 from metagen.learners.engine import RuleEngine
 from metagen.learners.fomaml import FOMAML
 from metagen.learners.imaml import IMAML
@@ -20,6 +21,7 @@ from metagen.learners.meta_sgd import MetaSGD
 from metagen.learners.mixture import OptimiserMixture
 from metagen.learners.reptile import Reptile
 from metagen.learners.stopping import StepChoice, adapt_each, auto_steps
+from metagen.learners.task_embedding import TaskEmbedding
 from metagen.registry import Registry
 
 learners: Registry[Learner] = Registry(
@@ -41,6 +43,7 @@ learners: Registry[Learner] = Registry(
     meta_sgd=MetaSGD,
     mixture=OptimiserMixture,
     reptile=Reptile,
+    task_embedding=TaskEmbedding,
 )
 
 __all__ = [
@@ -53,6 +56,7 @@ __all__ = [
     "AdjointMAML",
     "Amortised",
     "Auxiliary",
+    "Conditioned",
     "FixedRate",
     "Joint",
     "LSTMLearner",
@@ -65,6 +69,7 @@ __all__ = [
     "Reptile",
     "RuleEngine",
     "StepChoice",
+    "TaskEmbedding",
     "adapt_each",
     "adapt_tasks",
     "auto_steps",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from metagen.adaptation import Engine, Exact, Rule, moving
+from metagen.adaptation import Engine, Exact, Rule, SetEncoder, moving
 from metagen.generators import Generator
 from metagen.learners.base import Learner
 
@@ -25,6 +25,7 @@ class RuleEngine(Learner):
     """
 
     meta_gradient = Exact()
+    reads = "rule"
     step: Engine
 
     def __init__(
@@ -38,9 +39,10 @@ class RuleEngine(Learner):
         moves: tuple[str, ...] = ("*",),
         test_steps: int | None = None,
     ) -> None:
-        engine = Engine(generator, moving(generator, moves), rate, momentum, widths, code)
+        encoder = SetEncoder(generator, code, widths)
+        engine = Engine(generator, moving(generator, moves), rate, momentum, encoder)
         super().__init__(generator, engine, steps, test_steps, moves)
-        self.rate, self.momentum, self.widths, self.code = rate, momentum, engine.widths, code
+        self.rate, self.momentum, self.widths, self.code = rate, momentum, encoder.widths, code
 
     def rule(self, support: torch.Tensor) -> Rule:
         """The rule for a support [k, C, H, W] in [0, 1]."""

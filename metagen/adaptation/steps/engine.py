@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from metagen.adaptation.encoders import Encoder
 from metagen.adaptation.steps.base import PerWeight, State, Step, layer_of
 from metagen.adaptation.steps.rule import Rule
 from metagen.errors import MetagenError, check_positive
 from metagen.generators import Generator, Noise, Weights
-from metagen.generators.networks import halvings, widths_for
 
 BOUND = 3.0  # of a log factor: what is emitted is within 20-fold of where it began
 
@@ -17,46 +17,36 @@ BOUND = 3.0  # of a log factor: what is emitted is within 20-fold of where it be
 class Engine(Step):
     """w <- w - rate * preconditioner * v, v <- momentum * v + g, by a rule that is computed once from the support.
 
-    The support goes through convolutions, the mean over its images (a set encoder, Zaheer 2017, arXiv:1703.06114,
-    eq. 2) and two layers to a code; without the norms between them, thin strokes would begin with
-    nearly one code for all supports. Linear in the code and softly bounded are the log rate and the logit of the
-    momentum of every layer, and the log of a factor for each output channel of every weight. These last layers begin
-    at 0, so all tasks begin with one rule: SGD at the given rate and momentum. An empty support has a code, too.
+    Linear in the code of the support and softly bounded are the log rate and the logit of the momentum of every layer,
+    and the log of a factor for each output channel of every weight. These last layers begin at 0, so all tasks begin
+    with one rule: SGD at the given rate and momentum. An empty support has a code, too.
 
     Args:
         generator: whose weights move.
         weights: those that move.
         rate: where all rates begin.
         momentum: where all momenta begin, in [0, 1); at 0 they stay there.
-        widths: channels of the convolutions, which halve the images once each; None for those of a VAE of that size.
-        code: numbers in the code.
+        encoder: that reads the support.
 
     Raises:
         MetagenError: an option is out of range.
     """
-
-    reads_support = True
 
     def __init__(
         self,
         generator: Generator,
         weights: Weights,
         rate: float,
-        momentum: float = 0.1,
-        widths: tuple[int, ...] | None = (8, 16),
-        code: int = 16,
+        momentum: float,
+        encoder: Encoder,
     ) -> None:
         super().__init__()
         check_positive("rate", rate)
-        if not 0 <= momentum < 1 or code < 1:
-            raise MetagenError(f"expected a momentum in [0, 1) and a code of 1 or more, got {momentum} and {code}")
+        if not 0 <= momentum < 1:
+            raise MetagenError(f"momentum: expected 0 or more and less than 1, got {momentum}")
         self.rate, self.momentum = rate, momentum
-        self.widths = widths_for(generator.size, widths)
         self.axes = {name: output_axis(generator, name) for name in weights}
-        self.images = halvings(generator.channels, self.widths, "group")
-        self.seen = self.widths[-1] * (generator.size >> len(self.widths)) ** 2
-        layers = (nn.LayerNorm(self.seen), nn.Linear(self.seen, code), nn.SiLU(), nn.Linear(code, code))
-        self.mix = nn.Sequential(*layers, nn.LayerNorm(code))
+        self.encoder, code = encoder, encoder.code
         sizes = {name: w.shape[self.axes[name]] if w.ndim else 1 for name, w in weights.items()}
         self.of_layer = PerWeight({layer: torch.zeros(2, code + 1) for layer in map(layer_of, weights)})
         self.of_weight = PerWeight({name: torch.zeros(size, code + 1) for name, size in sizes.items()})
@@ -96,8 +86,8 @@ class Engine(Step):
 
     def _code(self, support: torch.Tensor) -> torch.Tensor:
         """[code + 1], the last of them 1."""
-        seen = self.images(support).mean(0).flatten() if len(support) else support.new_zeros(self.seen)
-        return torch.cat([self.mix(seen), seen.new_ones(1)])
+        code = self.encoder(support)
+        return torch.cat([code, code.new_ones(1)])
 
 
 def bounded(log_factor: torch.Tensor) -> torch.Tensor:
