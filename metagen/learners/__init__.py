@@ -11,6 +11,7 @@ from metagen.learners.fomaml import FOMAML
 from metagen.learners.imaml import IMAML
 from metagen.learners.joint import Joint
 from metagen.learners.learned_optimiser import LearnedOptimiser
+from metagen.learners.leo import LEO
 from metagen.learners.low_rank import LowRankMAML
 from metagen.learners.lstm import LSTMLearner
 from metagen.learners.maml import MAML
@@ -20,6 +21,7 @@ from metagen.learners.meta_sgd import MetaSGD
 from metagen.learners.mixture import OptimiserMixture
 from metagen.learners.reptile import Reptile
 from metagen.learners.stopping import StepChoice, adapt_each, auto_steps
+from metagen.learners.transfer import Transfer
 from metagen.registry import Registry
 
 learners: Registry[Learner] = Registry(
@@ -33,6 +35,7 @@ learners: Registry[Learner] = Registry(
     imaml=IMAML,
     joint=Joint,
     learned_optimiser=LearnedOptimiser,
+    leo=LEO,
     low_rank=LowRankMAML,
     lstm=LSTMLearner,
     maml=MAML,
@@ -41,12 +44,14 @@ learners: Registry[Learner] = Registry(
     meta_sgd=MetaSGD,
     mixture=OptimiserMixture,
     reptile=Reptile,
+    transfer=Transfer,
 )
 
 __all__ = [
     "ANIL",
     "FOMAML",
     "IMAML",
+    "LEO",
     "MAML",
     "MAMLPP",
     "Adapted",
@@ -65,6 +70,7 @@ __all__ = [
     "Reptile",
     "RuleEngine",
     "StepChoice",
+    "Transfer",
     "adapt_each",
     "adapt_tasks",
     "auto_steps",
