@@ -157,6 +157,11 @@ class MetaTraining(pl.LightningModule):
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Let the learner write down what it keeps: once a meta-step, of what the processes have averaged."""
+        gradients = {name: w.grad for name, w in self.learner.named_parameters() if w.grad is not None}
+        self.learner.write(gradients, {})
+
     def configure_gradient_clipping(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         """Clip each player's meta-gradient by its own norm."""
         for player, largest in self.clips.items():

@@ -35,6 +35,7 @@ SMALL: dict[str, dict] = {
     "adjoint": {"steps": 3, "segment": 2},
     "imaml": {"steps": 5, "cg_steps": 3},
     "learned_optimiser": {"steps": 3, "hidden": 4},
+    "leo": {"code": 3, "code_steps": 1, "widths": (2, 4)},
     "lstm": {"steps": 3, "hidden": 4},
     "task_embedding": {"code": 3, "uses": ("start", "gates", "step"), "optimiser": "sgd"},
 }

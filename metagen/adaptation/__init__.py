@@ -3,7 +3,7 @@
 from metagen.adaptation.batch import PlayerNoise, TaskBatch, TaskNoise, draw_noise, task_batch
 from metagen.adaptation.encoders import ENCODERS, Encoder, SetEncoder, encoder_for
 from metagen.adaptation.execution import EXECUTIONS, over_tasks
-from metagen.adaptation.inner_loop import Carry, SupportLoss, at_step, inner_step
+from metagen.adaptation.inner_loop import Carry, SupportLoss, at_step, inner_step, visits
 from metagen.adaptation.low_rank import add_deltas
 from metagen.adaptation.meta_gradients import (
     Adjoint,
@@ -64,5 +64,6 @@ __all__ = [
     "moving",
     "over_tasks",
     "task_batch",
+    "visits",
     "weight_of",
 ]

@@ -40,7 +40,7 @@ def inner_step(
     """
     weights, state = carry
     movers = {generator.player_of(name) for name in weights}
-    for player, visit, draws in _visits(generator, movers, noise):
+    for player, visit, draws in visits(generator, movers, noise):
         at = {**still, **weights} if second_order else tree_map(torch.Tensor.detach, {**still, **weights})
         own = {name: w for name, w in at.items() if name in weights and generator.player_of(name) == player}
 
@@ -55,7 +55,7 @@ def inner_step(
     return weights, state
 
 
-def _visits(generator: Generator, movers: set[str], noise: PlayerNoise) -> Iterator[tuple[str, int, Noise]]:
+def visits(generator: Generator, movers: set[str], noise: PlayerNoise) -> Iterator[tuple[str, int, Noise]]:
     """Who is visited in one inner step, for which time in it, and with which draws [k, ...]."""
     for player in (p for p in generator.players if p in movers):
         for visit in range(generator.visits[player]):

@@ -109,9 +109,9 @@ class Game(Generator):
 
     @property
     def parts(self) -> dict[str, tuple[str, ...]]:
-        """See `Generator`; but for "critic_head" they are those of the network that makes images."""
+        """See `Generator`; but for "critic_head" and "critic_low" they are those of the network that makes images."""
         made = {part: tuple(f"generator.{glob}" for glob in globs) for part, globs in self.generator.parts.items()}
-        return {**made, **super().parts, "critic_head": ("discriminator.head.*",)}
+        return {**made, **super().parts, **self.discriminator.parts("discriminator")}
 
     def noise(self, n: int, rng: torch.Generator) -> Noise:
         """Standard normal latents [n, latent]; uniform: augmentations [n, 7] each, penalty [n], the warp [n, 6]."""

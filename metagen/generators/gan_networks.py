@@ -106,6 +106,15 @@ class Critic(nn.Module):
         linear = SpectralLinear if norm == "spectral" else nn.Linear
         self.head = linear((widths[-1] + deviation) * (size >> len(widths)) ** 2, 1, bias=False)
 
+    def parts(self, name: str) -> dict[str, tuple[str, ...]]:
+        """Of a critic of that name: its "critic_head", and "critic_low", all before its last change of scale.
+
+        What is low is what FreezeD holds still (Mo 2020, arXiv:2002.10964); a critic of one scale has none.
+        """
+        last = max(n for n, layer in enumerate(self.convs) if getattr(layer, "stride", None) in (2, (2, 2)))
+        low = tuple(f"{name}.convs.{n}.*" for n in range(last) if list(self.convs[n].parameters()))
+        return {"critic_head": (f"{name}.head.*",), **({"critic_low": low} if low else {})}
+
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Images [n, C, S, S] -> [n]."""
         return self.head(self.deviation(self.convs(images)).flatten(1)).squeeze(1)

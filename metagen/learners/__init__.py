@@ -12,6 +12,7 @@ from metagen.learners.fomaml import FOMAML
 from metagen.learners.imaml import IMAML
 from metagen.learners.joint import Joint
 from metagen.learners.learned_optimiser import LearnedOptimiser
+from metagen.learners.leo import LEO
 from metagen.learners.low_rank import LowRankMAML
 from metagen.learners.lstm import LSTMLearner
 from metagen.learners.maml import MAML
@@ -22,6 +23,7 @@ from metagen.learners.mixture import OptimiserMixture
 from metagen.learners.reptile import Reptile
 from metagen.learners.stopping import StepChoice, adapt_each, auto_steps
 from metagen.learners.task_embedding import TaskEmbedding
+from metagen.learners.transfer import Transfer
 from metagen.registry import Registry
 
 learners: Registry[Learner] = Registry(
@@ -35,6 +37,7 @@ learners: Registry[Learner] = Registry(
     imaml=IMAML,
     joint=Joint,
     learned_optimiser=LearnedOptimiser,
+    leo=LEO,
     low_rank=LowRankMAML,
     lstm=LSTMLearner,
     maml=MAML,
@@ -44,12 +47,14 @@ learners: Registry[Learner] = Registry(
     mixture=OptimiserMixture,
     reptile=Reptile,
     task_embedding=TaskEmbedding,
+    transfer=Transfer,
 )
 
 __all__ = [
     "ANIL",
     "FOMAML",
     "IMAML",
+    "LEO",
     "MAML",
     "MAMLPP",
     "Adapted",
@@ -70,6 +75,7 @@ __all__ = [
     "RuleEngine",
     "StepChoice",
     "TaskEmbedding",
+    "Transfer",
     "adapt_each",
     "adapt_tasks",
     "auto_steps",

@@ -128,20 +128,24 @@ class Learner(nn.Module):
         second_order = self.meta_gradient.second_order and self.progress >= self.second_order_from
         return inner_step(self.generator, self.step, loss, start, carry, noise, index, second_order)
 
-    def path(
+    def carries(
         self,
         support: torch.Tensor,
         noise: PlayerNoise,
         steps: int,
         task_noise: TaskNoise = NOTHING,
         read: torch.Tensor | None = None,
-    ) -> Iterator[Weights]:
-        """phi_0 to phi_N of one task, the weights that move; see `adapt`."""
+    ) -> Iterator[Carry]:
+        """What goes from step to step of one task, phi_0 to phi_N with the state of the step; see `adapt`."""
         carry = self.begin(support if read is None else read, task_noise)
-        yield carry[0]
+        yield carry
         for index in range(steps):
             carry = self.advance(carry, support, at_step(noise, index), index, task_noise)
-            yield carry[0]
+            yield carry
+
+    def path(self, support: torch.Tensor, noise: PlayerNoise, steps: int, *more: Any) -> Iterator[Weights]:  # noqa: ANN401
+        """phi_0 to phi_N of one task, the weights that move; see `carries`."""
+        return (moved for moved, _ in self.carries(support, noise, steps, *more))
 
     def adapt(
         self,
@@ -186,12 +190,12 @@ class Learner(nn.Module):
         """How much the query loss at each of phi_0 ... phi_N counts in the outer loss; the last alone by default."""
         return (*[0.0] * self.steps, 1.0)
 
-    def judged(self, moved: Weights, task: TaskBatch, index: int) -> tuple[Losses, Losses]:
-        """What phi_index adds to each player's objective, and the query losses there.
+    def judged(self, carry: Carry, task: TaskBatch, index: int) -> tuple[Losses, Losses]:
+        """What phi_index, and the state there, add to each player's objective, and the query losses there.
 
         At phi_N the regulariser has its say: those losses are then taken where it moves the weights by chance.
         """
-        start, penalties = self.start(task.task_noise), Losses()
+        start, moved, penalties = self.start(task.task_noise), carry[0], Losses()
         if self.regulariser is not None and index == self.steps:
             penalties = self.regulariser.penalties(self.generator, start, moved)
             moved = self.regulariser.disturbed(start, moved, task.task_noise)
@@ -205,11 +209,19 @@ class Learner(nn.Module):
         total: Losses = {}
         losses: Losses = {}
         shares = self.shares()
-        for index, moved in enumerate(self.path(task.support, task.support_noise, self.steps, task.task_noise)):
+        for index, carry in enumerate(self.carries(task.support, task.support_noise, self.steps, task.task_noise)):
             if shares[index] or index == self.steps:
-                added, losses = self.judged(moved, task, index)
+                added, losses = self.judged(carry, task, index)
                 total = {player: total.get(player, 0) + each for player, each in added.items()}
         return total, losses
+
+    def write(self, gradients: Weights, written: Weights) -> None:
+        """Keep in buffers what training tells; nothing by default.
+
+        Args:
+            gradients: of the meta-parameters, averaged over the batch, before an update and before clipping.
+            written: what else the step tells, by name.
+        """
 
     def forward(self, method: str, *args: Any) -> Any:  # noqa: ANN401
         """The method of that name: the door through which `call` runs it at other meta-parameters."""

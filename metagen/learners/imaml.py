@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch.utils._pytree import tree_map
 
-from metagen.adaptation import Implicit, PlayerNoise, TaskNoise
+from metagen.adaptation import Carry, Implicit, PlayerNoise, TaskNoise
 from metagen.errors import MetagenError
 from metagen.generators import Generator, Noise, PerPlayer, Weights
 from metagen.learners.base import NOTHING, FixedRate
@@ -50,17 +50,17 @@ class IMAML(FixedRate):
         super().__init__(generator, steps, rate, optimiser, moves, test_steps)
         self.proximal, self.cg_steps = proximal, cg_steps
 
-    def path(
+    def carries(
         self,
         support: torch.Tensor,
         noise: PlayerNoise,
         steps: int,
         task_noise: TaskNoise = NOTHING,
         read: torch.Tensor | None = None,
-    ) -> Iterator[Weights]:
+    ) -> Iterator[Carry]:
         """phi_0 to phi_N, with the noise of one visit at all of them: only a fixed function has a minimum to be at."""
         fixed = tree_map(lambda draws: draws[:1, :1].expand_as(draws), noise)
-        yield from super().path(support, fixed, steps, task_noise, read)
+        yield from super().carries(support, fixed, steps, task_noise, read)
 
     def support_loss(
         self, weights: Weights, start: Weights, player: str, support: torch.Tensor, noise: Noise

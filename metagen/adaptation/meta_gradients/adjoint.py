@@ -100,10 +100,10 @@ class _Loop:
     def judged(self, meta: Weights, carry: Carry, index: int) -> tuple[Losses, Losses]:
         """What phi_index adds to each player's objective, the mean over tasks; and every task's query losses."""
 
-        def one_task(meta: Weights, moved: Weights, task: TaskBatch) -> tuple[Losses, Losses]:
-            return call(self.learner, meta, "judged", moved, task, index)
+        def one_task(meta: Weights, carry: Carry, task: TaskBatch) -> tuple[Losses, Losses]:
+            return call(self.learner, meta, "judged", carry, task, index)
 
-        added, losses = over_tasks(one_task, self.execution)(meta, carry[0], self.batch)
+        added, losses = over_tasks(one_task, self.execution)(meta, carry, self.batch)
         return {player: each.mean() for player, each in added.items()}, losses
 
     def backwards(self, carry: Carry, first: int, segment: int) -> Iterator[tuple[int, Carry]]:
