@@ -9,6 +9,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from torch.utils._pytree import tree_map
 from torchmetrics import MeanMetric
 
 from metagen.adaptation import EXECUTIONS, Displacement, Regulariser, in_chunks, task_batch
@@ -16,8 +17,9 @@ from metagen.artifacts import check_tensors, load_model
 from metagen.criterion import ByLoss, BySamples, Criterion
 from metagen.domain import selecting
 from metagen.errors import MetagenError, check_at_least, unknown
-from metagen.generators import Generator, PerPlayer, by_player
+from metagen.generators import Generator, PerPlayer, Weights, by_player
 from metagen.learners import Learner, adapt_tasks
+from metagen.processes import gathered
 from metagen.resources import travelling
 from metagen.tasks.data import EpisodeData
 from metagen.tasks.episodes import Episode
@@ -81,6 +83,7 @@ class MetaTraining(pl.LightningModule):
         self.criterion: Criterion = ByLoss()
         self.episode: Episode | None = None  # the one being trained on, and what came of it: for callbacks
         self.losses: dict[str, torch.Tensor] = {}
+        self.written: list[Weights] = []  # what is to be kept of each batch since the last optimiser step
         self.means: dict[str, MeanMetric] = {}  # over the val tasks of every process, by the names they are logged by
 
     def setup(self, stage: str) -> None:
@@ -102,8 +105,10 @@ class MetaTraining(pl.LightningModule):
         batch = task_batch(learner, episode.support, episode.query, key, episode.numbers)
         theta = dict(learner.named_parameters())
         meta = {name: w.detach() for name, w in theta.items()}
-        gradients, losses, told = in_chunks(learner.meta_gradient, learner, meta, batch, self.chunk, self.execution)
+        step = in_chunks(learner.meta_gradient, learner, meta, batch, self.chunk, self.execution)
+        gradients, losses, told, written = step
         self.episode, self.losses = episode, losses
+        self.written.append(written)
         for name, each in told.items():
             self.log(f"train/{name}", each.mean(), batch_size=len(each))
         for player, loss in losses.items():
@@ -160,7 +165,8 @@ class MetaTraining(pl.LightningModule):
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Let the learner write down what it keeps: once a meta-step, of what the processes have averaged."""
         gradients = {name: w.grad for name, w in self.learner.named_parameters() if w.grad is not None}
-        self.learner.write(gradients, {})
+        self.learner.write(gradients, in_order(self.written))
+        self.written = []
 
     def configure_gradient_clipping(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         """Clip each player's meta-gradient by its own norm."""
@@ -194,6 +200,16 @@ class MetaTraining(pl.LightningModule):
         if epochs is None or epochs < 0:
             return self.trainer.estimated_stepping_batches
         return epochs * math.ceil(self.data.episodes_per_epoch / self.trainer.accumulate_grad_batches)
+
+
+def in_order(batches: list[Weights]) -> Weights:
+    """What was kept of each batch's tasks by every process, in the order of their numbers: each [T, ...]."""
+    if not any(batches):
+        return {}
+    every = gathered(tree_map(lambda x: x.detach().cpu(), batches))
+    parts = [part for of_batch in zip(*every, strict=True) for part in of_batch]
+    device = next(iter(batches[0].values())).device
+    return {name: torch.cat([part[name] for part in parts]).to(device) for name in batches[0]}
 
 
 def regulariser_for(learner: Learner, terms: dict[str, float]) -> Regulariser:

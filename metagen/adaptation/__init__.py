@@ -5,6 +5,7 @@ from metagen.adaptation.encoders import ENCODERS, Encoder, SetEncoder, encoder_f
 from metagen.adaptation.execution import EXECUTIONS, over_tasks
 from metagen.adaptation.inner_loop import Carry, SupportLoss, at_step, inner_step, visits
 from metagen.adaptation.low_rank import add_deltas
+from metagen.adaptation.memory import Memory
 from metagen.adaptation.meta_gradients import (
     Adjoint,
     Displacement,
@@ -42,6 +43,7 @@ __all__ = [
     "FirstOrder",
     "Implicit",
     "LearnedRates",
+    "Memory",
     "MetaGradient",
     "MetaStep",
     "Mixture",

@@ -17,6 +17,7 @@ from metagen.learners.low_rank import LowRankMAML
 from metagen.learners.lstm import LSTMLearner
 from metagen.learners.maml import MAML
 from metagen.learners.maml_pp import MAMLPP
+from metagen.learners.memory import MemoryLearner
 from metagen.learners.meta_curvature import MetaCurvature
 from metagen.learners.meta_sgd import MetaSGD
 from metagen.learners.mixture import OptimiserMixture
@@ -42,6 +43,7 @@ learners: Registry[Learner] = Registry(
     lstm=LSTMLearner,
     maml=MAML,
     maml_pp=MAMLPP,
+    memory=MemoryLearner,
     meta_curvature=MetaCurvature,
     meta_sgd=MetaSGD,
     mixture=OptimiserMixture,
@@ -68,6 +70,7 @@ __all__ = [
     "LearnedOptimiser",
     "Learner",
     "LowRankMAML",
+    "MemoryLearner",
     "MetaCurvature",
     "MetaSGD",
     "OptimiserMixture",

@@ -204,8 +204,8 @@ class Learner(nn.Module):
         counted = {p: share * loss if share else torch.zeros_like(loss) for p, loss in losses.items()}  # 0 * inf is nan
         return {player: each + penalties.get(player, 0) for player, each in counted.items()}, losses
 
-    def objectives(self, task: TaskBatch) -> tuple[Losses, Losses]:
-        """What each player's meta-parameters minimise on one task, and its query losses after adaptation."""
+    def objectives(self, task: TaskBatch) -> tuple[Losses, Losses, Weights]:
+        """What each player's meta-parameters minimise on one task, its query losses after adaptation, and `kept`."""
         total: Losses = {}
         losses: Losses = {}
         shares = self.shares()
@@ -213,14 +213,18 @@ class Learner(nn.Module):
             if shares[index] or index == self.steps:
                 added, losses = self.judged(carry, task, index)
                 total = {player: total.get(player, 0) + each for player, each in added.items()}
-        return total, losses
+        return total, losses, self.kept(carry, task)
+
+    def kept(self, carry: Carry, task: TaskBatch) -> Weights:
+        """What training is to write down of a task once its query loss was taken, by name; nothing by default."""
+        return {}
 
     def write(self, gradients: Weights, written: Weights) -> None:
         """Keep in buffers what training tells; nothing by default.
 
         Args:
             gradients: of the meta-parameters, averaged over the batch, before an update and before clipping.
-            written: what else the step tells, by name.
+            written: what `kept` gave of every task of the batch, in the order of their numbers, each [T, ...].
         """
 
     def forward(self, method: str, *args: Any) -> Any:  # noqa: ANN401

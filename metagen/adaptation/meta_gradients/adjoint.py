@@ -62,7 +62,7 @@ class Adjoint(MetaGradient):
             if shares[index] or index == last:
                 added, at_index = loop.judge(before, index)
                 pulled, losses = _sum(pulled, added), losses or at_index
-        return MetaStep(loop.begin_back(_sum(early, pulled)), losses, {})
+        return MetaStep(loop.begin_back(_sum(early, pulled)), losses, {}, {})
 
     def trains(self, learner: Learner, name: str) -> bool:
         """All of them, but for those of the step where no step is differentiated."""

@@ -22,6 +22,7 @@ class MetaStep(NamedTuple):
     gradients: Weights  # of each meta-parameter, averaged over the batch's tasks
     losses: Losses  # every task's query losses after adaptation
     told: dict[str, torch.Tensor]  # what else is worth logging, by name, of each task: [T]
+    written: Weights  # what the learner is to keep of each task (see `Learner.write`): [T, ...]
 
 
 class MetaGradient(ABC):
@@ -58,5 +59,5 @@ def in_chunks(
         share = len(part.support) / len(batch.support)
         total = {name: total.get(name, 0) + share * g for name, g in found.gradients.items()}
         parts.append(found)
-    losses, told = ({name: torch.cat([p[i][name] for p in parts]) for name in parts[0][i]} for i in (1, 2))
-    return MetaStep(total, losses, told)
+    rest = ({name: torch.cat([p[i][name] for p in parts]) for name in parts[0][i]} for i in (1, 2, 3))
+    return MetaStep(total, *rest)

@@ -27,7 +27,7 @@ class Displacement(MetaGradient):
 
         adapted, losses = over_tasks(one_task, execution)(meta, batch)
         gone = {f"generator.{name}": meta[f"generator.{name}"] - w.mean(0) for name, w in adapted.items()}
-        return MetaStep(gone, losses, {})
+        return MetaStep(gone, losses, {}, {})
 
     def trains(self, learner: Learner, name: str) -> bool:
         """The weights that move."""

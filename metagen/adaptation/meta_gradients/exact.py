@@ -22,18 +22,18 @@ class Exact(MetaGradient):
     def __call__(self, learner: Learner, meta: Weights, batch: TaskBatch, execution: str = "vmap") -> MetaStep:
         """See `MetaGradient`."""
 
-        def one_task(meta: Weights, task: TaskBatch) -> tuple[Losses, Losses]:
+        def one_task(meta: Weights, task: TaskBatch) -> tuple[Losses, Losses, Weights]:
             return call(learner, meta, "objectives", task)
 
-        def means(meta: Weights) -> tuple[Losses, Losses]:
-            objectives, losses = over_tasks(one_task, execution)(meta, batch)
-            return {player: each.mean() for player, each in objectives.items()}, losses
+        def means(meta: Weights) -> tuple[Losses, tuple[Losses, Weights]]:
+            objectives, *rest = over_tasks(one_task, execution)(meta, batch)
+            return {player: each.mean() for player, each in objectives.items()}, rest
 
         pulled_back: Any = vjp(means, meta, has_aux=True)
-        objectives, pull_back, losses = pulled_back
+        objectives, pull_back, (losses, written) = pulled_back
         gradients: Weights = {}
         for player in objectives:
             chosen = {p: torch.ones_like(o) if p == player else torch.zeros_like(o) for p, o in objectives.items()}
             (pulled,) = pull_back(chosen)
             gradients |= {name: g for name, g in pulled.items() if learner.player_of(name) == player}
-        return MetaStep(gradients, losses, {})
+        return MetaStep(gradients, losses, {}, written)

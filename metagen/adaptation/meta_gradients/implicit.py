@@ -87,7 +87,7 @@ class Implicit(MetaGradient):
             "negative_curvature": torch.stack([each.negative for each in solved.values()]).amax(0),
             "cg_residual": torch.stack([each.residual for each in solved.values()]).amax(0),
         }
-        return MetaStep(gradients, losses, told)
+        return MetaStep(gradients, losses, told, {})
 
     def trains(self, learner: Learner, name: str) -> bool:
         """The generator's weights: how adaptation came to phi_N does not count."""
