@@ -139,6 +139,9 @@ def test_every_meta_parameter_receives_gradient(learner, generator):
         for name, weight in learner.named_parameters():
             if not name.startswith("generator."):  # a last layer that begins at 0 keeps gradient from those before
                 weight.add_(0.05 * torch.randn_like(weight))
+        for name, state in learner.named_buffers():
+            if not name.startswith("generator."):  # nor does a memory that is empty tell anything
+                state.copy_(torch.rand_like(state.double()))
     images = torch.rand(2, 6, 1, 8, 8)
     found = gradient(learner, batch_for(learner, images[:, :2], images[:, 2:]))
     assert found.keys() == dict(learner.named_parameters()).keys()
