@@ -1,6 +1,6 @@
 """Adaptation and its meta-gradients: pure functions, written for one task and lifted to many."""
 
-from metagen.adaptation.batch import PlayerNoise, TaskBatch, TaskNoise, draw_noise, task_batch
+from metagen.adaptation.batch import PlayerNoise, TaskBatch, TaskNoise, draw_alike, draw_noise, task_batch
 from metagen.adaptation.execution import EXECUTIONS, over_tasks
 from metagen.adaptation.inner_loop import Carry, SupportLoss, at_step, inner_step
 from metagen.adaptation.low_rank import add_deltas
@@ -27,6 +27,7 @@ from metagen.adaptation.steps import (
     fixed_rate_step,
     weight_of,
 )
+from metagen.adaptation.support_gradient import support_gradient
 
 __all__ = [
     "EXECUTIONS",
@@ -52,12 +53,14 @@ __all__ = [
     "TaskNoise",
     "add_deltas",
     "at_step",
+    "draw_alike",
     "draw_noise",
     "fixed_rate_step",
     "in_chunks",
     "inner_step",
     "moving",
     "over_tasks",
+    "support_gradient",
     "task_batch",
     "weight_of",
 ]
