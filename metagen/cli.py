@@ -1,4 +1,4 @@
-"""The verbs: `metagen fit | adapt | sample | evaluate | compare | train-extractor`."""
+"""The verbs: `metagen fit | adapt | sample | evaluate | compare | embed | train-extractor`."""
 
 from __future__ import annotations
 
@@ -40,6 +40,8 @@ OVERVIEW = f"""usage: metagen VERB [options]     (metagen VERB --help for each)
                    {EXAMPLES["evaluate"]}
   compare          a league table of evaluated models
                    {EXAMPLES["compare"]}
+  embed            tell tasks from tasks by a few numbers each
+                   {EXAMPLES["embed"]}
   train-extractor  train what evaluate looks through
                    {EXAMPLES["train-extractor"]}
 
@@ -190,6 +192,43 @@ def compare(results: list[str], by: str | None = None, out: str | None = None, o
     comparing.compare(results, by, Path(out) if out else None, overwrite)
 
 
+def embed(
+    model: str,
+    out: str,
+    ways: list[str],
+    data: EpisodeData,
+    dims: int = 16,
+    steps: int | None = None,
+    split: str = "test",
+    limit: int | None = None,
+    fitted_on: int | None = 300,
+    extractor: str | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> None:
+    """Embed held-out tasks: embeddings.safetensors, embeddings.json, embedding.png and a table of how well they lie.
+
+    Args:
+        model: an exported model: a folder, or the name of one that travels with metagen.
+        out: the folder to write to.
+        ways: see --ways.
+        data: options of the tasks; those that the model was trained on where not given.
+        dims: numbers a task, at most.
+        steps: inner steps in which the model adapts, in place of its own number.
+        split: "test" or "val".
+        limit: take only this many held-out tasks, chosen once and for all; null for all.
+        fitted_on: take only this many train tasks to fit the embeddings on; null for all.
+        extractor: what the reference looks through: a folder, or the name of one that travels with metagen; by default
+            the one of the task set; "none" to leave it out.
+        seed: of the noise.
+        overwrite: replace what stands at `out`.
+    """
+    from metagen.embedding import Wanted  # slow to import, and for this verb alone
+    from metagen.embedding import embed as run
+
+    run(Wanted(model, ways, dims, steps, split, limit, fitted_on, extractor, seed), Path(out), data, overwrite)
+
+
 def train_extractor(
     out: str,
     data: EpisodeData,
@@ -249,7 +288,10 @@ def _run(function: Callable[..., None], argv: Sequence[str]) -> None:
     groups = [name for name in ("data", "trainer") if name in inspect.signature(function).parameters]
     if function is compare:
         parser.add_argument("results", nargs="+", help="result folders, runs or exported models, each evaluated alike")
-    parser.add_function_arguments(function, as_positional=False, skip={*groups, "results"})
+    if function is embed:
+        about = "one or more of gradient, fisher, adapted, filtering and generative; the first is drawn"
+        parser.add_argument("--ways", nargs="+", default=["gradient"], help=about)
+    parser.add_function_arguments(function, as_positional=False, skip={*groups, "results", "ways"})
     if "data" in groups:
         _add_data_arguments(parser, argv)
     if "trainer" in groups:
@@ -295,6 +337,7 @@ VERBS: dict[str, Callable[[Sequence[str]], None]] = {
     "sample": lambda argv: _run(sample, argv),
     "evaluate": lambda argv: _run(evaluate, argv),
     "compare": lambda argv: _run(compare, argv),
+    "embed": lambda argv: _run(embed, argv),
     "train-extractor": lambda argv: _run(train_extractor, argv),
 }
 

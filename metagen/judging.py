@@ -102,7 +102,7 @@ def judge(
         tasks.check_counts([tasks.task_set.split[part][number] for number in numbers])
     base = judged(question.model, tasks, split)
     if question.steps is not None:
-        _take(question.steps, base)
+        take_steps(question.steps, base)
     other = _joint(question.joint, tasks, split) if question.joint else None
     looks = looked_through(question, tasks, split)
     figures = chosen(question.columns, metrics, looks, studies)
@@ -185,7 +185,7 @@ def judged(name: str, tasks: EpisodeData, split: str) -> Model:
     return base
 
 
-def _take(steps: int, model: Model) -> None:
+def take_steps(steps: int, model: Model) -> None:
     """Let a model adapt in so many inner steps."""
     check_at_least("steps", steps, 0)
     if steps and not model.learner.moving:

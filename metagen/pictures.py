@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
 import torch
+import torch.nn.functional as F
 from matplotlib.figure import Figure
+from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from PIL import Image, ImageDraw, ImageFont
 
 from metagen.images import to_uint8
 
 SHORTEST = 28 * 3  # small images are enlarged by a whole factor until a cell is about this high
 HEADING = 26  # pixels
+MAPPED = 8  # groups in a map
 
 
 def labelled(blocks: Mapping[str, torch.Tensor], cell: int) -> torch.Tensor:
@@ -53,6 +57,35 @@ def curve_png(result: Mapping[str, Any]) -> bytes:
     axes.set_xlim(left=-0.15)
     axes.set_xticks(steps, [str(n) for n in steps])
     axes.legend()
+    return _png(figure)
+
+
+def map_png(way: str, places: torch.Tensor, groups: Sequence[str], images: torch.Tensor) -> bytes:
+    """Tasks of the largest groups, each by one of its images at its place, framed in its group's colour: a PNG file.
+
+    Args:
+        way: how tasks were embedded.
+        places: [T, d]; the first two dimensions are shown, or 0 where there is no second.
+        groups: of each task.
+        images: one of each task, [T, C, H, W] in [0, 1].
+    """
+    largest = [group for group, _ in Counter(groups).most_common(MAPPED)]
+    figure = Figure(figsize=(11, 8), layout="constrained")
+    axes = figure.add_subplot(title=f"{way}: the first two principal components", xlabel="first", ylabel="second")
+    for number, group in enumerate(largest):
+        members = [task for task, of in enumerate(groups) if of == group]
+        x, y = F.pad(places[members], (0, 1))[:, :2].T.tolist()
+        axes.plot(x, y, "s", color=f"C{number}", label=group)
+        for task, at in zip(members, zip(x, y, strict=True), strict=True):
+            image = to_uint8(images[task]).expand(3, *images.shape[2:]).permute(1, 2, 0).cpu().numpy()
+            small = OffsetImage(image, zoom=22 / len(image))
+            frame = {"edgecolor": f"C{number}", "linewidth": 1.5}
+            axes.add_artist(AnnotationBbox(small, at, pad=0.1, bboxprops=frame))
+    axes.legend()
+    return _png(figure)
+
+
+def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120)
     return buffer.getvalue()

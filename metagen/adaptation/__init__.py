@@ -1,6 +1,6 @@
 """Adaptation and its meta-gradients: pure functions, written for one task and lifted to many."""
 
-from metagen.adaptation.batch import PlayerNoise, TaskBatch, TaskNoise, draw_noise, task_batch
+from metagen.adaptation.batch import PlayerNoise, TaskBatch, TaskNoise, draw_alike, draw_noise, task_batch
 from metagen.adaptation.encoders import ENCODERS, Encoder, SetEncoder, encoder_for
 from metagen.adaptation.execution import EXECUTIONS, over_tasks
 from metagen.adaptation.inner_loop import Carry, SupportLoss, at_step, inner_step, visits
@@ -29,6 +29,7 @@ from metagen.adaptation.steps import (
     fixed_rate_step,
     weight_of,
 )
+from metagen.adaptation.support_gradient import support_gradient
 
 __all__ = [
     "ENCODERS",
@@ -58,6 +59,7 @@ __all__ = [
     "TaskNoise",
     "add_deltas",
     "at_step",
+    "draw_alike",
     "draw_noise",
     "encoder_for",
     "fixed_rate_step",
@@ -65,6 +67,7 @@ __all__ = [
     "inner_step",
     "moving",
     "over_tasks",
+    "support_gradient",
     "task_batch",
     "visits",
     "weight_of",

@@ -1,6 +1,6 @@
 """Learners: choices on the axes start, step, what moves, meta-gradient. To add one: a file here and a line below."""
 
-from metagen.learners.adapted import Adapted, adapt_tasks
+from metagen.learners.adapted import Adapted, adapt_by, adapt_tasks, by_chunks
 from metagen.learners.adjoint_maml import AdjointMAML
 from metagen.learners.amortised import Amortised
 from metagen.learners.anil import ANIL
@@ -79,8 +79,10 @@ __all__ = [
     "StepChoice",
     "TaskEmbedding",
     "Transfer",
+    "adapt_by",
     "adapt_each",
     "adapt_tasks",
     "auto_steps",
+    "by_chunks",
     "learners",
 ]

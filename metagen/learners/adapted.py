@@ -96,15 +96,23 @@ def adapt_tasks(
         read: what each task's step reads its rule from, [T, k, C, H, W]; its own support if None.
     """
     count = learner.test_steps if steps is None else steps
+    numbers = range(len(support)) if tasks is None else tasks
+    with torch.inference_mode(False):  # as the draws, which take part in gradients
+        noise = draw_noise(learner.generator, (*key, "support"), numbers, support.shape[1], count)
+        return adapt_by(learner, support, noise, count, read)
+
+
+def adapt_by(
+    learner: Learner, support: torch.Tensor, noise: PlayerNoise, steps: int, read: torch.Tensor | None = None
+) -> Adapted:
+    """`adapt_tasks` with draws that are given, by player: each [T, N, v, k, ...]."""
 
     def one_task(support: torch.Tensor, read: torch.Tensor, noise: PlayerNoise) -> Weights:
-        start, weights = learner.start(), learner.adapt(support, noise, count, read=read)
+        start, weights = learner.start(), learner.adapt(support, noise, steps, read=read)
         return {name: weights[name] - start[name] for name in sorted(learner.moving)}
 
     with torch.inference_mode(False), torch.no_grad():
         support = support.clone()  # made under inference mode it could not take part in a gradient
-        numbers = range(len(support)) if tasks is None else tasks
-        noise = draw_noise(learner.generator, (*key, "support"), numbers, support.shape[1], count)
         noise = tree_map(lambda x: x.to(support), noise)
         rule = support if read is None else read.clone()
         difference = by_chunks(over_tasks(one_task, shared=0), support, rule, noise)

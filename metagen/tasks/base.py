@@ -56,6 +56,11 @@ class TaskSet(ABC):
         return self.image_count(task)
 
 
+def group_of(task: str) -> str:
+    """What a task's name says it belongs to: its alphabet, script or folder above; the task itself if nothing."""
+    return task.rpartition("/")[0] or task
+
+
 def with_enough_images(
     files: Mapping[str, list[str]], min_images: int, root: str, tasks: str = "tasks"
 ) -> dict[str, list[str]]:

@@ -1,0 +1,32 @@
+"""Where a support pulls weights that have not moved yet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch.func import grad
+
+from metagen.generators import Generator, Noise, Weights, call
+
+
+def support_gradient(
+    generator: Generator, weights: Weights, support: torch.Tensor, noise: Noise, names: Sequence[str]
+) -> torch.Tensor:
+    """The gradient of the last player's loss on a support, by the weights of those names: [P], one after the other.
+
+    Pure, so it runs under vmap and can be differentiated.
+
+    Args:
+        generator: used for its structure alone.
+        weights: all of them, where the gradient is taken.
+        support: [k, C, H, W] in [0, 1].
+        noise: that player's draws, each [k, ...].
+        names: of weights.
+    """
+
+    def loss(own: Weights) -> torch.Tensor:
+        return call(generator, {**weights, **own}, "support_loss", generator.players[-1], support, noise)
+
+    gradients = grad(loss)({name: weights[name] for name in names})
+    return torch.cat([gradients[name].flatten() for name in names])

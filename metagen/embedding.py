@@ -1,0 +1,217 @@
+"""`metagen embed`: a few numbers for each task by each way, and how well neighbours in them belong together."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.table import Table
+from safetensors.torch import save as save_tensors
+
+from metagen.domain import extractor_of
+from metagen.embeddings import Embedding, EmbeddingGAN, Pixels, Through, embeddings
+from metagen.embeddings.prior import gaussian
+from metagen.embeddings.scores import group_chance, group_precision, identity, nearest
+from metagen.energy import energy_distance
+from metagen.errors import MetagenError, check_at_least
+from metagen.files import check_free, fresh_folder, write_atomically
+from metagen.intervals import over_tasks_interval
+from metagen.judging import judged, take_steps
+from metagen.model import Model
+from metagen.pictures import map_png
+from metagen.quiet import quieten
+from metagen.tasks.base import group_of
+from metagen.tasks.data import EpisodeData
+from metagen.tasks.episodes import Episode
+from metagen.tasks.splits import HELD_OUT
+from metagen.views import as_text, short
+
+NEIGHBOURS = 5
+SAMPLES = 1000  # of each prior
+HEADINGS = {"group": "same group %", "identity": "itself %"}
+Values = dict[str, torch.Tensor]  # of each task [T], by figure
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where one embedding puts the tasks.
+
+    Attributes:
+        train: the train tasks [M, d].
+        tasks: the held-out tasks by their support, [T, d].
+        again: by as many other images of them, [T, d].
+    """
+
+    train: torch.Tensor
+    tasks: torch.Tensor
+    again: torch.Tensor
+
+    @classmethod
+    def of(cls, embedding: Embedding, train: torch.Tensor, held_out: Episode) -> Places:
+        """Fit on supports [M, k, C, H, W] and embed held-out tasks by two disjoint supports."""
+        embedding.fit(train)
+        halves = held_out.support, held_out.query[:, : train.shape[1]]
+        return cls(embedding.embed(train), *(embedding.embed(half) for half in halves))
+
+    def values(self, groups: Sequence[str]) -> Values:
+        """The scores of each task; that by group only where a group has two tasks."""
+        own = {"identity": identity(self.tasks, self.again)}
+        neighbours = min(NEIGHBOURS, len(groups) - 1)
+        return ({"group": group_precision(self.tasks, groups, neighbours)} if grouped(groups) else {}) | own
+
+    def priors(self, seed: int) -> dict[str, float]:
+        """Energy distance of new tasks from the held-out ones, by who makes them up after the train tasks."""
+        made = {
+            "gan": EmbeddingGAN(seed=seed).fit(self.train).sample(SAMPLES, seed),
+            "gaussian": gaussian(self.train, SAMPLES, seed),
+        }
+        return {name: float(energy_distance(each, self.tasks)) for name, each in made.items()}
+
+
+def grouped(groups: Sequence[str]) -> bool:
+    """Whether any two tasks share a group."""
+    return len(set(groups)) < len(groups)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be embedded, and how.
+
+    Attributes:
+        model: an exported model.
+        ways: names of embeddings.
+        dims: d, at most.
+        steps: of the model where it adapts; None for its own.
+        split: "test" or "val".
+        limit: how many held-out tasks; None for all.
+        fitted_on: how many train tasks; None for all.
+        extractor: see `extractor_of`; "none" for no such row.
+        seed: of the noise.
+    """
+
+    model: str
+    ways: Sequence[str]
+    dims: int
+    steps: int | None
+    split: str
+    limit: int | None
+    fitted_on: int | None
+    extractor: str | None
+    seed: int
+
+
+def embed(wanted: Wanted, out: Path, tasks: EpisodeData, overwrite: bool) -> None:
+    """Write embeddings.safetensors, embeddings.json and embedding.png, and print the scores.
+
+    Raises:
+        MetagenError: something is missing or does not fit together, or `out` is taken.
+    """
+    quieten()
+    check_free(out, overwrite)
+    base, numbers = judged(wanted.model, tasks, wanted.split), _numbers(wanted, tasks)
+    if wanted.steps is not None:
+        take_steps(wanted.steps, base)
+    made, seen = _embeddings(wanted, base, tasks)
+    train, held_out = (tasks.episodes.of(split, each).beside(base.learner) for split, each in numbers.items())
+    groups = [group_of(name) for name in held_out.tasks]
+    places = {name: Places.of(embedding, train.support, held_out) for name, embedding in made.items()}
+    result = {
+        "model": {"weights_sha256": base.weights_hash, **base.info},
+        "extractor": seen,
+        "data": tasks.description,
+        "split": wanted.split,
+        "shots": tasks.shots,
+        "train_tasks": len(train.tasks),
+        "tasks": len(groups),
+        "neighbours": min(NEIGHBOURS, len(groups) - 1),
+        "seed": wanted.seed,
+        **_scored(places, groups, wanted.seed),
+        "names": {"train": train.tasks, wanted.split: held_out.tasks},
+        "groups": groups,
+        "nearest": {name: _named(place, held_out.tasks) for name, place in places.items()},
+    }
+    tensors = {f"{name}/{part}": x for name, place in places.items() for part, x in vars(place).items()}
+    tensors |= {f"{name}/pca/{part}": x for name, each in made.items() for part, x in vars(each.pca).items()}
+    with fresh_folder(out, overwrite) as folder:
+        write_atomically(
+            folder / "embeddings.safetensors", save_tensors({n: x.contiguous() for n, x in tensors.items()})
+        )
+        write_atomically(folder / "embeddings.json", (json.dumps(result, indent=1) + "\n").encode())
+        first = places[wanted.ways[0]].tasks
+        write_atomically(folder / "embedding.png", map_png(wanted.ways[0], first, groups, held_out.support[:, 0]))
+    print(table(result))
+    print(f"wrote embeddings.safetensors, embeddings.json and embedding.png to {out}")
+
+
+def _numbers(wanted: Wanted, tasks: EpisodeData) -> dict[str, list[int]]:
+    """The tasks to fit on and those to judge, by number in their splits."""
+    if wanted.split not in HELD_OUT:
+        raise MetagenError(f"split: expected one of {', '.join(HELD_OUT)}, got {wanted.split!r}")
+    if tasks.queries < tasks.shots:
+        raise MetagenError(
+            f"data.queries: a task is embedded twice, by {tasks.shots} shots and as many others; got {tasks.queries}"
+        )
+    counts = {"train": wanted.fitted_on, wanted.split: wanted.limit}
+    for option, (split, count), least in zip(("fitted_on", "limit"), counts.items(), (4, 3), strict=True):
+        check_at_least(option, min(count or least, len(tasks.task_set.split[split])), least)
+    numbers = {split: tasks.episodes.held_out_numbers(split, count) for split, count in counts.items()}
+    for split, each in numbers.items():
+        tasks.check_counts([tasks.task_set.split[split][number] for number in each])
+    return numbers
+
+
+def _embeddings(wanted: Wanted, base: Model, tasks: EpisodeData) -> tuple[dict[str, Embedding], dict[str, Any] | None]:
+    """By the names of their rows, the references last; and what is told of the extractor."""
+    made: dict[str, Embedding] = {
+        way: embeddings[way](base.learner, dims=wanted.dims, seed=wanted.seed) for way in wanted.ways
+    }
+    made["pixels"], seen = Pixels(wanted.dims), None
+    if wanted.extractor != "none":
+        extractor, seen = extractor_of(wanted.extractor, tasks, wanted.split)
+        made["extractor"] = Through(extractor, wanted.dims)
+    return made, seen
+
+
+def _scored(places: Mapping[str, Places], groups: Sequence[str], seed: int) -> dict[str, Any]:
+    """The rows, the differences of each way from each reference, and what chance would score."""
+    values = {name: place.values(groups) for name, place in places.items()}
+    references = [name for name in places if name not in embeddings]
+    rows = [
+        {"row": name, "dims": place.tasks.shape[1], "figures": _figures(values[name]), "priors": place.priors(seed)}
+        for name, place in places.items()
+    ]
+    pairs = [(name, other) for name in places if name in embeddings for other in references]
+    differences = [
+        {"row": f"{a} - {b}", "figures": _figures({f: x - values[b][f] for f, x in values[a].items()})}
+        for a, b in pairs
+    ]
+    chance = {"group": float(group_chance(groups).mean())} if grouped(groups) else {}
+    return {"rows": rows, "differences": differences, "chance": {**chance, "identity": 100 / len(groups)}}
+
+
+def _figures(values: Values) -> dict[str, Any]:
+    return {name: asdict(over_tasks_interval(each)) for name, each in values.items()}
+
+
+def _named(place: Places, names: Sequence[str]) -> dict[str, list[str]]:
+    """The nearest held-out tasks of each."""
+    found = nearest(place.tasks, min(NEIGHBOURS, len(names) - 1)).tolist()
+    return {name: [names[other] for other in others] for name, others in zip(names, found, strict=True)}
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """The scores as text."""
+    headings = {name: HEADINGS[name] for name in HEADINGS if name in result["chance"]}
+    about = f"{result['tasks']} {result['split']} tasks, {result['shots']} shots, {result['neighbours']} neighbours"
+    lines = Table("", "d", *headings.values(), "GAN", "Gaussian", title=f"{about}; ± half the 95 % interval")
+    for row in [*result["rows"], *result["differences"]]:
+        priors = [f"{distance:.3f}" for distance in row.get("priors", {}).values()]
+        lines.add_row(
+            row["row"], str(row.get("dims", "")), *(short(row["figures"][name]) for name in headings), *priors
+        )
+    lines.add_row("chance", "", *(f"{result['chance'][name]:.2f}" for name in headings))
+    return as_text(lines)

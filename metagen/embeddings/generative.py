@@ -1,0 +1,36 @@
+"""Tasks by what a generator that reads a support makes of it."""
+
+from __future__ import annotations
+
+import torch
+
+from metagen.adaptation import over_tasks
+from metagen.embeddings.base import ModelEmbedding
+from metagen.errors import MetagenError
+from metagen.generators import Weights, call
+from metagen.learners import Learner, by_chunks
+
+
+class Generative(ModelEmbedding):
+    """The code of a support: `generator.embed(support)` at the shared weights.
+
+    Raises:
+        MetagenError: the generator has no such code.
+    """
+
+    def __init__(self, learner: Learner, dims: int = 16, seed: int = 0) -> None:
+        super().__init__(learner, dims, seed)
+        if not hasattr(learner.generator, "embed"):
+            name = type(learner.generator).__name__
+            raise MetagenError(f"generative: {name} has no code of a support; choose another way, or another model")
+
+    def rows(self, support: torch.Tensor) -> torch.Tensor:
+        """See `Embedding`; P as many as the code has numbers."""
+        weights = {name: w.detach() for name, w in self.learner.start().items()}
+
+        def one_task(weights: Weights, support: torch.Tensor) -> torch.Tensor:
+            return call(self.learner.generator, weights, "embed", support)
+
+        with torch.no_grad():
+            found: torch.Tensor = by_chunks(lambda each: over_tasks(one_task)(weights, each), support)
+        return found

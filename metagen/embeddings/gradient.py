@@ -1,0 +1,66 @@
+"""Tasks by where they pull the shared weights: gradients, and the Fisher information of Task2Vec."""
+
+from __future__ import annotations
+
+import torch
+from torch.func import vmap
+
+from metagen.adaptation import draw_alike, moving, over_tasks, support_gradient
+from metagen.embeddings.base import DRAWS, ModelEmbedding
+from metagen.errors import MetagenError
+from metagen.generators import Noise, Weights
+from metagen.learners import Learner, by_chunks
+
+
+class Gradient(ModelEmbedding):
+    """The gradient of the last player's loss on the support, at the shared weights.
+
+    Args:
+        learner: the model.
+        dims: see `Embedding`.
+        seed: of the noise.
+        moves: the weights by which it is taken (see `moving`); of a game, those of the last player among them.
+
+    Raises:
+        MetagenError: no such weight.
+    """
+
+    def __init__(self, learner: Learner, dims: int = 16, seed: int = 0, moves: tuple[str, ...] = ("*",)) -> None:
+        super().__init__(learner, dims, seed)
+        generator, self.moves = learner.generator, tuple(moves)
+        self.names = [n for n in moving(generator, moves) if generator.player_of(n) == generator.players[-1]]
+        if not self.names:
+            raise MetagenError(f"moves: {list(moves)} leaves no weight of the player {generator.players[-1]}")
+
+    def rows(self, support: torch.Tensor) -> torch.Tensor:
+        """See `Embedding`: the mean over a few draws, P as many as weights."""
+        generator = self.learner.generator
+        weights = {name: w.detach() for name, w in self.learner.start().items()}
+        noise = draw_alike(generator, self.key, range(DRAWS), support.shape[1])[generator.players[-1]]
+        draws = [{name: x[draw].to(support) for name, x in noise.items()} for draw in range(DRAWS)]
+
+        def one_task(support: torch.Tensor) -> torch.Tensor:
+            return torch.stack([self.of_task(weights, support, each) for each in draws]).mean(0)
+
+        found: torch.Tensor = by_chunks(over_tasks(one_task, shared=0), support)
+        return found
+
+    def of_task(self, weights: Weights, support: torch.Tensor, noise: Noise) -> torch.Tensor:
+        """Of one task's support [k, C, H, W] and one draw for each image: [P]."""
+        return support_gradient(self.learner.generator, weights, support, noise, self.names)
+
+
+class Fisher(Gradient):
+    """The diagonal of the Fisher information: the mean square of the gradients of single images, each seen alone.
+
+    After Task2Vec (Achille 2019, arXiv:1902.03545), whose labels are drawn from the model where these are the images.
+    """
+
+    def of_task(self, weights: Weights, support: torch.Tensor, noise: Noise) -> torch.Tensor:
+        """See `Gradient`."""
+
+        def one_image(image: torch.Tensor, noise: Noise) -> torch.Tensor:
+            alone = {name: x[None] for name, x in noise.items()}
+            return support_gradient(self.learner.generator, weights, image[None], alone, self.names)
+
+        return vmap(one_image)(support, noise).square().mean(0)
