@@ -87,7 +87,7 @@ class MetaTraining(pl.LightningModule):
         self.means: dict[str, MeanMetric] = {}  # over the val tasks of every process, by the names they are logged by
 
     def setup(self, stage: str) -> None:
-        """Find what the best model is chosen by.
+        """Find what the best model is chosen by; let the learner take from train tasks what stays fixed.
 
         Raises:
             MetagenError: there are too few queries to judge samples by, or see `selecting`.
@@ -97,6 +97,13 @@ class MetaTraining(pl.LightningModule):
                 raise MetagenError(f"data.queries: samples are judged by 2 or more images, got {self.data.queries}")
             device = self.trainer.strategy.root_device  # the module itself is brought there later
             self.criterion = BySamples(*selecting(self.chosen_by, self.data, device))
+
+        self.learner.prepare(self._train_supports)
+
+    def _train_supports(self, tasks: int) -> torch.Tensor:
+        episodes = self.data.episodes
+        chosen = episodes.train(0, min(tasks, len(episodes.task_set.split.train)))
+        return chosen.beside(self.learner).support
 
     def training_step(self, episode: Episode, batch_index: int) -> torch.Tensor:
         """The scalar sum_p <theta_p, stop_grad(g_p)>: its gradient is g, its value means nothing."""

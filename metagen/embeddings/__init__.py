@@ -5,9 +5,9 @@ from metagen.embeddings.base import Embedding, ModelEmbedding
 from metagen.embeddings.filtering import Filtering
 from metagen.embeddings.generative import Generative
 from metagen.embeddings.gradient import Fisher, Gradient
-from metagen.embeddings.pca import PCA
 from metagen.embeddings.prior import EmbeddingGAN
 from metagen.embeddings.references import Pixels, Through
+from metagen.pca import PCA
 from metagen.registry import Registry
 
 embeddings: Registry[ModelEmbedding] = Registry(

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from metagen.embeddings.pca import PCA
 from metagen.errors import check_at_least
 from metagen.learners import Learner
+from metagen.pca import PCA
 
 if TYPE_CHECKING:
     from typing_extensions import Self

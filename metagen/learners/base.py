@@ -105,7 +105,7 @@ class Learner(nn.Module):
         return drawn
 
     def prepare(self, supports: Callable[[int], torch.Tensor]) -> None:
-        """Take what is fixed before meta-training from supports of so many train tasks; nothing by default."""
+        """Take what is fixed before meta-training from supports of as many train tasks as asked; none by default."""
 
     def start(self, task_noise: TaskNoise = NOTHING) -> Weights:
         """phi_0: where adaptation begins, every weight."""

@@ -2,12 +2,18 @@
 
 from metagen.adaptation.encoders.attention import Attention, AttentionEncoder
 from metagen.adaptation.encoders.base import Encoder
+from metagen.adaptation.encoders.gradient import GradientEncoder
 from metagen.adaptation.encoders.prototype import Prototype
 from metagen.adaptation.encoders.set_encoder import SetEncoder
 from metagen.errors import unknown
 from metagen.generators import Generator
 
-ENCODERS: dict[str, type[Encoder]] = {"set": SetEncoder, "prototype": Prototype, "attention": AttentionEncoder}
+ENCODERS: dict[str, type[Encoder]] = {
+    "set": SetEncoder,
+    "prototype": Prototype,
+    "attention": AttentionEncoder,
+    "gradient": GradientEncoder,
+}
 
 
 def encoder_for(name: str, generator: Generator, code: int) -> Encoder:
@@ -21,4 +27,13 @@ def encoder_for(name: str, generator: Generator, code: int) -> Encoder:
     return ENCODERS[name](generator, code)
 
 
-__all__ = ["ENCODERS", "Attention", "AttentionEncoder", "Encoder", "Prototype", "SetEncoder", "encoder_for"]
+__all__ = [
+    "ENCODERS",
+    "Attention",
+    "AttentionEncoder",
+    "Encoder",
+    "GradientEncoder",
+    "Prototype",
+    "SetEncoder",
+    "encoder_for",
+]

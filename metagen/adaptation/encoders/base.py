@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -19,9 +20,14 @@ class Encoder(nn.Module, ABC):
         generator: of whose kind the images are, and in whose precision the encoder is.
         code: how many numbers there are in the code.
 
+    Attributes:
+        prepared_by: how many train tasks it has to see before meta-training.
+
     Raises:
         MetagenError: the code is empty.
     """
+
+    prepared_by: ClassVar[int] = 0
 
     def __init__(self, generator: Generator, code: int) -> None:
         super().__init__()
@@ -33,7 +39,7 @@ class Encoder(nn.Module, ABC):
         """The code of a support [k, C, H, W]: [code]."""
 
     def prepare(self, generator: Generator, supports: torch.Tensor) -> None:
-        """Take from supports [T, k, C, H, W] of train tasks what is fixed before meta-training; nothing by default."""
+        """Take from supports [T, k, C, H, W] of `prepared_by` train tasks what is fixed before meta-training."""
 
 
 class Convolutional(Encoder):
