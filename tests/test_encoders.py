@@ -39,7 +39,7 @@ def test_the_gradient_encoder_is_the_principal_components_of_plain_gradients(sup
         sum(vae.support_loss("vae", support, {"latent": each}) for each in noise).div(4).backward()
         rows.append(torch.cat([w.grad.flatten() for w in vae.parameters()]).numpy())
     centred = np.stack(rows) - np.mean(rows, 0)
-    left, lengths, _ = np.linalg.svd(centred, full_matrices=False)
+    left, *_ = np.linalg.svd(centred, full_matrices=False)
     codes = torch.stack([made(support) for support in supports]).numpy()
     wanted = left[:, :2] * np.sqrt(len(rows) - 1)
     np.testing.assert_allclose(np.abs(codes), np.abs(wanted), rtol=1e-6, atol=1e-8)

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch
 
-from metagen.adaptation.batch import draw_alike
+from metagen.adaptation.batch import draw_noise
 from metagen.adaptation.encoders.base import Encoder
 from metagen.adaptation.execution import over_tasks
 from metagen.adaptation.support_gradient import support_gradient
@@ -37,6 +37,7 @@ class GradientEncoder(Encoder):
         last = generator.players[-1]
         self.names = [name for name, _ in generator.named_parameters() if generator.player_of(name) == last]
         total = sum(generator.get_parameter(name).numel() for name in self.names)
+        self.drawn = draw_noise(generator, ("gradient",), range(DRAWS), 1)[last]  # here, since vmap refuses to draw
         for name, shape in (("mean", (total,)), ("basis", (code, total)), ("scale", (code,))):
             self.register_buffer(name, next(generator.parameters()).new_zeros(shape))
 
@@ -62,8 +63,8 @@ class GradientEncoder(Encoder):
     def gradient(self, support: torch.Tensor) -> torch.Tensor:
         """Of a support [k, C, H, W], k >= 1: [P]. All images are given the same draws: their order bears on nothing."""
         weights = dict(self.probe.named_buffers())
-        noise = draw_alike(self.probe, ("gradient",), range(DRAWS), len(support))[self.probe.players[-1]]
-        draws = [{name: x[draw].to(support) for name, x in noise.items()} for draw in range(DRAWS)]
+        alike = {name: x.expand(-1, len(support), *x.shape[2:]).to(support) for name, x in self.drawn.items()}
+        draws = [{name: x[draw] for name, x in alike.items()} for draw in range(DRAWS)]
         return torch.stack([support_gradient(self.probe, weights, support, each, self.names) for each in draws]).mean(0)
 
 
