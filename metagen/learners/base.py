@@ -78,6 +78,11 @@ class Learner(nn.Module):
                 "let all weights move, or choose another meta-gradient"
             )
 
+    @property
+    def reads_support(self) -> bool:
+        """Whether what `begin` makes of a support decides on the way from there."""
+        return self.step.reads_support
+
     def player_of(self, name: str) -> str:
         """The player that trains a meta-parameter: that of its weight; the last one for what belongs to no weight."""
         part, _, rest = name.partition(".")

@@ -123,6 +123,11 @@ class LEO(FixedRate):
         self.decoder = PerWeight({name: SPREAD * torch.randn(*w.shape, code) for name, w in weights.items()})
         self.to(next(generator.parameters()))
 
+    @property
+    def reads_support(self) -> bool:
+        """The code is read from it."""
+        return True
+
     def task_noise(self, rng: torch.Generator) -> TaskNoise:
         """See `Learner`; and the draw of the code."""
         return {**super().task_noise(rng), "code": {"normal": torch.randn(self.code, generator=rng)}}
