@@ -34,7 +34,7 @@ class EMA(WeightAveraging):
             ramp = (1 + count) / (10 + count)
             return torch.lerp(new, old, min(decay, float(ramp)))
 
-        super().__init__(use_buffers=False, avg_fn=average)  # what a buffer holds is told of training as it is
+        super().__init__(use_buffers=False, avg_fn=average)  # a buffer holds what training wrote last
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Average in the precision of the run, to which Lightning brings the weights only later."""

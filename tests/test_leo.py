@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from metagen.adaptation import at_step, in_chunks, over_tasks
+from metagen.adaptation import Adjoint, at_step, in_chunks, over_tasks
 from metagen.errors import MetagenError
+from metagen.evaluation import contenders
 from metagen.generators import call
 from metagen.learners import LEO, MAML, adapt_tasks
 from metagen.training import MetaTraining
@@ -135,6 +136,16 @@ def test_before_any_step_nothing_is_adapted_and_no_image_is_needed():
     assert torch.equal(log_variance, torch.zeros(3).double())
 
 
+def test_the_code_may_be_read_from_other_images_than_the_steps_are_taken_on():
+    learner = quadratic(steps=1, code_steps=1)
+    own, other = IMAGES[:1, :2], IMAGES[1:2, :2]
+    found = adapt_tasks(learner, own, (0, "test"), read=other).difference["weight"][0]
+    basis, code = learner.decoder["weight"].detach(), learner.encoded(other[0]).detach()
+    slope = CURVATURE @ (learner.generator.weight.detach() + basis @ code - own[0].mean(0).flatten())
+    torch.testing.assert_close(found, basis @ (code - RATE * basis.T @ slope), rtol=0, atol=1e-12)
+    assert "another task's code" in contenders(learner, {})
+
+
 # the encoder
 
 
@@ -237,6 +248,16 @@ def test_the_meta_gradient_is_that_of_finite_differences(steps):
 def test_the_meta_gradient_over_a_game_is_that_of_finite_differences():
     learner = leo(Bilinear(matrix(2) / 3), steps=3, code_steps=2, drift=0.0)
     check_finite_differences(learner, batch_for(learner, IMAGES[:, :2], IMAGES[:, 2:]))
+
+
+def test_going_back_step_by_step_gives_the_same_meta_gradient():
+    """The state, where the code lies, is pulled back with the weights."""
+    batch, learner = vae_batch(vae_learner()), vae_learner(kl=0.1, drift=0.1)
+    exact = gradient(learner, batch)
+    for segment in (1, 2):
+        found = Adjoint(segment)(learner, meta_of(learner), batch).gradients
+        for name, g in exact.items():
+            torch.testing.assert_close(found[name], g, rtol=1e-9, atol=1e-12, msg=name)
 
 
 def test_losses_that_are_told_are_the_plain_ones():

@@ -89,6 +89,7 @@ class LEO(FixedRate):
     """
 
     meta_gradient = Exact()
+    reads = "code"
 
     def __init__(
         self,
