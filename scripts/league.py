@@ -44,6 +44,7 @@ PILOT, PILOT_TASKS = 60, 24  # meta-steps of a cell of the search, and val tasks
 PROGRESS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  # of meta-training, at which a meta-step is timed: some learners change
 SUPPORT = 5  # shots of meta-training
 FIGURES = ("fd", "energy", "is", "recognisability", "diversity_relative", "copy_ratio", "coverage")
+WITH_ANOTHER = "adapted - another task's "  # support, or what else is read
 OF_ROWS = ("adapted/", "scratch/", "scale/")
 RESULT = (
     *("model", "extractors", "data", "criterion", "unit", "split", "split_sha256", "images_crc32", "shots", "queries"),
@@ -73,6 +74,12 @@ class Kind:
         optimiser: of a learned optimiser, whose weights have to be few.
         lstm: of the LSTM, likewise.
         implicit: steps until near a minimum; a rate has to stay below 2 / (curvature + proximal).
+        embedded: steps whose start and rates an embedding of the support sets.
+        conditional: no step at all, each encoder of the support.
+        classical: an embedding by gradients, of few numbers or more.
+        memory: what is remembered of other tasks, and how it is written.
+        code: steps in a code of the task, and after it.
+        anchored: fine-tuning that is held near its start.
     """
 
     name: str
@@ -84,9 +91,16 @@ class Kind:
     optimiser: Grid
     lstm: Grid
     implicit: Grid
+    embedded: Grid
+    conditional: Grid
+    classical: Grid
+    memory: Grid
+    code: Grid
+    anchored: Grid
 
 
 ALL, STEM, DECODER = ("*",), ("decoder.stem.bias",), ("decoder.*",)
+ENCODERS, WRITES = ("set", "prototype", "attention"), ("least_used", "gated")
 VAE = Kind(
     "VAE",
     descent=(*cells(moves=(STEM,), rate=(0.1, 0.3, 1.0)), *cells(moves=(DECODER,), rate=(3e-4, 1e-3, 3e-3))),
@@ -103,6 +117,12 @@ VAE = Kind(
     optimiser=cells(moves=(STEM,), rate=(0.1, 0.2, 0.3), decay=(0.0, 1.0)),
     lstm=cells(moves=(STEM,), rate=(0.1, 0.3, 0.9), hidden=(8, 20)),
     implicit=cells(steps=(16,), moves=(STEM,), rate=(0.01, 0.03), proximal=(2.0, 5.0, 10.0)),
+    embedded=(*cells(moves=(STEM,), rate=(0.03, 0.1, 0.3)), *cells(moves=(DECODER,), rate=(3e-4, 1e-3, 3e-3))),
+    conditional=cells(encoder=ENCODERS, moves=(STEM, DECODER)),
+    classical=cells(moves=(STEM,), rate=(0.1, 0.3), code=(8, 16, 32)),
+    memory=cells(moves=(STEM,), rate=(0.1, 0.3, 1.0), writing=WRITES),
+    code=cells(moves=(STEM,), rate=(0.1, 0.3), code_rate=(0.3, 1.0, 3.0)),
+    anchored=cells(moves=(ALL,), rate=(3e-4, 1e-3), test_steps=(50,), strength=(1.0, 10.0, 100.0)),
 )
 # Of the critic the last layer, or all: a whole one may learn five images by heart.
 MAKER, HEAD, BLOCK = (("generator.*", "critic_head"), ("head", "critic_head"), ("last_block", "critic_head"))
@@ -117,6 +137,12 @@ GAN = Kind(
     optimiser=cells(moves=(BIASES,), rate=(0.003, 0.01, 0.03), decay=(0.0, 1.0)),
     lstm=cells(moves=(BIASES,), rate=(0.03, 0.1, 0.3), hidden=(8, 20)),
     implicit=cells(steps=(8,), moves=(MAKER,), rate=(0.03, 0.1), proximal=(0.3, 1.0, 3.0)),
+    embedded=cells(moves=(MAKER, BIASES), rate=(0.01, 0.03, 0.1)),
+    conditional=cells(encoder=ENCODERS, moves=(MAKER, BIASES)),
+    classical=cells(moves=(BIASES,), rate=(0.03, 0.1), code=(8, 16, 32)),
+    memory=cells(moves=(BIASES,), rate=(0.01, 0.03, 0.1), writing=WRITES),
+    code=cells(moves=(BIASES,), rate=(0.03, 0.1), code_rate=(0.001, 0.01, 0.1)),
+    anchored=cells(moves=(ALL,), rate=(3e-4, 1e-3), test_steps=(10,), strength=(0.1, 1.0, 10.0)),
 )
 
 
@@ -163,6 +189,13 @@ def plans(kind: Kind) -> dict[str, Plan]:
         "auxiliary": Plan("auxiliary", kind.descent),
         "maml, regularised": Plan("maml", kind.descent, training={"regularise": {"dropout": 0.2}}),
         "maml-adjoint": Plan("adjoint", kind.descent),
+        "task embedding": Plan("task_embedding", kind.embedded, {"steps": 3, "code": 32, "uses": ["start", "step"]}),
+        "conditional": Plan("task_embedding", kind.conditional, {"steps": 0, "code": 32, "uses": ["start", "gates"]}),
+        "classical": Plan("task_embedding", kind.classical, {"steps": 3, "encoder": "gradient", "uses": ["start"]}),
+        "memory": Plan("memory", kind.memory, {"steps": 3, "code": 32}),
+        "leo": Plan("leo", kind.code, {"steps": 4, "code_steps": 2, "code": 32}),
+        "transfer, l2": Plan("transfer", kind.anchored, {"anchor": "l2"}),
+        "transfer, ewc": Plan("transfer", kind.anchored, {"anchor": "ewc"}),
     }
 
 
@@ -340,8 +373,10 @@ def kept(folder: Path) -> dict[str, Any]:
     result, values = json.loads((folder / "result.json").read_text()), load_file(folder / "values.safetensors")
     of_row = {k: v for k, v in values.items() if k.startswith(OF_ROWS) and _is_kept(k.partition("/")[2])}
     rows = [{**row, "figures": {f: v for f, v in row["figures"].items() if _is_kept(f)}} for row in result["rows"]]
+    told = {**{key: result[key] for key in RESULT}, "rows": rows, "task_names": result["task_names"]}
+    lost = [each for each in result["differences"] if each["row"].startswith(WITH_ANOTHER)]
     return {
-        "result": {**{key: result[key] for key in RESULT}, "rows": rows, "task_names": result["task_names"]},
+        "result": {**told, "differences": lost},
         "values": {name: [float(f"{x:.6g}") for x in value.tolist()] for name, value in of_row.items()},
     }
 

@@ -28,10 +28,11 @@ from metagen.model import Model, load
 from metagen.tasks.data import EpisodeData
 from metagen.tasks.omniglot import Omniglot
 from metagen.tasks.splits import SPLITS
+from metagen.views import short
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 MAIN = "omniglot"
-OTHER = "another task's rule"
+OTHER = "another task's "
 LOSS = "query_loss"  # what models are told apart by where a row does not tell
 FIGURES = {
     "fd": "Frechet distance",
@@ -149,18 +150,23 @@ def beside_jitter(found: Sequence[Entry], kind: str) -> str:
     return f"- The support's own images, jittered ({JITTER}), have a Frechet distance of {jitter:.4g}: {told}."
 
 
-def other_rules(rows: Iterable[dict[str, Any]], shots: str) -> list[str]:
-    """What becomes of a learner that reads its rule from the support when it is given that of another task."""
+def with_another(rows: Iterable[dict[str, Any]], shots: str) -> list[str]:
+    """What becomes of a learner that reads something from the support when it is given that of another task."""
     lines = []
     for row in rows:
-        of = {each["row"]: each["figures"] for each in row["seeds"][0]["shots"][shots]["result"]["rows"]}
-        if OTHER in of:
+        result = row["seeds"][0]["shots"][shots]["result"]
+        of = {each["row"]: each["figures"] for each in result["rows"]}
+        lost = {each["row"]: each["figures"] for each in result.get("differences", [])}
+        for other in (name for name in of if name.startswith(OTHER) and name != f"{OTHER}support"):
+            gained = lost.get(f"adapted - {other}", {})
             told = [
-                f"{name} {of[OTHER][figure]['mean']:.4g} in place of {of['adapted'][figure]['mean']:.4g}"
-                for figure in of[OTHER]
+                f"{name} {of[other][figure]['mean']:.4g} in place of {of['adapted'][figure]['mean']:.4g}"
+                + (f" ({short(gained[figure])})" if figure in gained else "")
+                for figure in of[other]
                 if (name := FIGURES.get(bare(figure)))
             ]
-            lines.append(f"- {row['name']}, given the rule of another character (seed 0): {', '.join(told)}.")
+            read = other.removeprefix(OTHER)
+            lines.append(f"- {row['name']}, given the {read} of another character (seed 0): {', '.join(told)}.")
     return lines
 
 
@@ -300,7 +306,7 @@ def page(rows: Sequence[dict[str, Any]], folder: Path) -> str:
         lines += [
             f"## In short, {shots} shot{'s' * (shots != '1')}\n",
             *verdicts(entries(rows, shots), kind),
-            *other_rules(rows, shots),
+            *with_another(rows, shots),
             "",
         ]
     lines += [f"![Support, then what each learner makes of it]({_name(folder)}.png)\n"]

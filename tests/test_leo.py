@@ -190,7 +190,7 @@ def test_what_is_paid_is_what_torch_says():
     task = tuple(next(batch.chunks(1)))
 
     def objective(learner):
-        found, losses = over_tasks(lambda one: learner.objectives(one), "loop", shared=0)(next(batch.chunks(1)))
+        found, losses, _ = over_tasks(lambda one: learner.objectives(one), "loop", shared=0)(next(batch.chunks(1)))
         return found["vae"][0] - losses["vae"][0]
 
     assert objective(plain).abs() == 0
