@@ -51,7 +51,8 @@ class Attention(nn.Module):
     def __init__(self, width: int, size: int) -> None:
         super().__init__()
         inner = max(width // 2, 1)
-        self.query, self.key, self.value = (nn.Conv2d(width, inner, 1) for _ in range(3))
+        self.query, self.value = (nn.Conv2d(width, inner, 1) for _ in range(2))
+        self.key = nn.Conv2d(width, inner, 1, bias=False)  # softmax would not see it
         self.place = nn.Parameter(0.1 * torch.randn(inner, size, size))
         self.out = nn.Conv2d(inner, width, 1)
 
@@ -78,9 +79,8 @@ class Scale(nn.Module):
     def __init__(self, width: int, channels: int) -> None:
         super().__init__()
         self.channels = channels
-        silence = (silent(nn.Conv2d(width, 2 * channels, 3, padding=1)) for _ in range(2))  # begins as standard normal
-        self.prior = nn.Sequential(nn.SiLU(), next(silence))
-        self.shift = nn.Sequential(nn.SiLU(), nn.Conv2d(2 * width, width, 1), nn.SiLU(), next(silence))
+        self.prior = nn.Sequential(nn.SiLU(), _reading(width, channels))
+        self.shift = nn.Sequential(nn.SiLU(), nn.Conv2d(2 * width, width, 1), nn.SiLU(), _reading(width, channels))
         self.expand = nn.Conv2d(channels, width, 1)
         self.refine = operation("residual")(width, "none")[0]
 
@@ -93,3 +93,8 @@ class Scale(nn.Module):
         drawn = latent(self.prior(x).flatten(1), shift, noise)
         value = drawn.value.unflatten(1, (self.channels, *x.shape[2:]))
         return self.refine(x + self.expand(value)), drawn
+
+
+def _reading(width: int, channels: int) -> nn.Module:
+    """Means and log variances of a latent map, which begin as 0."""
+    return silent(nn.Conv2d(width, 2 * channels, 3, padding=1))
