@@ -23,6 +23,7 @@ TINY: dict[str, dict] = {
     "vae": {"size": 8, "latent": 2, "widths": (4, 8)},
     "redraw": {"size": 8, "latent": 2, "widths": (4, 8), "hidden": 8, "null_rate": 0.5},
     "search_vae": {"size": 8, "latent": 2, "widths": (4,), "operations": ("skip", "separable"), "choice": "sampled"},
+    "set_vae": {"size": 8, "latent": 2, "code": 3, "widths": (4, 8), "hidden": 6, "null_rate": 0.3},
     "r3": {"size": 8, "latent": 2, "widths": (2, 4), "depth": 1},
     "sngan": {"size": 8, "latent": 2, "widths": (2, 4), "depth": 0},
     "wgan_gp": {"size": 8, "latent": 2, "widths": (2, 4), "depth": 0},

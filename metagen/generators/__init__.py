@@ -8,6 +8,7 @@ from metagen.generators.r3 import R3
 from metagen.generators.redraw import Redraw
 from metagen.generators.redraw_gan import RedrawGAN
 from metagen.generators.search_vae import SearchVAE
+from metagen.generators.set_vae import SetVAE
 from metagen.generators.sngan import SNGAN
 from metagen.generators.vae import VAE
 from metagen.generators.vae_gan import VAEGAN
@@ -19,6 +20,7 @@ generators: Registry[Generator] = Registry(
     vae=VAE,
     redraw=Redraw,
     search_vae=SearchVAE,
+    set_vae=SetVAE,
     r3=R3,
     sngan=SNGAN,
     wgan_gp=WGANGP,
@@ -41,6 +43,7 @@ __all__ = [
     "Redraw",
     "RedrawGAN",
     "SearchVAE",
+    "SetVAE",
     "Weights",
     "by_player",
     "call",

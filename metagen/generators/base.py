@@ -25,6 +25,7 @@ class Generator(nn.Module, ABC):
     Attributes:
         players: the groups of parameters with one loss each; a VAE has one, a GAN two, visited in this order.
         uses_support: whether new images are made by looking at the support, so that it belongs to an adapted model.
+        likelihood_of_samples: whether its `log_weights` are of what it samples; redraw's are of blurred drawings.
         still: globs over the names of weights that no inner step ever moves.
         shared: names of draws that are the same for every visit of one inner step, or of one query.
         comparable: whether a low loss means good images; what a player of a game loses says how good the other one is.
@@ -36,6 +37,7 @@ class Generator(nn.Module, ABC):
 
     players: ClassVar[tuple[str, ...]]
     uses_support: ClassVar[bool] = False
+    likelihood_of_samples: ClassVar[bool] = False
     still: ClassVar[tuple[str, ...]] = ()
     shared: ClassVar[tuple[str, ...]] = ()
     comparable: ClassVar[bool] = True

@@ -35,6 +35,7 @@ class VAE(Generator):
     """
 
     players: ClassVar[tuple[str, ...]] = ("vae",)
+    likelihood_of_samples: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 
 from metagen.errors import MetagenError
-from metagen.generators import VAE
 from metagen.learners import adapt_tasks
 from metagen.model import log_likelihood
 from metagen.studies.base import HeldOut, figure
@@ -91,7 +90,7 @@ def check(held: HeldOut) -> None:
         raise MetagenError(f"log_likelihood: expected {1 + IMAGES} images a task or more, got {fewest}; add images")
     _check_binary(held.of(held.cut(1, IMAGES), tasks[:1]))
     generator = held.learner.generator
-    if not isinstance(generator, VAE):
+    if not generator.likelihood_of_samples:
         raise MetagenError(
             f"log_likelihood: expected a model with a VAE, got {type(generator).__name__}, which has no likelihood of "
             "its samples (redraw's is a surrogate, of its drawings blurred); leave this study out"
