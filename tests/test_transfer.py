@@ -85,8 +85,10 @@ def test_a_stronger_anchor_holds_more():
 
 # Fisher information in training, in checkpoints and in saved models
 
-KIND = ("--model.learner", "Transfer", "--model.learner.anchor", "ewc", "--model.learner.moves", "[decoder.*]")
-KIND += ("--model.learner.test_steps", "2", "--model.learner.strength", "100")
+KIND = (
+    *("--model.learner", "Transfer", "--model.learner.anchor", "ewc", "--model.learner.moves", "[decoder.*]"),
+    *("--model.learner.test_steps", "2", "--model.learner.strength", "100"),
+)
 
 
 def test_training_writes_it_from_gradients_before_they_are_clipped(fit, tmp_path, monkeypatch):
@@ -132,6 +134,7 @@ def test_it_is_saved_and_loaded_with_a_model(tmp_path):
     learner.write({f"generator.{name}": torch.randn_like(w) for name, w in learner.start().items()}, {})
     Model(learner, {}).save(tmp_path / "model")
     again, images = load(tmp_path / "model"), torch.rand(3, 1, 8, 8)
+    assert isinstance(again.learner, Transfer)
     assert all(torch.equal(again.learner.importance(name), learner.importance(name)) for name in learner.moving)
     assert torch.equal(again.adapt(images).sample(3), Model(learner, {}).adapt(images).sample(3))
     assert int(again.learner.writes) == 1
