@@ -27,8 +27,8 @@ class Latent(NamedTuple):
     prior: Normal
 
 
-def latent(prior: torch.Tensor, shift: torch.Tensor | None, noise: torch.Tensor) -> Latent:
-    """A draw from what networks say, each [n, 2 D]: the prior, and how far the posterior lies from it (Vahdat 2020).
+def latent_of(prior: torch.Tensor, shift: torch.Tensor | None, noise: torch.Tensor) -> Latent:
+    """A draw by what networks say, each [n, 2 D]: the prior, and the posterior relative to it (arXiv:2007.03898).
 
     Without a shift the draw is from the prior.
     """
@@ -65,7 +65,7 @@ class Attention(nn.Module):
         )
         hidden = torch.where(context.mask, 0.0, -math.inf).to(x).repeat_interleave(x[0, 0].numel(), 1)
         weights = (queries @ keys.mT + hidden[:, None]).softmax(-1)
-        return self.out((weights @ values).mT.unflatten(2, x.shape[2:]))
+        return self.out((weights @ values).to(x).mT.unflatten(2, x.shape[2:]))  # vmap hides convolutions from autocast
 
 
 class Scale(nn.Module):
@@ -90,7 +90,7 @@ class Scale(nn.Module):
         seen: the features [n, C, s, s] of the target, for the posterior; None to draw from the prior.
         """
         shift = None if seen is None else self.shift(torch.cat([x, seen], 1)).flatten(1)
-        drawn = latent(self.prior(x).flatten(1), shift, noise)
+        drawn = latent_of(self.prior(x).flatten(1), shift, noise)
         value = drawn.value.unflatten(1, (self.channels, *x.shape[2:]))
         return self.refine(x + self.expand(value)), drawn
 

@@ -18,7 +18,7 @@ from metagen.errors import MetagenError, check_at_least
 from metagen.generators.base import Generator, Noise
 from metagen.generators.likelihoods import Likelihood, normal_kl, normal_log_ratio
 from metagen.generators.networks import halvings, operation, silent, widths_for
-from metagen.generators.set_networks import Attention, Latent, Scale, SetContext, latent
+from metagen.generators.set_networks import Attention, Latent, Scale, SetContext, latent_of
 
 SCALES = 2  # latent maps at the two coarsest scales
 
@@ -92,8 +92,8 @@ class SetVAE(Generator):
         self.growths = nn.ModuleList([nn.Identity(), *(_doubling(top, width) for width in coarse[1:])])
         self.scales = nn.ModuleList(Scale(width, latent) for width in coarse)
         self.spans = [code, *(latent * (low << place) ** 2 for place in range(len(coarse)))]
-        fine = [coarse[-1], *self.widths[-SCALES - 1 :: -1]] if len(self.widths) > SCALES else [coarse[-1]]
-        last = max(fine[-1] // 2, 1)
+        fine = [coarse[-1], *self.widths[-SCALES - 1 :: -1]]
+        last = max(fine[-1] // 2, 1)  # channels at full size
         self.paint = nn.Sequential(
             *(layer for a, b in pairwise(fine) for layer in (*_doubling(a, b), operation("residual")(b, "none")[0])),
             *(*_doubling(fine[-1], last), nn.SiLU(), nn.Conv2d(last, channels, 3, padding=1)),
@@ -170,7 +170,7 @@ class SetVAE(Generator):
         draws = noise.split(self.spans, -1)
         summed = self._summed(context)
         shift = None if seen is None else self.shift(torch.cat([summed, self.summary(seen[-1])], 1))
-        latents = [latent(self.prior(summed), shift, draws[0])]
+        latents = [latent_of(self.prior(summed), shift, draws[0])]
         x = self.stem(latents[0].value).unflatten(1, self.null.shape[1:])
         for place, (growth, scale) in enumerate(zip(self.growths, self.scales, strict=True)):
             if self.attend:
