@@ -123,9 +123,9 @@ def contenders(learner: Learner, fine_tuned: Mapping[str, Joint], auto: bool = F
     rows = {"unadapted": Contender(learner, 0, "none")}
     rows |= {name: Contender(each, each.test_steps) for name, each in fine_tuned.items()}
     rows["another task's support"] = Contender(learner, steps, "other")
-    if learner.step.reads_support:
-        rows["another task's rule"] = Contender(learner, steps, reads="other")
-    if looks and steps:
+    if learner.reads:
+        rows[f"another task's {learner.reads}"] = Contender(learner, steps, reads="other")
+    if (looks or learner.conditioned) and steps:
         rows["context only"] = Contender(learner, 0)
     if auto:
         rows["auto steps"] = Contender(learner, "auto")

@@ -6,6 +6,7 @@ from metagen.learners.amortised import Amortised
 from metagen.learners.anil import ANIL
 from metagen.learners.auxiliary import Auxiliary
 from metagen.learners.base import FixedRate, Learner
+from metagen.learners.conditioned import Conditioned
 from metagen.learners.engine import RuleEngine
 from metagen.learners.fomaml import FOMAML
 from metagen.learners.imaml import IMAML
@@ -53,6 +54,7 @@ __all__ = [
     "AdjointMAML",
     "Amortised",
     "Auxiliary",
+    "Conditioned",
     "FixedRate",
     "Joint",
     "LSTMLearner",

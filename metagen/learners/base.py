@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -46,6 +46,8 @@ class Learner(nn.Module):
         progress: how far meta-training has come, from 0 to 1; what is annealed depends on it.
         second_order_from: the progress from which inner gradients are differentiated (derivative-order annealing,
             Antoniou 2019, arXiv:1810.09502); where the meta-gradient is of first order they never are.
+        reads: what is read from the support beside its gradients, in a word; None for nothing.
+        conditioned: whether the start depends on the support, so that it adapts before any step.
         regulariser: what the outer loss of meta-training asks of phi_N beside a low query loss; None for nothing.
 
     Raises:
@@ -54,6 +56,8 @@ class Learner(nn.Module):
 
     meta_gradient: MetaGradient
     second_order_from: float = 0.0
+    reads: ClassVar[str | None] = None
+    conditioned: ClassVar[bool] = False
     regulariser: Regulariser | None = None
 
     def __init__(

@@ -25,6 +25,7 @@ class RuleEngine(Learner):
     """
 
     meta_gradient = Exact()
+    reads = "rule"
     step: Engine
 
     def __init__(

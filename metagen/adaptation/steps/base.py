@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar
 
 import torch
 from torch import nn
@@ -21,13 +20,7 @@ def rate_of(rate: Rate, weight: str) -> float:
 
 
 class Step(nn.Module, ABC):
-    """How weights move, given their gradients; its own parameters, if any, are meta-learned.
-
-    Attributes:
-        reads_support: whether the rule depends on the support beside its gradients.
-    """
-
-    reads_support: ClassVar[bool] = False
+    """How weights move, given their gradients; its own parameters, if any, are meta-learned."""
 
     def task_noise(self, rng: torch.Generator) -> Noise:
         """The random draws that shape one task's rule; none by default."""

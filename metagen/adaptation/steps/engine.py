@@ -35,8 +35,6 @@ class Engine(Step):
         MetagenError: an option is out of range.
     """
 
-    reads_support = True
-
     def __init__(
         self,
         generator: Generator,

@@ -1,0 +1,33 @@
+"""A start that depends on the task."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import ClassVar
+
+import torch
+
+from metagen.adaptation import Carry, Exact, TaskNoise
+from metagen.generators import Weights
+from metagen.learners.base import NOTHING, FixedRate
+
+
+class Conditioned(FixedRate):
+    """A learner that begins at phi_0 = theta + what is written from the support; for the options see `FixedRate`.
+
+    An adapted model's difference is from theta, so what is written is part of it, and N = 0 steps adapt, too.
+    """
+
+    meta_gradient = Exact()
+    conditioned: ClassVar[bool] = True
+
+    @abstractmethod
+    def written(self, start: Weights, support: torch.Tensor, task_noise: TaskNoise) -> Weights:
+        """What is added to each weight that moves, where theta is `start`, for a support [k, C, H, W] in [0, 1]."""
+
+    def begin(self, support: torch.Tensor, task_noise: TaskNoise = NOTHING) -> Carry:
+        """See `Learner`."""
+        start = self.start(task_noise)
+        added = self.written(start, support, task_noise)
+        own = {name: start[name] + added[name] for name in sorted(self.moving)}
+        return own, self.step.init(own, support, task_noise.get("step", {}))
