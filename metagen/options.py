@@ -18,6 +18,7 @@ EXAMPLES = {
     "sample": "metagen sample --model my_glyph/ --n 64 --out samples/",
     "evaluate": "metagen evaluate --model runs/x/export --out runs/x/evaluation",
     "compare": "metagen compare runs/x runs/y runs/z --out league/",
+    "zoo": "metagen zoo --model runs/x/export --tasks 300 --out runs/x/zoo",
     "train-extractor": "metagen train-extractor --data.task_set folder --data.root my_images/ --out my_extractor/",
 }
 SWITCHES = (

@@ -36,6 +36,7 @@ SMALL: dict[str, dict] = {
     "imaml": {"steps": 5, "cg_steps": 3},
     "learned_optimiser": {"steps": 3, "hidden": 4},
     "lstm": {"steps": 3, "hidden": 4},
+    "meta_generator": {"width": 8, "widths": (4, 8)},
 }
 
 

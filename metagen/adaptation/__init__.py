@@ -27,6 +27,7 @@ from metagen.adaptation.steps import (
     fixed_rate_step,
     weight_of,
 )
+from metagen.adaptation.weight_writer import WeightWriter
 
 __all__ = [
     "EXECUTIONS",
@@ -50,6 +51,7 @@ __all__ = [
     "SupportLoss",
     "TaskBatch",
     "TaskNoise",
+    "WeightWriter",
     "add_deltas",
     "at_step",
     "draw_noise",

@@ -17,6 +17,7 @@ from metagen.learners.lstm import LSTMLearner
 from metagen.learners.maml import MAML
 from metagen.learners.maml_pp import MAMLPP
 from metagen.learners.meta_curvature import MetaCurvature
+from metagen.learners.meta_generator import MetaGenerator
 from metagen.learners.meta_sgd import MetaSGD
 from metagen.learners.mixture import OptimiserMixture
 from metagen.learners.reptile import Reptile
@@ -39,6 +40,7 @@ learners: Registry[Learner] = Registry(
     maml=MAML,
     maml_pp=MAMLPP,
     meta_curvature=MetaCurvature,
+    meta_generator=MetaGenerator,
     meta_sgd=MetaSGD,
     mixture=OptimiserMixture,
     reptile=Reptile,
@@ -62,6 +64,7 @@ __all__ = [
     "Learner",
     "LowRankMAML",
     "MetaCurvature",
+    "MetaGenerator",
     "MetaSGD",
     "OptimiserMixture",
     "Reptile",
