@@ -195,8 +195,8 @@ def load_zoo(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any], str]:
     config = _described(path, "zoo", ("info",))
     deltas, info = _read_tensors(path / "deltas.safetensors", config["weights_sha256"]), config["info"]
     tasks = info.get("tasks")
-    if not isinstance(tasks, list) or not isinstance(info.get("base_sha256"), str):
-        raise MetagenError(f"{path / 'config.json'}: expected tasks and base_sha256 in info; make the zoo again")
+    if not isinstance(tasks, list) or not all(isinstance(each, str) for each in (*tasks, info.get("base_sha256"))):
+        raise MetagenError(f"{path / 'config.json'}: expected names of tasks and base_sha256; make the zoo again")
     if any(len(d) != len(tasks) or not d.isfinite().all() for d in deltas.values()):
         raise MetagenError(f"{path / 'deltas.safetensors'}: expected finite deltas of {len(tasks)} tasks")
     return deltas, info, config["weights_sha256"]

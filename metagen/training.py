@@ -44,7 +44,6 @@ class MetaTraining(pl.LightningModule):
         chosen_by: the extractor, a folder or the name of one that travels with metagen, through which samples are
             looked at to choose the best model on val tasks, or "pixels"; None to choose by the query loss where that
             says how good images are, else through TASK_SET-select or, where there is none, by pixels.
-
         zoo: a folder that `metagen zoo` wrote, whose models a learner that writes weights learns from, beside its query
             loss; it has to be made of `initial`. None for none.
         regress: how much what is written counts by its distance from the zoo's (see `MetaGenerator`).

@@ -75,7 +75,7 @@ def zoo_for(learner: Learner, place: str, initial: str | None, regress: float) -
     weights = dict(learner.generator.named_parameters())
     if {n: d.shape[1:] for n, d in zoo.deltas.items()} != {n: weights[n].shape for n in learner.moving}:
         raise MetagenError(
-            f"zoo: {place} has deltas of layers {zoo.info['layers']} and rank {zoo.info['rank']}; the learner's are "
+            f"zoo: {place} has deltas of layers {zoo.info.get('layers')} and rank {zoo.info.get('rank')}; the learner's are "
             f"{learner.layers} and {learner.rank}; give it the same"
         )
     learner.regress = regress
