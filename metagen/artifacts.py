@@ -4,6 +4,7 @@ A model:          config.json, model.safetensors, split.json, README.md
 An adapted model: config.json, difference.safetensors, README.md; support.safetensors if its generator looks at it;
                   base/, a whole model, if standalone
 An extractor:     config.json, model.safetensors, split.json, README.md
+A zoo:            config.json, deltas.safetensors, README.md
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from metagen.tasks.splits import Split
 
 M = TypeVar("M", bound=nn.Module)
 VERSION = 1
-KINDS = ("model", "adapted", "extractor")
+KINDS = ("model", "adapted", "extractor", "zoo")
 MAX_CONFIG_BYTES = 1_000_000
 MAX_TOLD = 500  # characters of what a file holds, in a message
 SLACK = 4  # a network may register a weight more than once while it is built
@@ -170,6 +171,35 @@ def load_adapted(path: Path) -> tuple[dict[str, torch.Tensor], torch.Tensor | No
         if support is not None and support.dtype != torch.float32:
             raise MetagenError(f"{path / 'support.safetensors'}: expected torch.float32, got {support.dtype}")
     return difference, support, base, info
+
+
+def save_zoo(path: Path, deltas: Mapping[str, torch.Tensor], info: Mapping[str, Any], overwrite: bool = False) -> None:
+    """Write low-rank deltas of many tasks, each [T, ...], and what is told of them.
+
+    Raises:
+        MetagenError: the place is taken, or cannot be written.
+    """
+    with fresh_folder(path, overwrite) as folder:
+        weights = _write_tensors(folder / "deltas.safetensors", deltas)
+        _write_config(folder, "zoo", weights, {"info": dict(info)})
+        text = f"# A zoo\n\n{len(info['tasks'])} models of one base; metagen fit learns from it (--model.zoo).\n"
+        write_atomically(folder / "README.md", text.encode())
+
+
+def load_zoo(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any], str]:
+    """The deltas of a zoo, what is told of them, and the hash of their file.
+
+    Raises:
+        MetagenError: something is missing or damaged, or does not fit together.
+    """
+    config = _described(path, "zoo", ("info",))
+    deltas, info = _read_tensors(path / "deltas.safetensors", config["weights_sha256"]), config["info"]
+    tasks = info.get("tasks")
+    if not isinstance(tasks, list) or not all(isinstance(each, str) for each in (*tasks, info.get("base_sha256"))):
+        raise MetagenError(f"{path / 'config.json'}: expected names of tasks and base_sha256; make the zoo again")
+    if any(len(d) != len(tasks) or not d.isfinite().all() for d in deltas.values()):
+        raise MetagenError(f"{path / 'deltas.safetensors'}: expected finite deltas of {len(tasks)} tasks")
+    return deltas, info, config["weights_sha256"]
 
 
 def read_config(path: Path, kind: str | None = None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The verbs: `metagen fit | adapt | sample | evaluate | compare | embed | train-extractor`."""
+"""The verbs: `metagen fit | adapt | sample | evaluate | compare | embed | zoo | train-extractor`."""
 
 from __future__ import annotations
 
@@ -42,6 +42,8 @@ OVERVIEW = f"""usage: metagen VERB [options]     (metagen VERB --help for each)
                    {EXAMPLES["compare"]}
   embed            tell tasks from tasks by a few numbers each
                    {EXAMPLES["embed"]}
+  zoo              train models of many train tasks, for a learner that writes weights
+                   {EXAMPLES["zoo"]}
   train-extractor  train what evaluate looks through
                    {EXAMPLES["train-extractor"]}
 
@@ -229,6 +231,47 @@ def embed(
     run(Wanted(model, ways, dims, steps, split, limit, fitted_on, extractor, seed), Path(out), data, overwrite)
 
 
+def zoo(
+    model: str,
+    out: str,
+    data: EpisodeData,
+    tasks: int | None = None,
+    images: int | None = None,
+    rank: int = 4,
+    layers: tuple[str, ...] | None = None,
+    steps: int = 60,
+    rate: float = 1e-3,
+    seed: int = 0,
+    chunk: int = 16,
+    trainer: Processes = ONE,
+    overwrite: bool = False,
+) -> None:
+    """Train a model of each of many train tasks, all from one start, and keep their low-rank differences from it.
+
+    They are what MetaGenerator learns from: metagen fit --model.zoo. What is trained is kept in OUT.unfinished until
+    the end: the same command goes on where it was stopped.
+
+    Args:
+        model: the start, an exported model: a folder, or the name of one that travels with metagen.
+        out: the folder to write to.
+        data: options of the tasks; those that the model was trained on where not given.
+        tasks: how many of the train tasks; all if not given.
+        images: of each task; as many as each of them has if not given.
+        rank: of the change of each weight.
+        layers: whose weights change: globs over weight names, or names of the generator's parts; all, of a GAN all of
+            its generator, if not given.
+        steps: of Adam, each on all images.
+        rate: of Adam.
+        seed: of the noise, and of which tasks and images are taken.
+        chunk: tasks at once.
+        trainer: the processes that share the tasks.
+        overwrite: replace what stands at `out`.
+    """
+    from metagen.zoo import Plan, make_zoo  # slow to import, and for this verb alone
+
+    make_zoo(model, Path(out), data, Plan(tasks, images, rank, layers, steps, rate, seed), trainer, chunk, overwrite)
+
+
 def train_extractor(
     out: str,
     data: EpisodeData,
@@ -338,6 +381,7 @@ VERBS: dict[str, Callable[[Sequence[str]], None]] = {
     "evaluate": lambda argv: _run(evaluate, argv),
     "compare": lambda argv: _run(compare, argv),
     "embed": lambda argv: _run(embed, argv),
+    "zoo": lambda argv: _run(zoo, argv),
     "train-extractor": lambda argv: _run(train_extractor, argv),
 }
 

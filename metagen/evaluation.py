@@ -110,7 +110,7 @@ def _fine_tuned(
 ) -> dict[str, Joint]:
     """The baselines that are tuned on val tasks, by the names of their rows."""
     found = {"scratch": tuned("scratch", untrained(learner, seed), SCRATCH_GRID, episodes, by, seed, spread)}
-    if joint is None and not learner.steps:
+    if joint is None and not learner.steps and not learner.conditioned:
         joint = learner  # trained without steps is trained jointly
     if joint is not None:
         found["joint + fine-tune"] = tuned("joint", joint.generator, JOINT_GRID, episodes, by, seed, spread)

@@ -132,7 +132,7 @@ class FitCLI(LightningCLI):
         """Find mistakes while nothing is lost yet; then clear the place and write down which tasks are held out."""
         artifacts.describe(self.model.learner)  # refuses what could not be exported
         self.datamodule.check(self.trainer.world_size)
-        self.initial = self._initial()
+        self.origins = {"initial": self._initial(), "zoo": self._zoo()}
         if not self.trainer.is_global_zero or self.rehearsal:
             return
         for place in self._left:
@@ -150,6 +150,15 @@ class FitCLI(LightningCLI):
         for split in HELD_OUT:
             self.datamodule.check_unseen(name, config["info"], split_of(path), split)
         return {"name": name, "weights_sha256": config["weights_sha256"]}
+
+    def _zoo(self) -> dict[str, Any]:
+        """What is told of the zoo that the run learns from; none of its models may be of what is held out here."""
+        name, zoo = self.config["fit"].model.zoo, self.model.zoo
+        if zoo is None:
+            return {}
+        for split in HELD_OUT:
+            self.datamodule.check_unseen(name, zoo.info, zoo.split, split)
+        return {"name": name, "weights_sha256": zoo.weights_hash, "regress": self.model.learner.regress}
 
     def fit(self, **kwargs: Any) -> None:  # noqa: ANN401
         """`Trainer.fit`, which Ctrl-C stops after a step."""
@@ -192,7 +201,7 @@ class FitCLI(LightningCLI):
 
     def _info(self) -> dict[str, Any]:
         data, checkpoints, regulariser = self.datamodule, self.checkpoints, self.model.learner.regulariser
-        given = {"initial": self.initial, "regularise": regulariser and regulariser.terms}
+        given = {**self.origins, "regularise": regulariser and regulariser.terms}
         return {
             "data": {**data.description, "shots": data.shots, "queries": data.queries},
             "split_sha256": data.task_set.split.hash,

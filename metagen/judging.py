@@ -176,11 +176,7 @@ def judged(name: str, tasks: EpisodeData, split: str) -> Model:
     """A model that may be judged on these tasks: of their size, and never trained on them."""
     base = expect(load(name), Model, name, "name its base")
     generator = base.learner.generator
-    if (tasks.task_set.size, tasks.task_set.channels) != (generator.size, generator.channels):
-        raise MetagenError(
-            f"{name}: makes images of {generator.size} px and {generator.channels} channels; "
-            "leave out --data.size and --data.channels"
-        )
+    tasks.check_size(name, generator.size, generator.channels)
     tasks.check_unseen(name, base.info, base.split, split)
     return base
 
@@ -196,7 +192,7 @@ def take_steps(steps: int, model: Model) -> None:
 def _joint(name: str, tasks: EpisodeData, split: str) -> Model:
     """A model for the row "joint + fine-tune"."""
     model = judged(name, tasks, split)
-    if model.learner.steps:
+    if model.learner.steps or model.learner.conditioned:
         kind = type(model.learner).__name__
         raise MetagenError(f"{name}: expected a jointly trained model for --joint (learner Joint), got {kind}")
     return model

@@ -19,6 +19,7 @@ EXAMPLES = {
     "evaluate": "metagen evaluate --model runs/x/export --out runs/x/evaluation",
     "compare": "metagen compare runs/x runs/y runs/z --out league/",
     "embed": "metagen embed --model runs/x/export --ways gradient adapted --out runs/x/embedding",
+    "zoo": "metagen zoo --model runs/x/export --tasks 300 --out runs/x/zoo",
     "train-extractor": "metagen train-extractor --data.task_set folder --data.root my_images/ --out my_extractor/",
 }
 SWITCHES = (

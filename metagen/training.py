@@ -23,6 +23,7 @@ from metagen.processes import gathered
 from metagen.resources import travelling
 from metagen.tasks.data import EpisodeData
 from metagen.tasks.episodes import Episode
+from metagen.zoo import zoo_for
 
 SCHEDULES = ("constant", "linear")
 
@@ -45,10 +46,13 @@ class MetaTraining(pl.LightningModule):
         chosen_by: the extractor, a folder or the name of one that travels with metagen, through which samples are
             looked at to choose the best model on val tasks, or "pixels"; None to choose by the query loss where that
             says how good images are, else through TASK_SET-select or, where there is none, by pixels.
+        zoo: a folder that `metagen zoo` wrote, whose models a learner that writes weights learns from, beside its query
+            loss; it has to be made of `initial`. None for none.
+        regress: how much what is written counts by its distance from the zoo's (see `MetaGenerator`).
 
     Raises:
         MetagenError: an option is out of range, the initial weights are those of another generator, or the learner
-            cannot be regularised.
+            cannot be regularised, or cannot learn from the zoo.
     """
 
     def __init__(
@@ -64,6 +68,8 @@ class MetaTraining(pl.LightningModule):
         initial: str | None = None,
         regularise: dict[str, float] | None = None,
         chosen_by: str | None = None,
+        zoo: str | None = None,
+        regress: float = 1.0,
     ) -> None:
         super().__init__()
         if schedule not in SCHEDULES:
@@ -73,10 +79,12 @@ class MetaTraining(pl.LightningModule):
         if chunk is not None:
             check_at_least("chunk", chunk, 1)
         check_at_least("warmup", warmup, 0)
+        check_at_least("regress", regress, 0)
         if initial is not None:
             begin_from(generator, initial)
         self.learner = learner(generator)
         self.learner.regulariser = regulariser_for(self.learner, regularise) if regularise else None
+        self.zoo = None if zoo is None else zoo_for(self.learner, zoo, initial, regress)
         self.rates, self.clips = by_player("rate", rate, generator), by_player("clip", clip, generator, at_least=0)
         self.rate, self.schedule, self.warmup = rate, schedule, warmup
         self.chunk, self.execution, self.chosen_by = chunk, execution, chosen_by
@@ -109,7 +117,8 @@ class MetaTraining(pl.LightningModule):
         """The scalar sum_p <theta_p, stop_grad(g_p)>: its gradient is g, its value means nothing."""
         learner, key = self.learner, (self.data.seed, "train", episode.index)
         learner.anneal(min(1.0, self.global_step / self._planned_steps))
-        batch = task_batch(learner, episode.support, episode.query, key, episode.numbers)
+        targets = None if self.zoo is None else self.zoo.of(episode.tasks)
+        batch = task_batch(learner, episode.support, episode.query, key, episode.numbers, targets)
         theta = dict(learner.named_parameters())
         meta = {name: w.detach() for name, w in theta.items()}
         step = in_chunks(learner.meta_gradient, learner, meta, batch, self.chunk, self.execution)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from metagen.adaptation.batch import draw_alike
-from metagen.adaptation.encoders import ENCODERS, Attention, encoder_for
+from metagen.adaptation.encoders import ENCODERS, encoder_for
 from metagen.errors import MetagenError
 from tests.doubles import tiny_generator
 
@@ -72,19 +72,6 @@ def test_a_code_tells_supports_apart(encode):
 
 def test_an_empty_support_has_a_code(encode):
     assert encode(SUPPORT[:0]).isfinite().all()
-
-
-def test_attention_is_the_softmax_of_scaled_products():
-    torch.manual_seed(0)
-    attention = Attention(4).double()
-    queries, keys = torch.randn(2, 4).double(), torch.randn(3, 4).double()
-    asked, seen = attention.norms[0](queries), attention.norms[1](keys)
-    wanted = []
-    for n, query in enumerate(asked):
-        scores = torch.stack([(attention.query(query) * attention.key(each)).sum() / 2 for each in seen])
-        shares = scores.exp() / scores.exp().sum()
-        wanted.append(queries[n] + sum(share * attention.value(each) for share, each in zip(shares, seen, strict=True)))
-    torch.testing.assert_close(attention(queries, keys), torch.stack(wanted))
 
 
 def test_an_unknown_encoder_is_told_in_one_line():

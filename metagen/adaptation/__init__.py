@@ -30,6 +30,7 @@ from metagen.adaptation.steps import (
     weight_of,
 )
 from metagen.adaptation.support_gradient import support_gradient
+from metagen.adaptation.weight_writer import WeightWriter
 
 __all__ = [
     "ENCODERS",
@@ -57,6 +58,7 @@ __all__ = [
     "SupportLoss",
     "TaskBatch",
     "TaskNoise",
+    "WeightWriter",
     "add_deltas",
     "at_step",
     "draw_alike",

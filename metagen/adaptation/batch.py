@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch.utils._pytree import tree_map
 
-from metagen.generators import Generator, Noise
+from metagen.generators import Generator, Noise, Weights
 from metagen.seeding import torch_rng
 
 if TYPE_CHECKING:  # a learner is made of adaptation, so this floor may only name it
@@ -26,6 +26,7 @@ class TaskBatch(NamedTuple):
     support_noise: PlayerNoise  # by player, of each visit v of each inner step: [T, N, v, k, ...]
     query_noise: PlayerNoise  # by player: [T, q, ...]
     task_noise: TaskNoise  # one draw a task: [T, ...]
+    targets: Weights  # what is to be written for a task, by weight, 0 where nobody knows: [T, ...]; empty for none
 
     def chunks(self, size: int | None) -> Iterator[TaskBatch]:
         """The batch, `size` tasks at a time (all at once if None)."""
@@ -87,6 +88,7 @@ def task_batch(
     query: torch.Tensor,
     key: Sequence[int | str],
     tasks: Sequence[int],
+    targets: Weights | None = None,
 ) -> TaskBatch:
     """Support [T, k, C, H, W] and query [T, q, C, H, W] with every draw that meta-training on them needs."""
     generator = learner.generator
@@ -94,4 +96,4 @@ def task_batch(
     outer = draw_noise(generator, (*key, "query"), tasks, query.shape[1])
     each = [learner.task_noise(torch_rng(*key, "task", task)) for task in tasks]
     whole = tree_map(lambda *draws: torch.stack(draws), *each)
-    return TaskBatch(support, query, *tree_map(lambda x: x.to(support), (inner, outer, whole)))
+    return TaskBatch(support, query, *tree_map(lambda x: x.to(support), (inner, outer, whole, targets or {})))

@@ -19,6 +19,7 @@ from metagen.learners.maml import MAML
 from metagen.learners.maml_pp import MAMLPP
 from metagen.learners.memory import MemoryLearner
 from metagen.learners.meta_curvature import MetaCurvature
+from metagen.learners.meta_generator import MetaGenerator
 from metagen.learners.meta_sgd import MetaSGD
 from metagen.learners.mixture import OptimiserMixture
 from metagen.learners.reptile import Reptile
@@ -45,6 +46,7 @@ learners: Registry[Learner] = Registry(
     maml_pp=MAMLPP,
     memory=MemoryLearner,
     meta_curvature=MetaCurvature,
+    meta_generator=MetaGenerator,
     meta_sgd=MetaSGD,
     mixture=OptimiserMixture,
     reptile=Reptile,
@@ -72,6 +74,7 @@ __all__ = [
     "LowRankMAML",
     "MemoryLearner",
     "MetaCurvature",
+    "MetaGenerator",
     "MetaSGD",
     "OptimiserMixture",
     "Reptile",

@@ -140,7 +140,7 @@ def _folds(
         each = [generator.noise(SAMPLES, torch_rng(*own, task, "sample")) for task in tasks]
         draws = tree_map(lambda *rows: torch.stack(rows), *each)
         inner, outer, draws = tree_map(lambda x: x.to(support), (inner, outer, draws))
-        found.append(_Fold(TaskBatch(kept, left_out, inner, outer, {}), draws))
+        found.append(_Fold(TaskBatch(kept, left_out, inner, outer, {}, {}), draws))
     return found
 
 

@@ -155,6 +155,17 @@ class EpisodeData(pl.LightningDataModule):
                 f"add images, lower --data.queries or --data.shots, or leave those tasks out{how}"
             )
 
+    def check_size(self, name: str, size: int, channels: int) -> None:
+        """Refuse a model, by what the user calls it, of another size of images in pixels, or number of channels.
+
+        Raises:
+            MetagenError: saying what it makes.
+        """
+        if (self.task_set.size, self.task_set.channels) != (size, channels):
+            raise MetagenError(
+                f"{name}: makes images of {size} px and {channels} channels; leave out --data.size and --data.channels"
+            )
+
     def check_unseen(self, name: str, info: Mapping[str, Any], trained: Split | None, split: str) -> None:
         """Refuse a model or an extractor that was trained or chosen on held-out tasks of this task set.
 

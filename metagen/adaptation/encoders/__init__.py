@@ -1,6 +1,6 @@
 """Networks that read a support. To add one: a file here and a line below."""
 
-from metagen.adaptation.encoders.attention import Attention, AttentionEncoder
+from metagen.adaptation.encoders.attention import AttentionEncoder
 from metagen.adaptation.encoders.base import Encoder
 from metagen.adaptation.encoders.gradient import GradientEncoder
 from metagen.adaptation.encoders.prototype import Prototype
@@ -29,7 +29,6 @@ def encoder_for(name: str, generator: Generator, code: int) -> Encoder:
 
 __all__ = [
     "ENCODERS",
-    "Attention",
     "AttentionEncoder",
     "Encoder",
     "GradientEncoder",
