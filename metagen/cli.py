@@ -200,6 +200,7 @@ def embed(
     ways: list[str],
     data: EpisodeData,
     dims: int = 16,
+    moves: list[str] | None = None,
     steps: int | None = None,
     split: str = "test",
     limit: int | None = None,
@@ -216,6 +217,8 @@ def embed(
         ways: see --ways.
         data: options of the tasks; those that the model was trained on where not given.
         dims: numbers a task, at most.
+        moves: the weights by which gradient and fisher are taken, globs or names of parts; by default those that move
+            where the model adapts.
         steps: inner steps in which the model adapts, in place of its own number.
         split: "test" or "val".
         limit: take only this many held-out tasks, chosen once and for all; null for all.
@@ -228,7 +231,7 @@ def embed(
     from metagen.embedding import Wanted  # slow to import, and for this verb alone
     from metagen.embedding import embed as run
 
-    run(Wanted(model, ways, dims, steps, split, limit, fitted_on, extractor, seed), Path(out), data, overwrite)
+    run(Wanted(model, ways, dims, moves, steps, split, limit, fitted_on, extractor, seed), Path(out), data, overwrite)
 
 
 def zoo(

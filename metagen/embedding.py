@@ -24,6 +24,7 @@ from metagen.judging import judged, take_steps
 from metagen.model import Model
 from metagen.pictures import map_png
 from metagen.quiet import quieten
+from metagen.registry import options_of
 from metagen.tasks.base import group_of
 from metagen.tasks.data import EpisodeData
 from metagen.tasks.episodes import Episode
@@ -85,6 +86,7 @@ class Wanted:
         model: an exported model.
         ways: names of embeddings.
         dims: d, at most.
+        moves: the weights of ways that know of them; None for their own.
         steps: of the model where it adapts; None for its own.
         split: "test" or "val".
         limit: how many held-out tasks; None for all.
@@ -96,6 +98,7 @@ class Wanted:
     model: str
     ways: Sequence[str]
     dims: int
+    moves: Sequence[str] | None
     steps: int | None
     split: str
     limit: int | None
@@ -112,7 +115,8 @@ def embed(wanted: Wanted, out: Path, tasks: EpisodeData, overwrite: bool) -> Non
     """
     quieten()
     check_free(out, overwrite)
-    base, numbers = judged(wanted.model, tasks, wanted.split), _numbers(wanted, tasks)
+    numbers = _numbers(wanted, tasks)
+    base = judged(wanted.model, tasks, wanted.split)
     if wanted.steps is not None:
         take_steps(wanted.steps, base)
     made, seen = _embeddings(wanted, base, tasks)
@@ -166,9 +170,10 @@ def _numbers(wanted: Wanted, tasks: EpisodeData) -> dict[str, list[int]]:
 
 def _embeddings(wanted: Wanted, base: Model, tasks: EpisodeData) -> tuple[dict[str, Embedding], dict[str, Any] | None]:
     """By the names of their rows, the references last; and what is told of the extractor."""
-    made: dict[str, Embedding] = {
-        way: embeddings[way](base.learner, dims=wanted.dims, seed=wanted.seed) for way in wanted.ways
-    }
+    made: dict[str, Embedding] = {}
+    for way in wanted.ways:
+        known = {"moves": wanted.moves} if "moves" in options_of(embeddings[way]) else {}
+        made[way] = embeddings[way](base.learner, dims=wanted.dims, seed=wanted.seed, **known)
     made["pixels"], seen = Pixels(wanted.dims), None
     if wanted.extractor != "none":
         extractor, seen = extractor_of(wanted.extractor, tasks, wanted.split)

@@ -10,11 +10,19 @@ import torch
 from metagen.errors import check_at_least
 from metagen.learners import Learner
 from metagen.pca import PCA
+from metagen.seeding import torch_rng
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 DRAWS = 4  # of a generator's noise, over which what it says of a support is averaged
+
+
+def in_order(support: torch.Tensor) -> torch.Tensor:
+    """The images of each support [T, k, C, H, W] in an order that depends on them alone."""
+    direction = torch.randn(support[0, 0].numel(), generator=torch_rng("order"), dtype=torch.float64).to(support.device)
+    places = (support.flatten(2) * direction).sum(2).argsort(1)
+    return torch.stack([images[place] for images, place in zip(support, places, strict=True)])
 
 
 class Embedding(ABC):
@@ -38,7 +46,7 @@ class Embedding(ABC):
 
     @abstractmethod
     def rows(self, support: torch.Tensor) -> torch.Tensor:
-        """What is known of each task of supports [T, k, C, H, W] in [0, 1]: [T, P]."""
+        """What is known of each task of supports [T, k, C, H, W] in [0, 1], their images `in_order`: [T, P]."""
 
     def fit(self, support: torch.Tensor) -> Self:
         """Learn from the supports [M, k, C, H, W] of train tasks.
@@ -46,12 +54,12 @@ class Embedding(ABC):
         Raises:
             MetagenError: nothing varies over them, or what is known of them is not finite.
         """
-        self.pca = PCA.fitted(self.rows(support), self.dims)
+        self.pca = PCA.fitted(self.rows(in_order(support)), self.dims)
         return self
 
     def embed(self, support: torch.Tensor) -> torch.Tensor:
         """Supports [T, k, C, H, W] in [0, 1] -> [T, d], of mean 0 and standard deviation 1 over the train tasks."""
-        return self.pca.standardised(self.rows(support))
+        return self.pca.standardised(self.rows(in_order(support)))
 
 
 class ModelEmbedding(Embedding):

@@ -8,7 +8,7 @@ import torch
 
 from metagen.adaptation import draw_alike
 from metagen.embeddings.adapted import adapted_alike, check_adapts
-from metagen.embeddings.base import ModelEmbedding
+from metagen.embeddings.base import ModelEmbedding, in_order
 from metagen.errors import check_at_least
 from metagen.learners import Adapted, Learner
 
@@ -44,7 +44,7 @@ class Filtering(ModelEmbedding):
     def fit(self, support: torch.Tensor) -> Self:
         """See `Embedding`."""
         count = min(self.models, len(support) // 2)
-        self.stored = adapted_alike(self.learner, support[:count], self.key)
+        self.stored = adapted_alike(self.learner, in_order(support[:count]), self.key)
         return super().fit(support[count:])
 
     def rows(self, support: torch.Tensor) -> torch.Tensor:

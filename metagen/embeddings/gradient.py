@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch.func import vmap
 
@@ -19,18 +21,19 @@ class Gradient(ModelEmbedding):
         learner: the model.
         dims: see `Embedding`.
         seed: of the noise.
-        moves: the weights by which it is taken (see `moving`); of a game, those of the last player among them.
+        moves: the weights by which it is taken (see `moving`); None for those that move where the model adapts, all
+            where none does. Of a game, those of the last player among them.
 
     Raises:
         MetagenError: no such weight.
     """
 
-    def __init__(self, learner: Learner, dims: int = 16, seed: int = 0, moves: tuple[str, ...] = ("*",)) -> None:
+    def __init__(self, learner: Learner, dims: int = 16, seed: int = 0, moves: Sequence[str] | None = None) -> None:
         super().__init__(learner, dims, seed)
-        generator, self.moves = learner.generator, tuple(moves)
-        self.names = [n for n in moving(generator, moves) if generator.player_of(n) == generator.players[-1]]
+        generator, self.moves = learner.generator, tuple(moves or learner.moves or ("*",))
+        self.names = [n for n in moving(generator, self.moves) if generator.player_of(n) == generator.players[-1]]
         if not self.names:
-            raise MetagenError(f"moves: {list(moves)} leaves no weight of the player {generator.players[-1]}")
+            raise MetagenError(f"moves: {list(self.moves)} leaves no weight of the player {generator.players[-1]}")
 
     def rows(self, support: torch.Tensor) -> torch.Tensor:
         """See `Embedding`: the mean over a few draws, P as many as weights."""
@@ -51,9 +54,10 @@ class Gradient(ModelEmbedding):
 
 
 class Fisher(Gradient):
-    """The diagonal of the Fisher information: the mean square of the gradients of single images, each seen alone.
+    """The root of the Fisher information's diagonal: of the mean square of gradients of single images, each seen alone.
 
-    After Task2Vec (Achille 2019, arXiv:1902.03545), whose labels are drawn from the model where these are the images.
+    The root keeps the few weights of largest gradient from being all that is seen. After Task2Vec (Achille 2019,
+    arXiv:1902.03545), whose labels are drawn from the model where these are the images.
     """
 
     def of_task(self, weights: Weights, support: torch.Tensor, noise: Noise) -> torch.Tensor:
@@ -63,4 +67,4 @@ class Fisher(Gradient):
             alone = {name: x[None] for name, x in noise.items()}
             return support_gradient(self.learner.generator, weights, image[None], alone, self.names)
 
-        return vmap(one_image)(support, noise).square().mean(0)
+        return vmap(one_image)(support, noise).square().mean(0).sqrt()
