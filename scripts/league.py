@@ -79,7 +79,8 @@ class Kind:
         classical: an embedding by gradients, of few numbers or more.
         memory: what is remembered of other tasks, and how it is written.
         code: steps in a code of the task, and after it.
-        anchored: fine-tuning that is held near its start.
+        near: fine-tuning that is held near its start.
+        anchored: the same, by Fisher information, which is small.
     """
 
     name: str
@@ -96,6 +97,7 @@ class Kind:
     classical: Grid
     memory: Grid
     code: Grid
+    near: Grid
     anchored: Grid
 
 
@@ -122,7 +124,8 @@ VAE = Kind(
     classical=cells(moves=(STEM,), rate=(0.1, 0.3), code=(8, 16, 32)),
     memory=cells(moves=(STEM,), rate=(0.1, 0.3, 1.0), writing=WRITES),
     code=cells(moves=(STEM,), rate=(0.1, 0.3), code_rate=(0.3, 1.0, 3.0)),
-    anchored=cells(moves=(ALL,), rate=(3e-4, 1e-3), test_steps=(50,), strength=(1.0, 10.0, 100.0)),
+    near=cells(rate=(3e-4, 1e-3), test_steps=(50,), strength=(1.0, 10.0, 100.0)),
+    anchored=cells(rate=(3e-4, 1e-3), test_steps=(50,), strength=(100.0, 1e3, 1e4)),
 )
 # Of the critic the last layer, or all: a whole one may learn five images by heart.
 MAKER, HEAD, BLOCK = (("generator.*", "critic_head"), ("head", "critic_head"), ("last_block", "critic_head"))
@@ -142,7 +145,8 @@ GAN = Kind(
     classical=cells(moves=(BIASES,), rate=(0.03, 0.1), code=(8, 16, 32)),
     memory=cells(moves=(BIASES,), rate=(0.01, 0.03, 0.1), writing=WRITES),
     code=cells(moves=(BIASES,), rate=(0.03, 0.1), code_rate=(0.001, 0.01, 0.1)),
-    anchored=cells(moves=(ALL,), rate=(3e-4, 1e-3), test_steps=(10,), strength=(0.1, 1.0, 10.0)),
+    near=cells(rate=(3e-4, 1e-3), test_steps=(10,), strength=(0.1, 1.0, 10.0)),
+    anchored=cells(rate=(3e-4, 1e-3), test_steps=(10,), strength=(100.0, 1e3, 1e4)),
 )
 
 
@@ -194,7 +198,7 @@ def plans(kind: Kind) -> dict[str, Plan]:
         "classical": Plan("task_embedding", kind.classical, {"steps": 3, "encoder": "gradient", "uses": ["start"]}),
         "memory": Plan("memory", kind.memory, {"steps": 3, "code": 32}),
         "leo": Plan("leo", kind.code, {"steps": 4, "code_steps": 2, "code": 32}),
-        "transfer, l2": Plan("transfer", kind.anchored, {"anchor": "l2"}),
+        "transfer, l2": Plan("transfer", kind.near, {"anchor": "l2"}),
         "transfer, ewc": Plan("transfer", kind.anchored, {"anchor": "ewc"}),
     }
 

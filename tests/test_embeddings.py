@@ -20,6 +20,7 @@ from metagen.embeddings.prior import gaussian
 from metagen.embeddings.scores import group_chance, group_precision, identity, nearest
 from metagen.energy import energy_distance
 from metagen.errors import MetagenError
+from metagen.generators import VAE
 from metagen.images import save_pngs
 from metagen.learners import MAML, Adapted, Amortised, Joint, Reptile
 from metagen.tasks.base import group_of
@@ -235,7 +236,7 @@ class TestPCA:
             PCA.fitted(rows, 2)
 
 
-class Coded(type(tiny_vae())):
+class Coded(VAE):
     """A VAE that has a code of a support: its mean, darkest and brightest pixel."""
 
     def embed(self, support):
