@@ -81,7 +81,7 @@ def map_png(way: str, places: torch.Tensor, groups: Sequence[str], images: torch
             small = OffsetImage(image, zoom=22 / len(image))
             frame = {"edgecolor": f"C{number}", "linewidth": 1.5}
             axes.add_artist(AnnotationBbox(small, at, pad=0.1, bboxprops=frame))
-    axes.legend()
+    figure.legend(loc="outside right upper")
     return _png(figure)
 
 

@@ -307,7 +307,7 @@ class TestPrior:
             return 7 + 3 * torch.cat([side, torch.zeros(n, 1)], 1) + 0.3 * torch.randn(n, 2, generator=rng)
 
         train, held_out = clusters(300), clusters(300)
-        made = EmbeddingGAN().fit(train).sample(500)
+        made = EmbeddingGAN(steps=600).fit(train).sample(500)
         single = gaussian(train, 500)
         assert 3 * energy_distance(made, held_out) < energy_distance(single, held_out)
         share = float((made[:, 0] > 7).double().mean())

@@ -32,7 +32,7 @@ class EmbeddingGAN:
     """
 
     def __init__(
-        self, hidden: int = 64, steps: int = 600, rate: float = 1e-3, penalty: float = 0.1, seed: int = 0
+        self, hidden: int = 64, steps: int = 1200, rate: float = 1e-3, penalty: float = 1.0, seed: int = 0
     ) -> None:
         check_at_least("hidden", hidden, 1)
         check_at_least("steps", steps, 1)
