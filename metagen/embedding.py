@@ -18,6 +18,7 @@ from metagen.embeddings.prior import gaussian
 from metagen.embeddings.scores import group_chance, group_precision, identity, nearest
 from metagen.energy import energy_distance
 from metagen.errors import MetagenError, check_at_least
+from metagen.evaluation import environment
 from metagen.files import check_free, fresh_folder, write_atomically
 from metagen.intervals import over_tasks_interval
 from metagen.judging import judged, take_steps
@@ -133,6 +134,7 @@ def embed(wanted: Wanted, out: Path, tasks: EpisodeData, overwrite: bool) -> Non
         "tasks": len(groups),
         "neighbours": min(NEIGHBOURS, len(groups) - 1),
         "seed": wanted.seed,
+        "environment": environment(base.learner),
         **_scored(places, groups, wanted.seed),
         "names": {"train": train.tasks, wanted.split: held_out.tasks},
         "groups": groups,

@@ -1,0 +1,95 @@
+"""Embeddings of Omniglot's characters by models of several kinds, scored: docs/embeddings.md and its map.
+
+    python scripts/embeddings.py --root DIR      # DIR holds Omniglot; some five minutes on one core
+
+The models are those of configs/ (`metagen fit --config configs/NAME.yaml --data.root DIR`), in runs/NAME/export. What was
+embedded by the same options is not embedded again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from league_beside import wrapped
+from make_league import DOCS
+from making import made, revision
+
+from metagen.artifacts import read_config
+from metagen.files import write_atomically
+from metagen.views import short
+
+WAYS: dict[str, tuple[str, ...]] = {
+    "omniglot-vae-maml": ("gradient", "fisher", "adapted", "filtering"),
+    "omniglot-vae-joint": ("gradient", "fisher", "adapted", "filtering"),
+    "omniglot-set-vae": ("generative", "gradient"),
+}
+HEAD = """# Embeddings of tasks
+
+Made by `python scripts/embeddings.py --root DIR` at {revision}, DIR holding Omniglot; no figure here is typed. Of each
+of {tasks} test characters a few numbers ({dims} at most), made of {shots} images of it alone, by `metagen embed --model
+runs/MODEL/export --ways {ways} ...`: the ways are explained in [evaluation.md](evaluation.md). All are fitted on the
+same {train} train characters; seed {seed}; {hardware}.
+
+*Alphabet* is the share of a character's {neighbours} nearest other characters that are of its alphabet; *itself* how
+often the nearest of all characters' other halves (as many other images) is its own. Per cent, ± half the 95 % interval
+over characters; differences are paired by character, * where the interval is clear of zero. *GAN* and *Gaussian* are
+energy distances, from the embeddings of test characters, of as many draws from a small GAN and from one Gaussian, each
+fitted to the train characters': how well one can make up new tasks.
+"""
+
+
+def of_model(name: str, root: str) -> dict[str, Any]:
+    """The scores of a model's embeddings, and the folder they are in."""
+    model, out = Path("runs") / name / "export", Path("runs/embeddings") / name
+    words = ["embed", "--model", model, "--ways", *WAYS[name], "--data.root", root, "--data.shots", 5]
+    words += ["--data.queries", 10, "--limit", 200, "--out", out / "embedding", "--overwrite"]
+    product = made(out / "embedding", words, read_config(model)["weights_sha256"])
+    found: dict[str, Any] = json.loads((product / "embeddings.json").read_text())
+    return {**found, "map": product / "embedding.png"}
+
+
+def section(name: str, found: dict[str, Any]) -> list[str]:
+    """A model's table."""
+    against = {row["row"]: row["figures"] for row in found["differences"]}
+    lines = [f"## {name}, weights {found['model']['weights_sha256'][:12]}\n"]
+    lines += ["| | d | alphabet % | less pixels | itself % | less pixels | GAN | Gaussian |", "|---" * 8 + "|"]
+    for row in found["rows"]:
+        of, less = row["figures"], against.get(f"{row['row']} - pixels", {})
+        cells = [text for key in ("group", "identity") for text in (short(of[key]), clear(less.get(key)))]
+        priors = [f"{row['priors'][kind]:.3f}" if "priors" in row else "" for kind in ("gan", "gaussian")]
+        lines.append(f"| {' | '.join((row['row'], str(row['dims']), *cells, *priors))} |")
+    chance = found["chance"]
+    return [*lines, f"| chance | | {chance['group']:.1f} | | {chance['identity']:.1f} | | | |", ""]
+
+
+def clear(figure: dict[str, float] | None) -> str:
+    """A difference, marked where its interval is clear of zero."""
+    return "" if figure is None else short(figure) + " *" * (figure["low"] > 0 or figure["high"] < 0)
+
+
+def main() -> None:
+    """The page, and the map of the first model."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", required=True, help="the folder that holds Omniglot")
+    root = parser.parse_args().root
+    results = {name: of_model(name, root) for name in WAYS}
+    first = next(iter(results.values()))
+    told = {
+        "revision": revision(),
+        "hardware": first["environment"]["hardware"],
+        "ways": " ".join(next(iter(WAYS.values()))),
+    }
+    told |= {"train": first["train_tasks"], "dims": max(row["dims"] for row in first["rows"])}
+    lines = [wrapped(HEAD.format(**{**first, **told}))]
+    lines += [line for name, found in results.items() for line in section(name, found)]
+    lines += ["![Test characters, placed by the first way of the first model](embeddings.png)\n"]
+    shutil.copyfile(first["map"], DOCS / "embeddings.png")
+    write_atomically(DOCS / "embeddings.md", "\n".join(lines).encode())
+
+
+if __name__ == "__main__":
+    main()
