@@ -2,8 +2,8 @@
 
     python scripts/embeddings.py --root DIR      # DIR holds Omniglot; some five minutes on one core
 
-The models are those of configs/ (`metagen fit --config configs/NAME.yaml --data.root DIR`), in runs/NAME/export. What was
-embedded by the same options is not embedded again.
+The models are those of configs/ (`metagen fit --config configs/NAME.yaml --data.root DIR`), in runs/NAME/export. What
+was embedded by the same options is not embedded again.
 """
 
 from __future__ import annotations
