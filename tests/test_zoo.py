@@ -74,7 +74,7 @@ def test_a_task_s_model_does_not_depend_on_the_others(made, exported, data, tmp_
     few, all_of_them = (Zoo(*load_zoo(place)) for place in (made, tmp_path / "more"))
     assert len(all_of_them.info["tasks"]) == len(data.task_set.split.train)
     for name, deltas in all_of_them.of(few.info["tasks"]).items():
-        torch.testing.assert_close(deltas, few.deltas[name], rtol=1e-4, atol=1e-6)
+        assert (deltas - few.deltas[name]).norm() < 1e-2 * deltas.norm()
 
 
 def test_what_is_fixed_depends_on_the_layer_s_name_alone():
