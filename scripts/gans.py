@@ -46,7 +46,7 @@ JOINT = (
 KINDS: dict[str, tuple[object, ...]] = {"meta": (), "joint": JOINT}
 FIGR, BEST = "figr", "redraw-gan"
 CONTESTANTS = (FIGR, BEST, "redraw")
-PLAIN, LATENT = "as trained", "latent alone"  # of few-shot practice; the second moves 64 numbers, each of 3 rates
+PLAIN, LATENT = "as trained", "latent alone"  # of few-shot practice; the second moves 64 numbers
 PRACTICE: dict[str, dict[str, dict[str, object]]] = {
     PLAIN: {},
     "warp 1": {"generator": {"warp": 1.0}},
@@ -56,7 +56,7 @@ PRACTICE: dict[str, dict[str, dict[str, object]]] = {
     "consistency 1": {"generator": {"consistency": 1.0}},
     "consistency 10": {"generator": {"consistency": 10.0}},
     "one critic step to two": {"generator": {"g_steps": 2}},
-    **{f"{LATENT}, {rate:g}": {"learner": {"moves": ["latent"], "rate": rate}} for rate in (0.01, 0.03, 0.1)},
+    LATENT: {"learner": {"moves": ["latent"], "rate": 0.03}},
 }
 SHARE_OF_STUDY, SHARE_OF_TASKS = 0.15, 0.2  # of a contestant's seconds and test characters: it has six trainings
 SHOTS_OF_FIGR = ("--data.size", 32, "--data.shots", 4)

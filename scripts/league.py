@@ -79,6 +79,7 @@ class Kind:
         classical: an embedding by gradients, of few numbers or more.
         memory: what is remembered of other tasks, and how it is written.
         code: steps in a code of the task, and after it.
+        written: low-rank changes that a network writes, and no step.
         near: fine-tuning that is held near its start.
         anchored: the same, by Fisher information, which is small.
     """
@@ -97,6 +98,7 @@ class Kind:
     classical: Grid
     memory: Grid
     code: Grid
+    written: Grid
     near: Grid
     anchored: Grid
 
@@ -124,6 +126,7 @@ VAE = Kind(
     classical=cells(moves=(STEM,), rate=(0.1, 0.3), code=(8, 16, 32)),
     memory=cells(moves=(STEM,), rate=(0.1, 0.3, 1.0), writing=WRITES),
     code=cells(moves=(STEM,), rate=(0.1, 0.3), code_rate=(0.3, 1.0, 3.0)),
+    written=cells(layers=(DECODER,), rank=(1, 2, 4), frozen=(False, True)),
     near=cells(rate=(3e-4, 1e-3), test_steps=(50,), strength=(1.0, 10.0, 100.0)),
     anchored=cells(rate=(3e-4, 1e-3), test_steps=(50,), strength=(100.0, 1e3, 1e4)),
 )
@@ -145,6 +148,7 @@ GAN = Kind(
     classical=cells(moves=(BIASES,), rate=(0.03, 0.1), code=(8, 16, 32)),
     memory=cells(moves=(BIASES,), rate=(0.01, 0.03, 0.1), writing=WRITES),
     code=cells(moves=(BIASES,), rate=(0.03, 0.1), code_rate=(0.001, 0.01, 0.1)),
+    written=cells(rank=(1,), width=(16, 32, 64), frozen=(False, True)),  # a layer has one output channel
     near=cells(rate=(3e-4, 1e-3), test_steps=(10,), strength=(0.1, 1.0, 10.0)),
     anchored=cells(rate=(3e-4, 1e-3), test_steps=(10,), strength=(100.0, 1e3, 1e4)),
 )
@@ -198,6 +202,7 @@ def plans(kind: Kind) -> dict[str, Plan]:
         "classical": Plan("task_embedding", kind.classical, {"steps": 3, "encoder": "gradient", "uses": ["start"]}),
         "memory": Plan("memory", kind.memory, {"steps": 3, "code": 32}),
         "leo": Plan("leo", kind.code, {"steps": 4, "code_steps": 2, "code": 32}),
+        "meta-generator": Plan("meta_generator", kind.written, {"steps": 0}),
         "transfer, l2": Plan("transfer", kind.near, {"anchor": "l2"}),
         "transfer, ewc": Plan("transfer", kind.anchored, {"anchor": "ewc"}),
     }

@@ -66,7 +66,7 @@ PRACTICES = """## Few-shot practice
 The same script: the first meta-learned R3 of the study above adapts once with each option ({steps} inner steps of Adam,
 {tasks} test characters at {shots} shots, through `{extractor}`). Each row is one run of one model, and differences are
 paired by character: they show what an option does to an adapted model that was trained without it. *latent alone* moves
-the affine map of the latent, at the rate it names.
+the affine map of the latent, at a rate of 0.03.
 """
 
 
