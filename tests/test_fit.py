@@ -143,8 +143,6 @@ def test_every_config_runs(config, blobs, tmp_path):
         "2",
         "--data.binarise",
         "false",
-        "--data.partition",
-        "canonical",
         "--trainer.fast_dev_run",
         "true",
     ]
