@@ -56,7 +56,7 @@ PRACTICE: dict[str, dict[str, dict[str, object]]] = {
     "consistency 1": {"generator": {"consistency": 1.0}},
     "consistency 10": {"generator": {"consistency": 10.0}},
     "one critic step to two": {"generator": {"g_steps": 2}},
-    LATENT: {"learner": {"moves": ["latent"], "rate": 0.03}},
+    LATENT: {"learner": {"name": "joint", "moves": ["latent"], "rate": 0.03}},  # Reptile would not train the rest
 }
 SHARE_OF_STUDY, SHARE_OF_TASKS = 0.15, 0.2  # of a contestant's seconds and test characters: it has six trainings
 SHOTS_OF_FIGR = ("--data.size", 32, "--data.shots", 4)
@@ -136,7 +136,9 @@ def practice(options: argparse.Namespace, name: str) -> None:
     """One option of few-shot practice: the first meta-learned GAN of the study of stability adapts with it."""
     torch.set_num_threads(1)
     learner, info, weights = load_model(RUNS / "stability/meta-0/export")
-    changed = build({kind: {**told, **PRACTICE[name].get(kind, {})} for kind, told in describe(learner).items()})
+    told, changes = describe(learner), PRACTICE[name]
+    generator = {**told["generator"], **changes.get("generator", {})}
+    changed = build({"generator": generator, "learner": changes.get("learner", told["learner"])})
     changed.load_state_dict(learner.state_dict())
     export = variant(name)
     save_model(export, changed, {**info, "of": weights}, split_of(RUNS / "stability/meta-0/export"), overwrite=True)
