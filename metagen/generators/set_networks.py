@@ -43,6 +43,9 @@ def latent_of(prior: torch.Tensor, shift: torch.Tensor | None, noise: torch.Tens
 class Attention(nn.Module):
     """Each place of a map reads from all places of the images it may see, by softmax attention (Vaswani 2017).
 
+    Queries and keys share an embedding of places, so that at first each place reads the same one: images of a task are
+    roughly alike, place by place, and to find out which place to read otherwise would take long.
+
     Args:
         width: channels of the map, and of the images' features.
         size: height and width of the images' features.
@@ -53,12 +56,12 @@ class Attention(nn.Module):
         inner = max(width // 2, 1)
         self.query, self.value = (nn.Conv2d(width, inner, 1) for _ in range(2))
         self.key = nn.Conv2d(width, inner, 1, bias=False)  # softmax would not see it
-        self.place = nn.Parameter(0.1 * torch.randn(inner, size, size))
+        self.place = nn.Parameter(torch.randn(inner, size, size))
         self.out = nn.Conv2d(inner, width, 1)
 
     def forward(self, x: torch.Tensor, context: SetContext) -> torch.Tensor:
         """Features [n, C, s, s] -> [n, C, s, s]."""
-        queries = self.query(x).flatten(2).mT / math.sqrt(len(self.place))  # [n, places, inner]
+        queries = (self.query(x) + self.place).flatten(2).mT / math.sqrt(len(self.place))  # [n, places, inner]
         keys, values = (  # [(1 + k) * places, inner]
             each.movedim(1, -1).flatten(0, 2)
             for each in (self.key(context.features) + self.place, self.value(context.features))
