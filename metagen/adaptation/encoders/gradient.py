@@ -62,7 +62,7 @@ class GradientEncoder(Encoder):
 
     def gradient(self, support: torch.Tensor) -> torch.Tensor:
         """Of a support [k, C, H, W], k >= 1: [P]. All images are given the same draws: their order bears on nothing."""
-        weights = dict(self.probe.named_buffers())
+        weights = dict(self.probe.eval().named_buffers())  # here: Lightning warns of what is not to be trained
         alike = {name: x.expand(-1, len(support), *x.shape[2:]).to(support) for name, x in self.drawn.items()}
         draws = [{name: x[draw] for name, x in alike.items()} for draw in range(DRAWS)]
         return torch.stack([support_gradient(self.probe, weights, support, each, self.names) for each in draws]).mean(0)
@@ -70,7 +70,7 @@ class GradientEncoder(Encoder):
 
 def frozen(generator: Generator) -> Generator:
     """A copy whose weights are buffers, so that nothing trains them."""
-    copy = deepcopy(generator).eval()
+    copy = deepcopy(generator)
     for module in copy.modules():
         for name, weight in list(module.named_parameters(recurse=False)):
             delattr(module, name)
