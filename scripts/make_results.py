@@ -102,6 +102,8 @@ def model_line(name: str, result: dict[str, Any]) -> str:
     """How one model was made, and what it was measured on."""
     model, training = result["model"], result["model"]["training"]
     words = "" if result["data"]["task_set"] == "glyphs" else " --data.root DIR"
+    if "partition" in result["data"]:
+        words += f" --data.partition {result['data']['partition']}"
     if "initial" in training:
         words += f" --model.initial {training['initial']['name']}"
     return (
@@ -260,7 +262,8 @@ def main(paths: list[str]) -> None:
             continue
         shots = f"{result['shots']} shot{'s' if result['shots'] > 1 else ''}"
         size = "" if result["data"]["size"] == 28 else f" at {result['data']['size']} px"
-        title = f"{result['data']['task_set']}{size}, {shots}, {result['tasks']} tasks"
+        part = f" {result['data']['partition']}" if "partition" in result["data"] else ""
+        title = f"{result['data']['task_set']}{part}{size}, {shots}, {result['tasks']} tasks"
         groups.setdefault(title, {})[Path(path).parent.parent.name] = result
     place = ROOT / "docs" / "results.md"
     place.write_text(page(place.read_text(encoding="utf-8"), groups, studied), encoding="utf-8")

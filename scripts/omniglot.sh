@@ -33,5 +33,19 @@ study() { # model, studies, queries
 }
 fit omniglot-vae-maml-binary
 study omniglot-vae-maml-binary '[log_likelihood, cost]' 10
+fit omniglot-set-vae-binary
+study omniglot-set-vae-binary '[log_likelihood]' 10
 study omniglot-redraw '[gain, cost]' 14
 study omniglot-redraw-maml '[gain, cost]' 14
+
+# The classical recipe, on 1200 characters: gradients of a small network, principal components, a start set by them.
+part=(--data.root "$root" --data.partition random1200)
+[ -d runs/random1200-joint/export ] || "$metagen" fit --config configs/omniglot-vae-joint.yaml "${part[@]}" \
+  --run_dir runs/random1200-joint --overwrite
+[ -d runs/omniglot-vae-classical/export ] || "$metagen" fit --config configs/omniglot-vae-classical.yaml "${part[@]}" \
+  --model.initial runs/random1200-joint/export --overwrite
+[ -d runs/random1200-report ] || "$metagen" train-extractor --data.task_set omniglot "${part[@]}" --data.size 28 \
+  --data.channels 1 --steps 1200 --seed 1 --out runs/random1200-report
+out=runs/omniglot-vae-classical/evaluation
+[ -f "$out/result.json" ] || "$metagen" evaluate --model runs/omniglot-vae-classical/export "${part[@]}" \
+  --data.queries 14 --limit 100 --joint runs/random1200-joint/export --extractor runs/random1200-report --out "$out"
