@@ -25,7 +25,7 @@ from metagen.views import short
 WAYS: dict[str, tuple[str, ...]] = {
     "omniglot-vae-maml": ("gradient", "fisher", "adapted", "filtering"),
     "omniglot-vae-joint": ("gradient", "fisher", "adapted", "filtering"),
-    "omniglot-set-vae": ("generative", "gradient"),
+    "omniglot-set-vae-binary": ("generative", "gradient"),
 }
 HEAD = """# Embeddings of tasks
 

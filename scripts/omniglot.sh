@@ -31,10 +31,10 @@ study() { # model, studies, queries
   [ -f "$out/result.json" ] || "$metagen" evaluate --model "runs/$1/export" --data.root "$root" --extractor none \
     --data.queries "$3" --curve '[]' --metrics "$2" --out "$out"
 }
-fit omniglot-vae-maml-binary
-study omniglot-vae-maml-binary '[log_likelihood, cost]' 10
-fit omniglot-set-vae-binary
-study omniglot-set-vae-binary '[log_likelihood]' 10
+for model in omniglot-vae-maml-binary omniglot-set-vae-binary; do
+  fit "$model"
+  study "$model" '[log_likelihood, cost]' 10
+done
 study omniglot-redraw '[gain, cost]' 14
 study omniglot-redraw-maml '[gain, cost]' 14
 
