@@ -144,8 +144,9 @@ class MetaTraining(pl.LightningModule):
     def validation_step(self, episode: Episode, batch_index: int) -> None:
         """Adapt to val tasks and judge on their queries."""
         key = (0, "val", 0)
-        for name, steps in (("val/unadapted", 0), (self.monitored, None)):
-            adapted = adapt_tasks(self.learner, episode.support, key, episode.numbers, steps)
+        before = episode.support[:, :0] if self.learner.conditioned else episode.support  # which adapts before any step
+        for name, support, steps in (("val/unadapted", before, 0), (self.monitored, episode.support, None)):
+            adapted = adapt_tasks(self.learner, support, key, episode.numbers, steps)
             judged = self.criterion(adapted, episode.query, key, episode.numbers)
             self._mean(name).update(judged.nan_to_num(math.inf, math.inf))  # a mean over the others would hide it
         for name, each in adapted.told(episode.query, (*key, "told"), episode.numbers).items():
