@@ -16,6 +16,7 @@ from metagen.tasks.omniglot import whole_split
 from metagen.tasks.splits import read_split
 
 DOMAINS = ("glyphs", "omniglot")
+OMNIGLOT = ("omniglot", "omniglot-first")
 EXTRACTORS = [f"{domain}-{role}" for domain in DOMAINS for role in ("select", "report")]
 MODELS = sorted(place.name for place in resource("assets", "models").iterdir())
 
@@ -37,8 +38,9 @@ def test_a_model_loads_by_its_name_adapts_and_samples(name):
     assert model.split is not None
 
 
-def test_the_first_omniglot_model_was_trained_on_the_canonical_split():
-    model, whole = metagen.load("omniglot-first"), whole_split("canonical")
+@pytest.mark.parametrize("name", OMNIGLOT)
+def test_an_omniglot_model_was_trained_on_the_canonical_split(name):
+    model, whole = metagen.load(name), whole_split("canonical")
     assert isinstance(model, Model)
     assert model.split is not None
     assert set(model.split.train) == set(whole.train)
@@ -46,14 +48,15 @@ def test_the_first_omniglot_model_was_trained_on_the_canonical_split():
     assert not set(model.split.val) & set(whole.test)
 
 
-def test_the_first_omniglot_model_draws_what_it_is_shown_and_not_something_else():
+@pytest.mark.parametrize("name", OMNIGLOT)
+def test_an_omniglot_model_draws_what_it_is_shown_and_not_something_else(name):
     """A ring and a cross: through the extractor, each sample is nearer to its own support than to the other one."""
     axis = torch.arange(28.0) - 13.5
     far = (axis[:, None] ** 2 + axis**2).sqrt()
     ring = (far - 8).abs() < 1.2
     cross = ((axis[:, None].abs() < 1) & (axis.abs() < 9)) | ((axis.abs() < 1) & (axis[:, None].abs() < 9))
     support = torch.stack([ring, cross])[:, None, None].float()
-    model = metagen.load("omniglot-first")
+    model = metagen.load(name)
     assert isinstance(model, Model)
     images = model.adapt_many(support).sample(20)
     extractor, _, _ = load_extractor(travelling("extractors", "omniglot-report"))
