@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+import metagen
 from metagen.errors import MetagenError
 from metagen.learners import MAML, TaskEmbedding, adapt_tasks
+from metagen.model import Model
 from tests.doubles import tiny_vae
 from tests.test_meta_gradients import batch_for, check_finite_differences
 
@@ -78,6 +80,22 @@ def test_the_meta_gradient_is_that_of_finite_differences(encoder, uses):
     learner = awake(double(encoder=encoder, uses=uses, steps=2, rate=1e-3))
     images = torch.rand(2, 6, 1, 8, 8, dtype=torch.float64)
     check_finite_differences(learner, batch_for(learner, images[:, :2], images[:, 2:]))
+
+
+def test_a_fit_prepares_what_reads_gradients(fit, tmp_path):
+    """The exported model tells tasks apart; with averaged weights, which are copied before anything is prepared."""
+    learner = ["--model.learner", "TaskEmbedding", "--model.learner.encoder", "gradient", "--model.learner.code", "2"]
+    options = ["--data.episodes", "4", "--trainer.val_check_interval", "2", "--model.rate", "0.01"]
+    assert fit(tmp_path / "run", *learner, *options) == 0
+    model = metagen.load(tmp_path / "run" / "export")
+    assert isinstance(model, Model)
+    made = model.learner
+    assert isinstance(made, TaskEmbedding)
+    dark, light = (
+        made.embedding(images) for images in torch.rand(2, 3, 1, 8, 8) * torch.tensor([0.2, 1.0]).view(2, 1, 1, 1, 1)
+    )
+    assert (dark - light).abs().max() > 0.1
+    assert any(offset.any() for offset in made.offsets.parameters())
 
 
 def test_mistakes_are_told_in_one_line():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
-from metagen.adaptation import Engine, PerWeight, TaskNoise, encoder_for, moving
+from metagen.adaptation import Encoder, Engine, PerWeight, TaskNoise, encoder_for, moving
 from metagen.adaptation.steps.engine import bounded, output_axis
 from metagen.errors import MetagenError, unknown
 from metagen.generators import Generator, Weights
@@ -91,10 +93,19 @@ class TaskEmbedding(Conditioned):
             changed = {name: w + self._offset(name, w, e) for name, w in changed.items()}
         return {name: w - start[name] for name, w in changed.items()}
 
+    def prepare(self, supports: Callable[[int], torch.Tensor]) -> None:
+        """See `Learner`."""
+        if self.encodes.prepared_by:
+            self.encodes.prepare(self.generator, supports(self.encodes.prepared_by))
+
+    @property
+    def encodes(self) -> Encoder:
+        """What reads the support."""
+        return self.step.encoder if isinstance(self.step, Engine) else self.reader
+
     def embedding(self, support: torch.Tensor) -> torch.Tensor:
-        """E [code] of a support [k, C, H, W] in [0, 1]; 0 of an empty one."""
-        reader = self.step.encoder if isinstance(self.step, Engine) else self.reader
-        e: torch.Tensor = reader(support)
+        """The embedding [code] of a support [k, C, H, W] in [0, 1]; 0 of an empty one."""
+        e: torch.Tensor = self.encodes(support)
         return e if len(support) else torch.zeros_like(e)
 
     def task_noise(self, rng: torch.Generator) -> TaskNoise:

@@ -54,6 +54,7 @@ class GradientEncoder(Encoder):
         self.mean.copy_(found.mean)
         self.basis[:kept].copy_(found.basis)
         self.scale[:kept].copy_(1 / found.scale)
+        self.probe.train()  # in name only: Lightning warns of modules that are not when training begins
 
     def forward(self, support: torch.Tensor) -> torch.Tensor:
         """See `Encoder`."""
@@ -62,7 +63,7 @@ class GradientEncoder(Encoder):
 
     def gradient(self, support: torch.Tensor) -> torch.Tensor:
         """Of a support [k, C, H, W], k >= 1: [P]. All images are given the same draws: their order bears on nothing."""
-        weights = dict(self.probe.eval().named_buffers())  # here: Lightning warns of what is not to be trained
+        weights = dict(self.probe.eval().named_buffers())
         alike = {name: x.expand(-1, len(support), *x.shape[2:]).to(support) for name, x in self.drawn.items()}
         draws = [{name: x[draw] for name, x in alike.items()} for draw in range(DRAWS)]
         return torch.stack([support_gradient(self.probe, weights, support, each, self.names) for each in draws]).mean(0)
