@@ -161,7 +161,7 @@ def with_another(rows: Iterable[dict[str, Any]], shots: str) -> list[str]:
             gained = lost.get(f"adapted - {other}", {})
             told = [
                 f"{name} {of[other][figure]['mean']:.4g} in place of {of['adapted'][figure]['mean']:.4g}"
-                + (f" ({short(gained[figure])})" if figure in gained else "")
+                + (f" (own less that: {short(gained[figure])})" if figure in gained else "")
                 for figure in of[other]
                 if (name := FIGURES.get(bare(figure)))
             ]
