@@ -350,7 +350,7 @@ def _model_card(content: Mapping[str, Any], count: int, weights: str) -> str:
         f"# A metagen model: {content['learner']['name']} over {content['generator']['name']}\n\n"
         f"{count:,} parameters; weights SHA-256 `{weights}`.\n"
         "It adapts to a handful of images of something new:\n\n"
-        "```python\nimport metagen\nmodel = metagen.load('this folder')\nmine = model.adapt('folder of images')\n"
+        '```python\nimport metagen\n\nmodel = metagen.load("this folder")\nmine = model.adapt("folder of images")\n'
         "mine.sample(64, seed=0)\n```\n\n" + _told(content)
     )
 
