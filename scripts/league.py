@@ -22,12 +22,13 @@ import os
 import sys
 import time
 import traceback
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from league_beside import plain
+from league_plans import VAE, Plan, kind_of, plans
 from making import made, revision
 from safetensors.torch import load_file
 
@@ -50,162 +51,6 @@ RESULT = (
     *("model", "extractors", "data", "criterion", "unit", "split", "split_sha256", "images_crc32", "shots", "queries"),
     *("tasks", "real", "made", "seed", "environment", "curve", "studies"),
 )
-
-
-def cells(**options: tuple[Any, ...]) -> tuple[dict[str, Any], ...]:
-    """Every combination of options."""
-    return tuple(dict(zip(options, values, strict=True)) for values in itertools.product(*options.values()))
-
-
-Grid = tuple[dict[str, Any], ...]
-
-
-@dataclass(frozen=True)
-class Kind:
-    """What the searches of one kind of generator go through: what moves, and how fast.
-
-    Attributes:
-        name: of the kind.
-        descent: few steps of plain descent.
-        tuning: many steps of Adam, from joint training.
-        head: steps of little more than the last layer.
-        deltas: of the low-rank ones.
-        curvature: steps by learned matrices, which have to be small.
-        optimiser: of a learned optimiser, whose weights have to be few.
-        lstm: of the LSTM, likewise.
-        implicit: steps until near a minimum; a rate has to stay below 2 / (curvature + proximal).
-        embedded: steps whose start and rates an embedding of the support sets.
-        conditional: no step at all, each encoder of the support.
-        classical: an embedding by gradients, of few numbers or more.
-        memory: what is remembered of other tasks, and how it is written.
-        code: steps in a code of the task, and after it.
-        written: low-rank changes that a network writes, and no step.
-        near: fine-tuning that is held near its start.
-        anchored: the same, by Fisher information, which is small.
-    """
-
-    name: str
-    descent: Grid
-    tuning: Grid
-    head: Grid
-    deltas: Grid
-    curvature: Grid
-    optimiser: Grid
-    lstm: Grid
-    implicit: Grid
-    embedded: Grid
-    conditional: Grid
-    classical: Grid
-    memory: Grid
-    code: Grid
-    written: Grid
-    near: Grid
-    anchored: Grid
-
-
-ALL, STEM, DECODER = ("*",), ("decoder.stem.bias",), ("decoder.*",)
-ENCODERS, WRITES = ("set", "prototype", "attention"), ("least_used", "gated")
-VAE = Kind(
-    "VAE",
-    descent=(*cells(moves=(STEM,), rate=(0.1, 0.3, 1.0)), *cells(moves=(DECODER,), rate=(3e-4, 1e-3, 3e-3))),
-    tuning=(
-        *cells(moves=(ALL,), rate=(1e-4, 3e-4, 1e-3, 3e-3), test_steps=(20, 50)),
-        *cells(moves=(STEM,), rate=(0.03, 0.1, 0.3), test_steps=(20, 50)),
-    ),
-    head=cells(moves=(("head",), ("last_block",)), rate=(3e-4, 1e-3, 3e-3)),
-    deltas=cells(layers=(DECODER,), rank=(1, 4), rate=(3e-4, 1e-3, 3e-3)),
-    curvature=(
-        *cells(moves=(("last_block",),), rate=(3e-4, 1e-3, 3e-3)),
-        *cells(moves=(("decoder.stem.*",),), rate=(0.03, 0.1, 0.3)),
-    ),
-    optimiser=cells(moves=(STEM,), rate=(0.1, 0.2, 0.3), decay=(0.0, 1.0)),
-    lstm=cells(moves=(STEM,), rate=(0.1, 0.3, 0.9), hidden=(8, 20)),
-    implicit=cells(steps=(16,), moves=(STEM,), rate=(0.01, 0.03), proximal=(2.0, 5.0, 10.0)),
-    embedded=(*cells(moves=(STEM,), rate=(0.03, 0.1, 0.3)), *cells(moves=(DECODER,), rate=(3e-4, 1e-3, 3e-3))),
-    conditional=cells(encoder=ENCODERS, moves=(STEM, DECODER)),
-    classical=cells(moves=(STEM,), rate=(0.1, 0.3), code=(8, 16, 32)),
-    memory=cells(moves=(STEM,), rate=(0.1, 0.3, 1.0), writing=WRITES),
-    code=cells(moves=(STEM,), rate=(0.1, 0.3), code_rate=(0.3, 1.0, 3.0)),
-    written=cells(layers=(DECODER,), rank=(1, 2, 4), frozen=(False, True)),
-    near=cells(rate=(3e-4, 1e-3), test_steps=(50,), strength=(1.0, 10.0, 100.0)),
-    anchored=cells(rate=(3e-4, 1e-3), test_steps=(50,), strength=(100.0, 1e3, 1e4)),
-)
-# Of the critic the last layer, or all: a whole one may learn five images by heart.
-MAKER, HEAD, BLOCK = (("generator.*", "critic_head"), ("head", "critic_head"), ("last_block", "critic_head"))
-BIASES = ("biases",)
-GAN = Kind(
-    "GAN",
-    descent=cells(moves=(MAKER, ALL), rate=(0.01, 0.03, 0.1)),
-    tuning=cells(moves=(ALL, MAKER), rate=(3e-4, 1e-3, 3e-3), test_steps=(10,)),
-    head=cells(moves=(HEAD, BLOCK), rate=(0.01, 0.03, 0.1)),
-    deltas=cells(layers=(("*", "!critic_head"),), rank=(1, 4), rate=(0.003, 0.01, 0.03)),  # that head has one row
-    curvature=cells(moves=(HEAD, BLOCK), rate=(0.01, 0.03, 0.1)),
-    optimiser=cells(moves=(BIASES,), rate=(0.003, 0.01, 0.03), decay=(0.0, 1.0)),
-    lstm=cells(moves=(BIASES,), rate=(0.03, 0.1, 0.3), hidden=(8, 20)),
-    implicit=cells(steps=(8,), moves=(MAKER,), rate=(0.03, 0.1), proximal=(0.3, 1.0, 3.0)),
-    embedded=cells(moves=(MAKER, BIASES), rate=(0.01, 0.03, 0.1)),
-    conditional=cells(encoder=ENCODERS, moves=(MAKER, BIASES)),
-    classical=cells(moves=(BIASES,), rate=(0.03, 0.1), code=(8, 16, 32)),
-    memory=cells(moves=(BIASES,), rate=(0.01, 0.03, 0.1), writing=WRITES),
-    code=cells(moves=(BIASES,), rate=(0.03, 0.1), code_rate=(0.001, 0.01, 0.1)),
-    written=cells(rank=(1,), width=(16, 32, 64), frozen=(False, True)),  # a layer has one output channel
-    near=cells(rate=(3e-4, 1e-3), test_steps=(10,), strength=(0.1, 1.0, 10.0)),
-    anchored=cells(rate=(3e-4, 1e-3), test_steps=(10,), strength=(100.0, 1e3, 1e4)),
-)
-
-
-def kind_of(generator: str) -> Kind:
-    """That of the generator of this name."""
-    return VAE if generators[generator].comparable else GAN
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How a learner takes part.
-
-    Attributes:
-        learner: its registered name.
-        grid: the cells of its search: options of the learner.
-        fixed: options that all cells share.
-        training: options of meta-training.
-    """
-
-    learner: str
-    grid: Grid
-    fixed: dict[str, Any] = field(default_factory=lambda: {"steps": 3})
-    training: dict[str, Any] = field(default_factory=dict)
-
-
-def plans(kind: Kind) -> dict[str, Plan]:
-    """The plan of every row by its name, those that tell most first."""
-    reptile = cells(rate=(3e-4, 1e-3, 3e-3), steps=(3, 8))
-    return {
-        "joint": Plan("joint", kind.tuning, {}),
-        "maml": Plan("maml", kind.descent),
-        "fomaml": Plan("fomaml", kind.descent),
-        "reptile": Plan("reptile", reptile, {"optimiser": "adam"}),
-        "anil": Plan("anil", kind.head),
-        "low-rank": Plan("low_rank", kind.deltas),
-        "meta-sgd": Plan("meta_sgd", kind.descent),
-        "maml++": Plan("maml_pp", kind.descent),
-        "rule engine": Plan("engine", kind.descent),
-        "meta-curvature": Plan("meta_curvature", kind.curvature),
-        "learned optimiser": Plan("learned_optimiser", kind.optimiser),
-        "lstm": Plan("lstm", kind.lstm),
-        "optimiser mixture": Plan("mixture", kind.descent),
-        "imaml": Plan("imaml", kind.implicit, {}),
-        "auxiliary": Plan("auxiliary", kind.descent),
-        "maml, regularised": Plan("maml", kind.descent, training={"regularise": {"dropout": 0.2}}),
-        "maml-adjoint": Plan("adjoint", kind.descent),
-        "task embedding": Plan("task_embedding", kind.embedded, {"steps": 3, "code": 32, "uses": ["start", "step"]}),
-        "conditional": Plan("task_embedding", kind.conditional, {"steps": 0, "code": 32, "uses": ["start", "gates"]}),
-        "classical": Plan("task_embedding", kind.classical, {"steps": 3, "encoder": "gradient", "uses": ["start"]}),
-        "memory": Plan("memory", kind.memory, {"steps": 3, "code": 32}),
-        "leo": Plan("leo", kind.code, {"steps": 4, "code_steps": 2, "code": 32}),
-        "meta-generator": Plan("meta_generator", kind.written, {"steps": 0}),
-        "transfer, l2": Plan("transfer", kind.near, {"anchor": "l2"}),
-        "transfer, ewc": Plan("transfer", kind.anchored, {"anchor": "ewc"}),
-    }
 
 
 @dataclass(frozen=True)
@@ -457,6 +302,8 @@ def main() -> None:
     workers, only, task_set = options.pop("workers"), options.pop("only"), options["task_set"]
     told = {name: value for name, value in options.items() if value != parser.get_default(name) and name != "root"}
     own = "" if task_set == "omniglot" else f"-{task_set}"
+    if "rows" in told:
+        told["rows"] = Path("docs/league", told["rows"].name)  # where they belong, wherever this machine has them
     options["base"] = options["base"] or f"runs/{task_set}-vae-joint/export"
     options["runs"] = options["runs"] or Path(f"runs/league{own}")
     options["rows"] = options["rows"] or Path("docs/league", task_set)

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from league import PILOT, PILOT_TASKS, SUPPORT, kind_of, plans
+from league import PILOT, PILOT_TASKS, SUPPORT
 from league_beside import FOLDER, JITTER, beside, keep, plain, wrapped
+from league_plans import kind_of, plans
 from matplotlib.figure import Figure
 
 from metagen.comparing import Entry, averaged, league, markdown
