@@ -159,7 +159,8 @@ def _numbers(wanted: Wanted, tasks: EpisodeData) -> dict[str, list[int]]:
         raise MetagenError(f"split: expected one of {', '.join(HELD_OUT)}, got {wanted.split!r}")
     if tasks.queries < tasks.shots:
         raise MetagenError(
-            f"data.queries: a task is embedded twice, by {tasks.shots} shots and as many others; got {tasks.queries}"
+            f"data.queries: a task is embedded twice, by {tasks.shots} shots and as many others; got {tasks.queries}, "
+            f"give --data.queries {tasks.shots} or more"
         )
     counts = {"train": wanted.fitted_on, wanted.split: wanted.limit}
     for option, (split, count), least in zip(("fitted_on", "limit"), counts.items(), (4, 3), strict=True):
