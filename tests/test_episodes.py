@@ -55,6 +55,26 @@ def joined(parts):
     )
 
 
+def test_a_turned_train_task_is_a_task_of_its_own(episodes):
+    turned = Episodes(episodes.task_set, 2, 3, seed=1, turns=True)
+    count = len(episodes.task_set.split.train)
+    episode = turned.train(0, 4 * count)
+    assert len(set(episode.tasks)) == 4 * count
+    for name, support, query in zip(episode.tasks, episode.support, episode.query, strict=True):
+        plain, _, degrees = name.partition(" turned ")
+        images = episodes.task_set.images(plain).rot90(int(degrees or 0) // 90, (-2, -1))
+        assert {image.numpy().tobytes() for image in (torch.cat([support, query]) * 255).round().byte()} <= {
+            image.numpy().tobytes() for image in images
+        }
+    with pytest.raises(MetagenError, match=f"there are {4 * count}"):
+        turned.train(0, 4 * count + 1)
+
+
+def test_held_out_tasks_are_never_turned(episodes):
+    turned = Episodes(episodes.task_set, 2, 3, seed=1, turns=True)
+    assert_same(turned.of("val", [0, 1]), episodes.of("val", [0, 1]))
+
+
 def test_shapes_and_range(episodes):
     episode = episodes.train(0, 4)
     assert episode.support.shape == (4, 2, 1, 28, 28)

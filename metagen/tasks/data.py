@@ -37,6 +37,7 @@ class EpisodeData(pl.LightningDataModule):
         shots: k, the support images of a task.
         queries: the images of a task that judge an adaptation.
         tasks: train tasks an episode, over all processes.
+        turns: whether a train task turned by quarters is a train task too, for signs that may stand any way.
         val_tasks: how many val tasks are watched during training.
         episodes: meta-steps of the run (of an epoch, to be exact).
         seed: of the episodes.
@@ -62,6 +63,7 @@ class EpisodeData(pl.LightningDataModule):
         shots: int = 5,
         queries: int = 15,
         tasks: int = 16,
+        turns: bool = False,
         val_tasks: int = 60,
         episodes: int = 3000,
         seed: int = 0,
@@ -79,7 +81,7 @@ class EpisodeData(pl.LightningDataModule):
         self.options |= {"min_images": min_images}
         self.options |= {"binarise": binarise or None, "download": download or None}  # unknown to most task sets
         self.name, self.shots, self.queries, self.seed = task_set, shots, queries, seed
-        self.tasks, self.val_tasks, self.episodes_per_epoch = tasks, val_tasks, episodes
+        self.turns, self.tasks, self.val_tasks, self.episodes_per_epoch = turns, tasks, val_tasks, episodes
         self._task_set: TaskSet | None = None
 
     @property
@@ -107,7 +109,7 @@ class EpisodeData(pl.LightningDataModule):
         return self._episodes_on("cpu")
 
     def _episodes_on(self, device: torch.device | str) -> Episodes:
-        return Episodes(self.task_set, self.shots, self.queries, self.seed, device)
+        return Episodes(self.task_set, self.shots, self.queries, self.seed, self.turns, device)
 
     def prepare_data(self) -> None:
         """Make or read the images once, before the other processes look for them."""
@@ -129,8 +131,9 @@ class EpisodeData(pl.LightningDataModule):
                 f"data.tasks: {self.tasks} tasks an episode cannot be shared evenly by {processes} processes; "
                 "give a multiple"
             )
-        if self.tasks > len(train):
-            raise MetagenError(f"data.tasks: expected at most the {len(train)} train tasks, got {self.tasks}")
+        known = len(train) * (4 if self.turns else 1)
+        if self.tasks > known:
+            raise MetagenError(f"data.tasks: expected at most the {known} train tasks, got {self.tasks}")
         if min(self.val_tasks, len(val)) < processes:
             raise MetagenError(
                 f"data.val_tasks: expected at least one for each of {processes} processes, "

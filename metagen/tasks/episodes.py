@@ -37,6 +37,8 @@ class Episodes:
         shots: k, at least 1.
         queries: q, at least 1.
         seed: of the run; held-out episodes do not depend on it.
+        turns: whether a train task turned by a quarter, half or three quarters is a train task too (Santoro 2016,
+            arXiv:1605.06065, section 4.1).
         device: where episodes are put together. The images of each task stay there from the first time they are
             needed; those of a streamed task set are read anew each time, and its episodes are always on the CPU.
 
@@ -45,25 +47,34 @@ class Episodes:
     """
 
     def __init__(
-        self, task_set: TaskSet, shots: int, queries: int, seed: int = 0, device: torch.device | str = "cpu"
+        self,
+        task_set: TaskSet,
+        shots: int,
+        queries: int,
+        seed: int = 0,
+        turns: bool = False,
+        device: torch.device | str = "cpu",
     ) -> None:
         for name, value in (("shots", shots), ("queries", queries)):
             check_at_least(name, value, 1)
         self.task_set, self.shots, self.queries, self.seed = task_set, shots, queries, seed
         self.device = torch.device("cpu" if task_set.streamed else device)  # workers must not touch another
+        self._turned = tuple((name, turns) for turns in range(4 if turns else 1) for name in task_set.split.train)
         self._kept: dict[str, torch.Tensor] = {}
 
     def train(self, index: int, tasks: int, rank: int = 0, world: int = 1) -> Episode:
         """Episode `index` of `tasks` different train tasks, or the share of it that one of `world` processes has."""
-        names = self.task_set.split.train
-        if tasks > len(names):
-            raise MetagenError(f"tasks: an episode of {tasks} tasks needs as many train tasks; there are {len(names)}")
+        known = self._turned
+        if tasks > len(known):
+            raise MetagenError(f"tasks: an episode of {tasks} tasks needs as many train tasks; there are {len(known)}")
         if tasks % world:
             raise MetagenError(f"tasks: {tasks} tasks an episode cannot be shared evenly by {world} processes")
-        chosen = numpy_rng(self.seed, "train", index, "tasks").choice(len(names), tasks, replace=False)
+        chosen = numpy_rng(self.seed, "train", index, "tasks").choice(len(known), tasks, replace=False)
         share = tasks // world
         numbers = range(rank * share, (rank + 1) * share)
-        return self._gather(index, [names[chosen[n]] for n in numbers], numbers, (self.seed, "train", index))
+        names, turns = zip(*(known[chosen[n]] for n in numbers), strict=True)
+        episode = self._gather(index, names, numbers, (self.seed, "train", index))
+        return _turn(episode, turns) if any(turns) else episode
 
     def held_out(
         self, split: str, batch: int, limit: int | None = None, rank: int = 0, world: int = 1
@@ -90,7 +101,7 @@ class Episodes:
         """The same for the first tasks of a split by order, as pictures show them."""
         return self.of(split, range(min(count, len(self.task_set.split[split]))))
 
-    def _gather(self, index: int, names: list[str], numbers: Sequence[int], key: tuple[int | str, ...]) -> Episode:
+    def _gather(self, index: int, names: Sequence[str], numbers: Sequence[int], key: tuple[int | str, ...]) -> Episode:
         rngs = [numpy_rng(*key, number, "images") for number in numbers]
         images = torch.stack([self._drawn(name, rng) for name, rng in zip(names, rngs, strict=True)]).float()
         images = images / images.new_full((1,), 255)  # by a plain 255 CUDA multiplies by 1/255: the last bit differs
@@ -118,3 +129,13 @@ class Episodes:
         if name not in self._kept:
             self._kept[name] = self.task_set.images(name).to(self.device)
         return self._kept[name]
+
+
+def _turn(episode: Episode, quarters: Sequence[int]) -> Episode:
+    """The episode with each task's images turned by so many quarters, as its name then says."""
+    names = [f"{name} turned {90 * turn}" if turn else name for name, turn in zip(episode.tasks, quarters, strict=True)]
+    support, query = (
+        torch.stack([each.rot90(turn, (-2, -1)) for each, turn in zip(images, quarters, strict=True)])
+        for images in (episode.support, episode.query)
+    )
+    return episode._replace(tasks=tuple(names), support=support, query=query)
