@@ -28,7 +28,7 @@ from typing import Any
 
 import torch
 from league_beside import plain
-from league_plans import VAE, Plan, kind_of, plans
+from league_plans import GAN, Plan, kind_of, plans
 from making import made, revision
 from safetensors.torch import load_file
 
@@ -97,9 +97,10 @@ class League:
         found: dict[str, Any] = read_config(Path(self.base))["generator"]
         return found
 
-    def plan(self, name: str) -> Plan:
-        """That of a row."""
-        return plans(kind_of(self.generator["name"]))[name]
+    @property
+    def plans(self) -> dict[str, Plan]:
+        """Those of its rows."""
+        return plans(kind_of(self.generator["name"]))
 
     @property
     def place_of_images(self) -> list[str]:
@@ -159,7 +160,7 @@ def spelled(value: object) -> str:
 
 def searched(league: League, name: str) -> dict[str, Any]:
     """The cell that is best on val tasks, and what every cell came to."""
-    plan, place, found = league.plan(name), league.place(name), []
+    plan, place, found = league.plans[name], league.place(name), []
     for number, cell in enumerate(plan.grid):
         run = place / f"pilot-{number}"
         try:
@@ -241,7 +242,7 @@ def _is_kept(figure: str) -> bool:
 
 def row(league: League, name: str) -> None:
     """Search, train, measure; then the file of the row."""
-    plan, place = league.plan(name), league.place(name)
+    plan, place = league.plans[name], league.place(name)
     search = searched(league, name)
     pilot = place / f"pilot-{[each['options'] for each in search['cells']].index(search['chosen'])}" / "export"
     cost = cost_of_training(league, plan, pilot)
@@ -297,7 +298,7 @@ def main() -> None:
     parser.add_argument("--curve", type=int, nargs="+", default=[0, 1, 2, 5, 10, 20, 50], help="numbers of inner steps")
     parser.add_argument("--root", help="the folder that holds its images")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--only", nargs="*", default=list(plans(VAE)), choices=list(plans(VAE)))
+    parser.add_argument("--only", nargs="*", choices=list(plans(GAN)), help="rows; all of them")
     options = vars(parser.parse_args())
     workers, only, task_set = options.pop("workers"), options.pop("only"), options["task_set"]
     told = {name: value for name, value in options.items() if value != parser.get_default(name) and name != "root"}
@@ -309,7 +310,7 @@ def main() -> None:
     options["rows"] = options["rows"] or Path("docs/league", task_set)
     league = League(**options, asked=" ".join(f"--{name} {plain(value)}" for name, value in told.items()))
     with multiprocessing.get_context("spawn").Pool(workers, maxtasksperchild=1) as pool:
-        failed = pool.starmap(work, [(league, [name]) for name in only], chunksize=1)
+        failed = pool.starmap(work, [(league, [name]) for name in only or league.plans], chunksize=1)
     if any(failed):
         raise SystemExit(f"failed: {', '.join(itertools.chain(*failed))}")
 

@@ -39,6 +39,7 @@ class Kind:
         written: low-rank changes that a network writes, and no step.
         near: fine-tuning that is held near its start.
         anchored: the same, by Fisher information, which is small.
+        frozen: the same, where the low layers of a critic stay; none where there is no critic.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Kind:
     written: Grid
     near: Grid
     anchored: Grid
+    frozen: Grid = ()
 
 
 ALL, STEM, DECODER = ("*",), ("decoder.stem.bias",), ("decoder.*",)
@@ -108,6 +110,7 @@ GAN = Kind(
     written=cells(rank=(1,), width=(16, 32, 64), frozen=(False, True)),  # a layer has one output channel
     near=cells(rate=(3e-4, 1e-3), test_steps=(10,), strength=(0.1, 1.0, 10.0)),
     anchored=cells(rate=(3e-4, 1e-3), test_steps=(10,), strength=(100.0, 1e3, 1e4)),
+    frozen=cells(rate=(1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3), test_steps=(10,), moves=(("*", "!critic_low"),)),
 )
 
 
@@ -134,9 +137,9 @@ class Plan:
 
 
 def plans(kind: Kind) -> dict[str, Plan]:
-    """The plan of every row by its name, those that tell most first."""
+    """The plan of every row by its name, those that tell most first; none of what such a generator cannot do."""
     reptile = cells(rate=(3e-4, 1e-3, 3e-3), steps=(3, 8))
-    return {
+    found = {
         "joint": Plan("joint", kind.tuning, {}),
         "maml": Plan("maml", kind.descent),
         "fomaml": Plan("fomaml", kind.descent),
@@ -162,4 +165,6 @@ def plans(kind: Kind) -> dict[str, Plan]:
         "meta-generator": Plan("meta_generator", kind.written, {"steps": 0}),
         "transfer, l2": Plan("transfer", kind.near, {"anchor": "l2"}),
         "transfer, ewc": Plan("transfer", kind.anchored, {"anchor": "ewc"}),
+        "transfer, freezed": Plan("joint", kind.frozen, {}),
     }
+    return {name: plan for name, plan in found.items() if plan.grid}
