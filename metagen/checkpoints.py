@@ -110,7 +110,8 @@ def _no_checkpoint(path: Path) -> MetagenError:
 class Checkpoints(Checkpoint):
     """`last.ckpt` after every validation and where a run is stopped, `best.ckpt` by the criterion on val tasks.
 
-    Between two steps alone is a state whole, so a request to stop is heard there.
+    Between two steps alone is a state whole, so a request to stop is heard there, and a validation amid the batches
+    of a step is followed by `last.ckpt` after that step.
 
     Attributes:
         asked_to_stop: set it, and the run ends after the current step (and its validation, where one is due).
@@ -125,6 +126,7 @@ class Checkpoints(Checkpoint):
         self.best, self.best_step, self.seconds = math.inf, 0, 0.0
         self.by: str | None = None
         self._since, self._seen = 0.0, -1
+        self._accumulating = self._due = False
 
     def path(self, name: str) -> Path:
         """Where "last" or "best" lies."""
@@ -144,12 +146,13 @@ class Checkpoints(Checkpoint):
 
     def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:  # noqa: ANN401
         """Save where the run is about to stop, and have its very end validated."""
-        if trainer.global_step == self._seen:  # gradients are being accumulated
+        self._accumulating = trainer.global_step == self._seen
+        if self._accumulating:
             return
         self._seen = trainer.global_step
         self._stopping = trainer.strategy.reduce_boolean_decision(self.asked_to_stop, all=False)
-        if self._stopping or trainer.global_step == trainer.max_steps:
-            self._save(trainer, "last")
+        if self._due or self._stopping or trainer.global_step == trainer.max_steps:
+            self._save_last(trainer)
         if trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs:
             trainer.should_stop = True  # Lightning then validates, also between two check intervals
 
@@ -161,7 +164,10 @@ class Checkpoints(Checkpoint):
         if score < self.best:
             self.best, self.best_step = score, trainer.global_step
             self._save(trainer, "best")
-        self._save(trainer, "last")
+        if self._accumulating:
+            self._due = True
+        else:
+            self._save_last(trainer)
         if self._stopping:
             raise KeyboardInterrupt
 
@@ -174,6 +180,10 @@ class Checkpoints(Checkpoint):
         """See `state_dict`."""
         self.best, self.best_step, self.seconds = (state_dict[key] for key in ("best", "best_step", "seconds"))
         self.by = state_dict.get("by")  # runs of before it was kept went by the query loss, and so do they now
+
+    def _save_last(self, trainer: pl.Trainer) -> None:
+        self._save(trainer, "last")
+        self._due = False
 
     def _save(self, trainer: pl.Trainer, name: str) -> None:
         if not getattr(trainer, "fast_dev_run", False):

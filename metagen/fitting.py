@@ -30,6 +30,7 @@ from metagen.resources import travelling
 from metagen.tasks.data import EpisodeData
 from metagen.tasks.splits import HELD_OUT, split_of
 from metagen.training import MetaTraining
+from metagen.zoo import check_taught
 
 SPLIT = "split.json"  # the first file of a run, so that a folder without one was not left by a run
 FOUND = "found.yaml"  # the config of a plain run with the architecture that was found
@@ -158,6 +159,7 @@ class FitCLI(LightningCLI):
             return {}
         for split in HELD_OUT:
             self.datamodule.check_unseen(name, zoo.info, zoo.split, split)
+        check_taught(name, zoo, self.datamodule)
         return {"name": name, "weights_sha256": zoo.weights_hash, "regress": self.model.learner.regress}
 
     def fit(self, **kwargs: Any) -> None:  # noqa: ANN401

@@ -35,6 +35,8 @@ class PCA:
         if len(rows) < 2 or not rows.isfinite().all():
             told = "some that are not finite" if len(rows) > 1 else f"{len(rows)}"
             raise MetagenError(f"principal components: expected 2 or more tasks of finite numbers, got {told}")
+        kind = rows.dtype
+        rows = rows.to(torch.promote_types(kind, torch.float32))  # in less there is no decomposition
         mean = rows.mean(0)
         _, lengths, basis = torch.linalg.svd(rows - mean, full_matrices=False)
         scale = lengths / (len(rows) - 1) ** 0.5
@@ -44,7 +46,7 @@ class PCA:
                 f"principal components: {len(rows)} tasks are all alike, so nothing tells them apart; choose another "
                 "way, or a model whose last player's loss depends on the images"
             )
-        return cls(mean, basis[: min(dims, kept)], scale[: min(dims, kept)])
+        return cls(*(each.to(kind) for each in (mean, basis[: min(dims, kept)], scale[: min(dims, kept)])))
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
         """Coordinates [T, d] of rows [T, P]."""

@@ -48,7 +48,7 @@ class MetaTraining(pl.LightningModule):
             says how good images are, else through TASK_SET-select or, where there is none, by pixels.
         zoo: a folder that `metagen zoo` wrote, whose models a learner that writes weights learns from, beside its query
             loss; it has to be made of `initial`. None for none.
-        regress: how much what is written counts by its distance from the zoo's (see `MetaGenerator`).
+        regress: how much what is written counts by its distance from the zoo's (see `MetaGenerator`); None for 1.
 
     Raises:
         MetagenError: an option is out of range, the initial weights are those of another generator, or the learner
@@ -69,7 +69,7 @@ class MetaTraining(pl.LightningModule):
         regularise: dict[str, float] | None = None,
         chosen_by: str | None = None,
         zoo: str | None = None,
-        regress: float = 1.0,
+        regress: float | None = None,
     ) -> None:
         super().__init__()
         if schedule not in SCHEDULES:
@@ -79,12 +79,15 @@ class MetaTraining(pl.LightningModule):
         if chunk is not None:
             check_at_least("chunk", chunk, 1)
         check_at_least("warmup", warmup, 0)
-        check_at_least("regress", regress, 0)
+        if regress is not None:
+            check_at_least("regress", regress, 0)
+            if zoo is None:
+                raise MetagenError("regress: there is no zoo to learn from; give one as --model.zoo, or leave it out")
         if initial is not None:
             begin_from(generator, initial)
         self.learner = learner(generator)
         self.learner.regulariser = regulariser_for(self.learner, regularise) if regularise else None
-        self.zoo = None if zoo is None else zoo_for(self.learner, zoo, initial, regress)
+        self.zoo = None if zoo is None else zoo_for(self.learner, zoo, initial, 1.0 if regress is None else regress)
         self.rates, self.clips = by_player("rate", rate, generator), by_player("clip", clip, generator, at_least=0)
         self.rate, self.schedule, self.warmup = rate, schedule, warmup
         self.chunk, self.execution, self.chosen_by = chunk, execution, chosen_by
@@ -238,7 +241,7 @@ def regulariser_for(learner: Learner, terms: dict[str, float]) -> Regulariser:
     name = type(learner).__name__
     if isinstance(learner.meta_gradient, Displacement):
         raise MetagenError(f"regularise: {name} goes where adaptation went and looks at no outer loss; give none")
-    if not learner.steps or not learner.moving:
+    if not (learner.steps or learner.conditioned) or not learner.moving:
         raise MetagenError(f"regularise: {name} takes no inner step in meta-training, so nothing moves; give none")
     return Regulariser(terms)
 

@@ -82,6 +82,18 @@ def zoo_for(learner: Learner, place: str, initial: str | None, regress: float) -
     return zoo
 
 
+def check_taught(name: str, zoo: Zoo, data: EpisodeData) -> None:
+    """Refuse a zoo, by what the user calls it, of which nothing would be learned of these tasks.
+
+    Raises:
+        MetagenError: it has a model of no train task, or train tasks are turned, of which it has none.
+    """
+    if not set(zoo.split.train) & set(data.task_set.split.train):
+        raise MetagenError(f"zoo: {name} has no model of any train task of {data.name}; make one of these tasks")
+    if data.turns:
+        raise MetagenError(f"zoo: {name} has no models of turned tasks; leave out --data.turns")
+
+
 @dataclass(frozen=True)
 class Plan:
     """How the models of a zoo are trained.
@@ -124,6 +136,8 @@ class Training:
         for option, value in (("tasks", plan.tasks), ("images", plan.images), ("steps", plan.steps)):
             check_at_least(option, 1 if value is None else value, 1)
         self.data, self.plan = data, plan
+        if plan.tasks is not None and plan.tasks > len(train):
+            raise MetagenError(f"tasks: there are {len(train)} train tasks, got {plan.tasks}; take fewer")
         self.numbers = sorted(numpy_rng(plan.seed, "zoo").permutation(len(train))[: plan.tasks].tolist())
         self.names = [train[number] for number in self.numbers]
         check_own(name, base, data, self.names)

@@ -227,6 +227,12 @@ class TestPCA:
         rows = torch.randn(20, 2) @ torch.randn(2, 9) + 5
         assert PCA.fitted(rows, 6).basis.shape == (2, 9)
 
+    def test_rows_in_half_precision_have_some_too(self):
+        rows = torch.randn(20, 9)
+        half, whole = (PCA.fitted(each, 2) for each in (rows.bfloat16(), rows.bfloat16().float()))
+        assert half.basis.dtype == torch.bfloat16
+        torch.testing.assert_close(half.basis, whole.basis.bfloat16())
+
     @pytest.mark.parametrize(
         ("rows", "said"),
         [(torch.ones(4, 3), "all alike"), (torch.ones(1, 3), "got 1"), (torch.full((4, 3), torch.nan), "not finite")],

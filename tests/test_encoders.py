@@ -75,7 +75,21 @@ def test_an_empty_support_has_a_code(encode):
 
 
 def test_an_unknown_encoder_is_told_in_one_line():
-    with pytest.raises(MetagenError, match="encoder"):
-        encoder_for("bag", tiny_generator("vae"), 6)
-    with pytest.raises(MetagenError, match="code: expected"):
-        encoder_for("set", tiny_generator("vae"), 0)
+    for name, code, said in (
+        ("bag", 6, "encoder"),
+        ("prototype", 0, "code: expected 1"),
+        ("set", 2, "code: expected 3"),
+    ):
+        with pytest.raises(MetagenError, match=said) as refused:
+            encoder_for(name, tiny_generator("vae"), code)
+        assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_the_smallest_code_hears_of_the_support_too(name):
+    torch.manual_seed(0)
+    generator, images = tiny_generator("vae"), torch.rand(8, 3, 1, 8, 8)
+    encoder = encoder_for(name, generator, ENCODERS[name].least)
+    encoder.prepare(generator, images)
+    codes = torch.stack([encoder(support) for support in images]).detach()
+    assert len(codes.unique(dim=0)) == len(images)

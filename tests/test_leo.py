@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
+from torch.utils._pytree import tree_map
 
 from metagen.adaptation import Adjoint, at_step, in_chunks, over_tasks
 from metagen.errors import MetagenError
@@ -274,6 +275,7 @@ def test_losses_that_are_told_are_the_plain_ones():
 
 def test_options_out_of_range_are_refused_in_one_line():
     for options, said in (
+        ({"steps": 0}, "steps: expected 1 or more, got 0"),
         ({"code_steps": 0}, "code_steps: expected 1 or more, got 0"),
         ({"code": 0}, "code: expected 1 or more"),
         ({"code_rate": 0.0}, "code_rate: expected a finite number above 0"),
@@ -287,6 +289,14 @@ def test_options_out_of_range_are_refused_in_one_line():
 
 def test_regularisers_have_their_say_too():
     learner = vae_learner(**PAYS_NOTHING)
-    module = MetaTraining(learner.generator, lambda _: learner, regularise={"l2_start": 2.0, "dropout": 0.1})
-    batch = vae_batch(module.learner)
-    assert all(g.isfinite().all() for g in gradient(module.learner, batch).values())
+    task = next(vae_batch(learner).chunks(1))
+    task = tree_map(lambda x: x[0], task)
+    plain = learner.objectives(task)[0]["vae"]
+    MetaTraining(learner.generator, lambda _: learner, regularise={"l2_start": 2.0})
+    start, end = (
+        learner.start(),
+        list(learner.path(task.support, task.support_noise, learner.steps, task.task_noise))[-1],
+    )
+    away = sum((w - start[name]).square().sum() for name, w in end.items())
+    assert away > 1e-6
+    torch.testing.assert_close(learner.objectives(task)[0]["vae"], plain + away)

@@ -58,7 +58,7 @@ def test_what_is_new_takes_the_place_that_was_least_used():
 
 
 def test_a_gated_write_renews_the_slot_that_is_like_it():
-    two = memory(write="gated")
+    two = memory(writing="gated")
     write(two, EAST, 1.0)
     write(two, torch.tensor([0.99, 0.1]), 3.0)
     assert two.filled.tolist() == [1, 0]
@@ -130,9 +130,18 @@ def test_a_saved_model_remembers(tmp_path):
 
 
 def test_mistakes_are_told_in_one_line():
-    with pytest.raises(MetagenError, match="slots: expected"):
-        learner(slots=0)
-    with pytest.raises(MetagenError, match="write"):
-        learner(writing="anywhere")
-    with pytest.raises(MetagenError, match="let fewer weights move"):
-        learner(slots=10**6, moves=("*",))
+    for options, said in (
+        ({"slots": 0}, "slots: expected"),
+        ({"writing": "anywhere"}, "writing"),
+        ({"slots": 10**6, "moves": ("*",)}, "let fewer weights move"),
+    ):
+        with pytest.raises(MetagenError, match=said) as refused:
+            learner(**options)
+        assert "\n" not in str(refused.value)
+
+
+def test_keys_of_gradients_tell_supports_apart_once_they_were_prepared():
+    made, images = learner(encoder="gradient", code=2), torch.rand(5, 3, 1, 8, 8, dtype=torch.float64)
+    made.prepare(lambda tasks: images)
+    keys = torch.stack([made.reader(support) for support in images])
+    assert keys.std(0).min() > 0.1

@@ -98,11 +98,17 @@ def test_a_fit_prepares_what_reads_gradients(fit, tmp_path):
 
 
 def test_mistakes_are_told_in_one_line():
-    with pytest.raises(MetagenError, match="uses"):
-        double(uses=("end",))
-    with pytest.raises(MetagenError, match="one use or more"):
-        double(uses=())
-    with pytest.raises(MetagenError, match="sgd where the step is written"):
-        double(uses=("step",), optimiser="adam")
-    with pytest.raises(MetagenError, match="encoder"):
-        double(encoder="bag")
+    for options, said in (
+        ({"uses": ("end",)}, "uses"),
+        ({"uses": ()}, "one use or more"),
+        ({"uses": ("step",), "optimiser": "adam"}, "sgd where the step is written"),
+        ({"encoder": "bag"}, "encoder"),
+    ):
+        with pytest.raises(MetagenError, match=said) as refused:
+            double(**options)
+        assert "\n" not in str(refused.value)
+
+
+def test_a_step_that_is_written_leaves_the_start_of_all_tasks_alone():
+    assert double(uses=("start", "step")).conditioned
+    assert not double(uses=("step",)).conditioned

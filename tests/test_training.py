@@ -100,6 +100,20 @@ def test_resuming_with_accumulated_gradients_is_exact(fit, tmp_path):
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
+def test_what_is_saved_amid_the_batches_of_a_step_waits_for_the_step(fit, tmp_path, monkeypatch):
+    """A checkpoint holds no gradients that wait for more of them, so that a run that was killed goes on exactly."""
+    saved = []
+
+    def save(self, trainer, name):
+        saved.append((name, trainer.fit_loop.epoch_loop.total_batch_idx + 1))
+
+    monkeypatch.setattr("metagen.checkpoints.Checkpoints._save", save)
+    fit(
+        tmp_path, "--data.episodes", "12", "--trainer.accumulate_grad_batches", "3", "--trainer.val_check_interval", "4"
+    )
+    assert [batch for name, batch in saved if name == "last"] == [6, 9, 12]
+
+
 def test_ctrl_c_is_one_line_and_leaves_whole_files(fit, tmp_path, capsys):
     assert fit(tmp_path, *INTERRUPT, "5") == 130
     assert capsys.readouterr().err == (

@@ -17,7 +17,7 @@ from metagen.model import Model, load
 from metagen.processes import Processes
 from metagen.tasks.data import EpisodeData
 from metagen.tasks.splits import Split
-from metagen.zoo import Plan, Training, Zoo, make_zoo, zoo_for
+from metagen.zoo import Plan, Training, Zoo, check_taught, make_zoo, zoo_for
 from tests.doubles import TINY, tiny_vae
 
 LAYERS = ("decoder.*",)
@@ -138,6 +138,20 @@ def test_a_learner_takes_the_zoo_of_its_own_base_and_deltas_alone(made, exported
             zoo_for(writer(exported, **options), str(made), str(exported), 1.0)
     with pytest.raises(MetagenError, match="MAML writes no weights"):
         zoo_for(MAML(tiny_vae()), str(made), str(exported), 1.0)
+
+
+def test_a_zoo_of_other_tasks_is_refused(made, data):
+    zoo = Zoo(*load_zoo(made))
+    check_taught("mine", zoo, data)
+    foreign = Zoo(zoo.deltas, {**zoo.info, "tasks": [f"another {task}" for task in zoo.info["tasks"]]}, "")
+    with pytest.raises(MetagenError, match="mine has no model of any train task"):
+        check_taught("mine", foreign, data)
+
+
+def test_more_tasks_than_there_are_is_refused(exported, data):
+    count = len(data.task_set.split.train)
+    with pytest.raises(MetagenError, match=f"tasks: there are {count} train tasks, got {count + 1}; take fewer"):
+        Training("base", load(str(exported)), data, Plan(count + 1, 4, 2, LAYERS, 3, 0.01, 0))
 
 
 def test_tasks_that_are_held_out_of_the_base_are_refused(exported, data, blobs, tmp_path):

@@ -17,12 +17,15 @@ TINY = 1e-12  # added to a squared length, so that its root has every derivative
 class Memory(nn.Module):
     """Slots that each hold a key and a value; what is in them is state, and no parameter.
 
+    After Santoro 2016, section 3.2: reading is a softmax over cosines, use decays. Unlike there, a write replaces what
+    the least used slot holds, and never adds to the slot that was read.
+
     Args:
         slots: how many there are.
         key: numbers in a key.
         value: numbers in a value.
-        write: where something new goes: "least_used" (Santoro 2016, eqs. 5 to 8), or "gated": where a slot's key is
-            like its own it is mixed into that slot, else it goes to the least used one.
+        writing: where something new goes: to the "least_used" slot, or "gated": where a slot's key is like its own it
+            is mixed into that slot, else it goes to the least used one.
 
     Raises:
         MetagenError: an option is unknown or out of range.
@@ -33,12 +36,12 @@ class Memory(nn.Module):
     used: torch.Tensor
     filled: torch.Tensor
 
-    def __init__(self, slots: int, key: int, value: int, write: str = "least_used") -> None:
+    def __init__(self, slots: int, key: int, value: int, writing: str = "least_used") -> None:
         super().__init__()
         check_at_least("slots", slots, 1)
-        if write not in WRITES:
-            raise unknown("write", write, WRITES)
-        self.gated = write == "gated"
+        if writing not in WRITES:
+            raise unknown("writing", writing, WRITES)
+        self.gated = writing == "gated"
         self.sharpness = nn.Parameter(torch.tensor([5.0, 5.0]))  # of reading by keys, and by values
         sizes = {"keys": (slots, key), "values": (slots, value), "used": (slots,), "filled": (slots,)}
         for name, size in sizes.items():

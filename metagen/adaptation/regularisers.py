@@ -21,6 +21,9 @@ LEAST_RMS = 0.01  # what counts as the RMS of one that begins near 0
 class Regulariser:
     """Terms of each player's objective, of its own weights, at the start phi_0 and where adaptation ends, phi_N.
 
+    Of a learner whose start depends on the support phi_0 is theta, which all tasks share, so that what is written for a
+    task counts as adaptation.
+
     - `l2`: lambda / 2 |phi_N|^2, of the weights that move.
     - `l2_start`: lambda / 2 |phi_N - phi_0|^2.
     - `path_norm`: lambda / 2 times the squared l2 path norm of the networks at phi_N; see `path_norms`.

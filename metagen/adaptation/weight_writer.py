@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from metagen.adaptation.attention import Block
+from metagen.adaptation.encoders.base import LEAST_NORMED
 from metagen.adaptation.steps import PerWeight
 from metagen.errors import check_at_least
 from metagen.generators import Generator, Weights
@@ -39,7 +40,7 @@ class WeightWriter(nn.Module):
         self, generator: Generator, written: dict[str, str], width: int, widths: tuple[int, ...] | None
     ) -> None:
         super().__init__()
-        check_at_least("width", width, 1)
+        check_at_least("width", width, LEAST_NORMED)
         self.written, self.widths = written, widths_for(generator.size, widths)
         weights = dict(generator.named_parameters())
         self.images = halvings(generator.channels, self.widths, "group")

@@ -57,7 +57,7 @@ class Learner(nn.Module):
     meta_gradient: MetaGradient
     second_order_from: float = 0.0
     reads: ClassVar[str | None] = None
-    conditioned: ClassVar[bool] = False
+    conditioned: bool = False
     regulariser: Regulariser | None = None
 
     def __init__(
@@ -190,6 +190,10 @@ class Learner(nn.Module):
         """How much the query loss at each of phi_0 ... phi_N counts in the outer loss; the last alone by default."""
         return (*[0.0] * self.steps, 1.0)
 
+    def opened(self, carry: Carry, task: TaskBatch) -> Losses:
+        """What phi_0 adds to each player's objective before any step; nothing by default."""
+        return {}
+
     def judged(self, carry: Carry, task: TaskBatch, index: int) -> tuple[Losses, Losses]:
         """What phi_index, and the state there, add to each player's objective, and the query losses there.
 
@@ -210,6 +214,8 @@ class Learner(nn.Module):
         losses: Losses = {}
         shares = self.shares()
         for index, carry in enumerate(self.carries(task.support, task.support_noise, self.steps, task.task_noise)):
+            if not index:
+                total = self.opened(carry, task)
             if shares[index] or index == self.steps:
                 added, losses = self.judged(carry, task, index)
                 total = {player: total.get(player, 0) + each for player, each in added.items()}

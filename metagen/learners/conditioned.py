@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from typing import ClassVar
+from collections.abc import Callable
 
 import torch
 
-from metagen.adaptation import Carry, Exact, TaskNoise
+from metagen.adaptation import Carry, Encoder, Exact, TaskNoise
 from metagen.generators import Weights
 from metagen.learners.base import NOTHING, FixedRate
 
@@ -19,11 +18,16 @@ class Conditioned(FixedRate):
     """
 
     meta_gradient = Exact()
-    conditioned: ClassVar[bool] = True
+    conditioned = True
 
-    @abstractmethod
     def written(self, start: Weights, support: torch.Tensor, task_noise: TaskNoise) -> Weights:
         """What is added to each weight that moves, where theta is `start`, for a support [k, C, H, W] in [0, 1]."""
+        raise NotImplementedError
+
+    def prepare(self, supports: Callable[[int], torch.Tensor]) -> None:
+        """See `Learner`; every encoder of the support takes what it needs."""
+        for encoder in [module for module in self.modules() if isinstance(module, Encoder) and module.prepared_by]:
+            encoder.prepare(self.generator, supports(encoder.prepared_by))
 
     def begin(self, support: torch.Tensor, task_noise: TaskNoise = NOTHING) -> Carry:
         """See `Learner`."""

@@ -70,7 +70,7 @@ class LEO(FixedRate):
 
     Args:
         generator: whose weights are theta.
-        steps: N in meta-training, those on the code among them.
+        steps: N in meta-training, those on the code among them; 1 or more.
         rate: of a step on weights.
         optimiser: of the steps on weights, "sgd" or "adam".
         moves: what moves (see `moving`).
@@ -108,9 +108,10 @@ class LEO(FixedRate):
         orthogonality: float = 0.1,
     ) -> None:
         check_positive("code_rate", code_rate)
-        ranges = {"code_steps": (code_steps, 1), "code": (code, 1), "kl": (kl, 0), "drift": (drift, 0)}
-        for name, (value, least) in {**ranges, "orthogonality": (orthogonality, 0)}.items():
-            check_at_least(name, value, least)
+        for name, number in {"steps": steps, "code_steps": code_steps, "code": code}.items():
+            check_at_least(name, number, 1)
+        for name, weight in {"kl": kl, "drift": drift, "orthogonality": orthogonality}.items():
+            check_at_least(name, weight, 0)
         super().__init__(generator, steps, rate, optimiser, moves, test_steps)
         weights = moving(generator, moves)
         size = code * sum(w.numel() for w in weights.values())
@@ -130,8 +131,7 @@ class LEO(FixedRate):
 
     def encoded(self, support: torch.Tensor, task_noise: TaskNoise = NOTHING) -> torch.Tensor:
         """The code [code] of a support [k, C, H, W] in [0, 1] before any step: a draw, or the mean without noise."""
-        normal: Normal = self.encoder(support)
-        return normal_draw(normal, task_noise["code"]["normal"]) if "code" in task_noise else normal[0]
+        return drawn(self.encoder(support), task_noise)
 
     def decoded(self, start: Weights, code: torch.Tensor) -> Weights:
         """The weights that move, for a code [code]."""
@@ -166,7 +166,7 @@ class LEO(FixedRate):
         if index < self.steps:
             return objectives, losses
         normal: Normal = self.encoder(task.support)
-        way = carry[1][CODE][0].detach() - self.encoded(task.support, task.task_noise)
+        way = carry[1][CODE][0].detach() - drawn(normal, task.task_noise)
         paid = self.kl * normal_kl(normal).sum() + self.drift * way.square().sum()
         paid = paid + self.orthogonality * self.correlations()
         return {player: each + paid for player, each in objectives.items()}, losses
@@ -177,3 +177,8 @@ class LEO(FixedRate):
         columns = F.normalize(rows, dim=0)
         products = (columns.mT @ columns).square()
         return products.sum() - products.diagonal().sum()
+
+
+def drawn(normal: Normal, task_noise: TaskNoise) -> torch.Tensor:
+    """A draw of a code's normal, or its mean without noise: [code]."""
+    return normal_draw(normal, task_noise["code"]["normal"]) if "code" in task_noise else normal[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from metagen.adaptation import TaskBatch, TaskNoise, WeightWriter, add_deltas
+from metagen.adaptation import Carry, TaskBatch, TaskNoise, WeightWriter, add_deltas
 from metagen.adaptation.meta_gradients import Losses
 from metagen.generators import Generator, PerPlayer, Weights
 from metagen.learners.base import NOTHING
@@ -72,18 +72,12 @@ class MetaGenerator(Conditioned):
         found: Weights = self.writer(start, support)
         return found
 
-    def objectives(self, task: TaskBatch) -> tuple[Losses, Losses, Weights]:
-        """See `Learner`; also, of each player, how far from a zoo's model what is written for it is."""
-        total, losses, kept = super().objectives(task)
-        if not task.targets:
-            return total, losses, kept
-        begun, _ = self.begin(task.support, task.task_noise)
-        for player in total:
-            own = [name for name in task.targets if self.generator.player_of(name) == player]
-            if own:
-                errors = torch.stack([relative_error(begun[name], task.targets[name]) for name in own])
-                total[player] = total[player] + self.regress * errors.mean()
-        return total, losses, kept
+    def opened(self, carry: Carry, task: TaskBatch) -> Losses:
+        """How far what is written for each player is from a zoo's model."""
+        errors: dict[str, list[torch.Tensor]] = {}
+        for name, target in task.targets.items():
+            errors.setdefault(self.generator.player_of(name), []).append(relative_error(carry[0][name], target))
+        return {player: self.regress * torch.stack(each).mean() for player, each in errors.items()}
 
 
 def relative_error(found: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 
 from metagen.adaptation import Encoder, Engine, PerWeight, TaskNoise, encoder_for, moving
@@ -18,11 +16,12 @@ USES = ("start", "gates", "step")
 class TaskEmbedding(Conditioned):
     """Learn a start, and how an embedding e of the support changes it, each other learned at once.
 
-    By `uses`: "start" adds to each weight what is linear in e (of matrices, of rank one: a factor for each output
-    channel times a learned row); "gates" multiplies each output channel of each weight by exp of what is linear in e
-    (blocks of the network opened and closed, Vuorio 2019, arXiv:1910.13616), softly within 20-fold; "step" writes rates
-    and preconditioners from e (see `Engine`). All of them begin at nothing. Where the embedding is hidden, as it is of
-    an empty support, e = 0: theta itself is the start.
+    By `uses`: "start" adds to each weight what is linear in e (of matrices, of rank one: a factor for each row, that
+    is, output channel, or input channel of a transposed convolution, times a learned vector); "gates" multiplies each
+    output channel of each weight by exp of what is linear in e (blocks of the network opened and closed, Vuorio 2019,
+    arXiv:1910.13616), softly within 20-fold; "step" writes rates and preconditioners from e (see `Engine`). All of them
+    begin at nothing. Where the embedding is hidden, as it is of an empty support, start and gates have e = 0: theta
+    itself is the start. The step is never without e, since it is taken on a support.
 
     Args:
         generator: whose weights are theta.
@@ -32,7 +31,8 @@ class TaskEmbedding(Conditioned):
         encoder: "set", "prototype", "attention" or "gradient"; see `ENCODERS`.
         code: how many numbers there are in e.
         uses: what e is used for.
-        null_rate: how often the embedding is hidden in meta-training, so that theta is a start, too.
+        null_rate: how often the embedding is hidden from start and gates in meta-training, so that theta is a start,
+            too.
         moves: what moves, and what e changes (see `moving`).
         test_steps: N where a trained model adapts; None for the same.
 
@@ -66,6 +66,7 @@ class TaskEmbedding(Conditioned):
         super().__init__(generator, steps, rate, optimiser, moves, test_steps)
         self.encoder, self.code, self.uses, self.null_rate = encoder, code, tuple(uses), null_rate
         weights = moving(generator, moves)
+        self.conditioned = "start" in uses or "gates" in uses  # else N = 0 is theta, whatever the support
         self.axes = {name: output_axis(generator, name) for name in weights}
         reader = encoder_for(encoder, generator, code)
         if "step" in uses:
@@ -92,11 +93,6 @@ class TaskEmbedding(Conditioned):
         if "start" in self.uses:
             changed = {name: w + self._offset(name, w, e) for name, w in changed.items()}
         return {name: w - start[name] for name, w in changed.items()}
-
-    def prepare(self, supports: Callable[[int], torch.Tensor]) -> None:
-        """See `Learner`."""
-        if self.encodes.prepared_by:
-            self.encodes.prepare(self.generator, supports(self.encodes.prepared_by))
 
     @property
     def encodes(self) -> Encoder:

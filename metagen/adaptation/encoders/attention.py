@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import nn
 
 from metagen.adaptation.attention import Block
-from metagen.adaptation.encoders.base import Convolutional
+from metagen.adaptation.encoders.base import LEAST_NORMED, Convolutional
 from metagen.generators import Generator
 
 
@@ -15,6 +17,8 @@ class AttentionEncoder(Convolutional):
 
     A learned token stands among the images, so that a support may be empty. For the options see `Convolutional`.
     """
+
+    least: ClassVar[int] = LEAST_NORMED
 
     def __init__(self, generator: Generator, code: int = 16, widths: tuple[int, ...] | None = (8, 16)) -> None:
         super().__init__(generator, code, widths)

@@ -12,6 +12,8 @@ from metagen.errors import check_at_least
 from metagen.generators import Generator
 from metagen.generators.networks import halvings, widths_for
 
+LEAST_NORMED = 3  # numbers that a layer norm leaves something of: of one it leaves nothing, of two their order
+
 
 class Encoder(nn.Module, ABC):
     """A support [k, C, H, W] in [0, 1], k >= 0, to a code [code] that does not depend on the order of its images.
@@ -22,16 +24,18 @@ class Encoder(nn.Module, ABC):
 
     Attributes:
         prepared_by: how many train tasks it has to see before meta-training.
+        least: the fewest numbers that a code may have.
 
     Raises:
-        MetagenError: the code is empty.
+        MetagenError: the code has fewer.
     """
 
     prepared_by: ClassVar[int] = 0
+    least: ClassVar[int] = 1
 
     def __init__(self, generator: Generator, code: int) -> None:
         super().__init__()
-        check_at_least("code", code, 1)
+        check_at_least("code", code, self.least)
         self.code = code
 
     @abstractmethod

@@ -21,9 +21,10 @@ DRAWS = 4  # of the generator's noise, over which a gradient is averaged
 class GradientEncoder(Encoder):
     """Where the support pulls the weights that meta-training began from: principal components over train tasks.
 
-    Of the last player's loss, by all its weights (task embeddings of gradients: Achille 2019, arXiv:1902.03545). The
-    network is a copy of the generator as it was then, so begin from a trained one (`initial`). Nothing of this encoder
-    is trained; an empty support has the code of a gradient of 0. For the options see `Encoder`.
+    Of the last player's loss, by all its weights (cf. Achille 2019, arXiv:1902.03545, whose embedding is the mean of
+    squared gradients, of a probe). The network is a copy of the generator as it was then, so begin from a trained one
+    (`initial`). Nothing of this encoder is trained; an empty support has the code of a gradient of 0. For the options
+    see `Encoder`.
     """
 
     prepared_by: ClassVar[int] = 300

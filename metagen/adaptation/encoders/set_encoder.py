@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import nn
 
-from metagen.adaptation.encoders.base import Convolutional
+from metagen.adaptation.encoders.base import LEAST_NORMED, Convolutional
 from metagen.generators import Generator
 
 
@@ -14,6 +16,8 @@ class SetEncoder(Convolutional):
 
     Without the norms between them, thin strokes would begin with nearly one code for all supports.
     """
+
+    least: ClassVar[int] = LEAST_NORMED
 
     def __init__(self, generator: Generator, code: int = 16, widths: tuple[int, ...] | None = (8, 16)) -> None:
         super().__init__(generator, code, widths)
