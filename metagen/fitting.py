@@ -147,10 +147,10 @@ class FitCLI(LightningCLI):
         if name is None:
             return {}
         path = travelling("models", name)
-        config = artifacts.read_config(path)  # `begin_from` has read the rest, and checked it
+        config = artifacts.read_config(path)  # `begun` has read the rest, and checked it
         for split in HELD_OUT:
             self.datamodule.check_unseen(name, config["info"], split_of(path), split)
-        return {"name": name, "weights_sha256": config["weights_sha256"]}
+        return {"name": name, "weights_sha256": config["weights_sha256"], "took": self.model.took}
 
     def _zoo(self) -> dict[str, Any]:
         """What is told of the zoo that the run learns from; none of its models may be of what is held out here."""

@@ -39,7 +39,8 @@ class MetaTraining(pl.LightningModule):
         warmup: optimiser steps over which the outer rate rises from 0.
         clip: the largest norm of each player's meta-gradient, one for all or each one's by its name; 0 for none.
         chunk: tasks whose graph is in memory at once; None for all of an episode's.
-        initial: a saved model whose generator's weights training begins from; None for random ones.
+        initial: a saved model that training begins from: its generator, or, of a learner of the same kind and sizes,
+            all that it learned; None to begin at random.
         execution: "vmap" (all tasks of a chunk at once) or "loop" (one by one, with less memory).
         regularise: terms of the outer loss beside the query loss, any of l2, l2_start, path_norm, dropout and
             bottleneck, each with its weight or rate (see `Regulariser`); None for none.
@@ -83,9 +84,7 @@ class MetaTraining(pl.LightningModule):
             check_at_least("regress", regress, 0)
             if zoo is None:
                 raise MetagenError("regress: there is no zoo to learn from; give one as --model.zoo, or leave it out")
-        if initial is not None:
-            begin_from(generator, initial)
-        self.learner = learner(generator)
+        self.learner, self.took = begun(generator, learner, initial)
         self.learner.regulariser = regulariser_for(self.learner, regularise) if regularise else None
         self.zoo = None if zoo is None else zoo_for(self.learner, zoo, initial, 1.0 if regress is None else regress)
         self.rates, self.clips = by_player("rate", rate, generator), by_player("clip", clip, generator, at_least=0)
@@ -109,7 +108,8 @@ class MetaTraining(pl.LightningModule):
             device = self.trainer.strategy.root_device  # the module itself is brought there later
             self.criterion = BySamples(*selecting(self.chosen_by, self.data, device))
 
-        self.learner.prepare(self._train_supports)
+        if self.took != "learner":  # which was prepared before
+            self.learner.prepare(self._train_supports)
 
     def _train_supports(self, tasks: int) -> torch.Tensor:
         episodes = self.data.episodes
@@ -246,21 +246,51 @@ def regulariser_for(learner: Learner, terms: dict[str, float]) -> Regulariser:
     return Regulariser(terms)
 
 
-def begin_from(generator: Generator, model: str) -> None:
-    """Give a generator the weights of that of a saved model: a folder, or the name of one that travels with metagen.
+def begun(
+    generator: Generator, learner: Callable[[Generator], Learner], model: str | None
+) -> tuple[Learner, str | None]:
+    """The learner over a generator, where training begins, and what it took: "generator", "learner" or None.
 
-    Of a game whose second player is such a generator (`RedrawGAN` and `Redraw`) that player is given them.
+    Args:
+        generator: the learner's; it is given what it begins from.
+        learner: makes it.
+        model: a saved model, a folder or the name of one that travels with metagen: of a learner of the same kind and
+            sizes all that it learned is taken, else its generator alone; None to begin at random.
 
     Raises:
-        MetagenError: there is none, it is damaged, or its generator is another one.
+        MetagenError: there is no such model, it is damaged, or its generator is another one.
     """
+    if model is None:
+        return learner(generator), None
     path = travelling("models", model)
     found, _, _ = load_model(path)
+    misfit = give(generator, found.generator, path)
+    made = learner(generator)
+    if alike(found, made):
+        made.load_state_dict(found.state_dict())
+        return made, "learner"
+    if misfit is not None:
+        raise misfit
+    return made, "generator"
+
+
+def alike(one: Learner, other: Learner) -> bool:
+    """Whether what one learned is what the other learns."""
+    shapes, others = ({name: w.shape for name, w in each.state_dict().items()} for each in (one, other))
+    return type(one) is type(other) and type(one.generator) is type(other.generator) and shapes == others
+
+
+def give(generator: Generator, found: Generator, path: Path) -> MetagenError | None:
+    """Give a generator the weights of a saved one, or say why it cannot take them.
+
+    Of a game whose second player is such a generator (`RedrawGAN` and `Redraw`) that player is given them.
+    """
     player = getattr(generator, "generator", None)
-    begun = player if isinstance(player, type(found.generator)) else generator
+    taker = player if isinstance(player, type(found)) else generator
     try:
-        check_tensors(path, found.generator.state_dict(), begun.state_dict())
+        check_tensors(path, found.state_dict(), taker.state_dict())
     except MetagenError as error:
         hint = "begin from a model whose generator has this one's options, and no low-rank deltas"
-        raise MetagenError(f"initial: {error}; {hint}") from error
-    begun.load_state_dict(found.generator.state_dict())
+        return MetagenError(f"initial: {error}; {hint}")
+    taker.load_state_dict(found.state_dict())
+    return None

@@ -20,7 +20,7 @@ from metagen.adaptation import in_chunks, task_batch
 from metagen.cli import main
 from metagen.criterion import ByLoss
 from metagen.errors import MetagenError
-from metagen.learners import MAML, LowRankMAML, Reptile
+from metagen.learners import MAML, LowRankMAML, Reptile, TaskEmbedding
 from metagen.model import Model
 from metagen.tasks import task_sets
 from metagen.tasks.data import EpisodeData
@@ -325,6 +325,25 @@ def test_training_begins_from_the_generator_of_a_saved_model(model, tmp_path):
         MetaTraining(tiny_vae(), MAML, initial=str(tmp_path / "absent"))
 
 
+def test_a_learner_of_the_same_kind_and_sizes_goes_on_from_all_that_was_learned(tmp_path):
+    def made(**options):
+        torch.manual_seed(options.pop("seed", 1))
+        return tiny_vae(), lambda vae: TaskEmbedding(vae, **{"code": 3, "encoder": "gradient", **options})
+
+    generator, learner = made(seed=0)
+    saved = learner(generator)
+    saved.prepare(lambda tasks: torch.rand(6, 2, 1, 8, 8))
+    Model(saved, {}).save(tmp_path / "base")
+    for options, took in (({"steps": 1}, "learner"), ({"code": 4}, "generator"), ({"encoder": "set"}, "generator")):
+        module = MetaTraining(*made(**options), initial=str(tmp_path / "base"))
+        assert module.took == took
+        for name, w in (module.learner if took == "learner" else module.learner.generator).state_dict().items():
+            theirs = saved if took == "learner" else saved.generator
+            assert torch.equal(w, theirs.state_dict()[name]), name
+    other = MetaTraining(tiny_vae(), MAML, initial=str(tmp_path / "base"))
+    assert other.took == "generator"
+
+
 def test_an_export_tells_what_it_began_from_and_how_fast_it_learned(fit, whole, tmp_path):
     began = str(whole / "export")
     options = ("--model.initial", began, "--model.regularise.l2", "0.001", "--model.rate", "0.002")
@@ -333,7 +352,8 @@ def test_an_export_tells_what_it_began_from_and_how_fast_it_learned(fit, whole, 
         json.loads((run / "export" / "config.json").read_text())["info"]["training"] for run in (whole, tmp_path)
     )
     weights = json.loads((whole / "export" / "config.json").read_text())["weights_sha256"]
-    assert (told["initial"], told["regularise"]) == ({"name": began, "weights_sha256": weights}, {"l2": 0.001})
+    assert told["initial"] == {"name": began, "weights_sha256": weights, "took": "learner"}
+    assert told["regularise"] == {"l2": 0.001}
     assert (first["rate"], told["rate"]) == (0.001, 0.002)
     assert not {"initial", "regularise"} & first.keys()
 
