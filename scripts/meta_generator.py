@@ -1,0 +1,160 @@
+"""What a zoo of models, and steps that follow, do for a network that writes weights: docs/meta-generator.md.
+
+    python scripts/meta_generator.py --root DIR      # DIR holds Omniglot; some fifteen minutes on one core
+
+It begins from the jointly trained VAE of configs/omniglot-vae-joint.yaml, in runs/omniglot-vae-joint/export. What was
+made by the same words is not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from league_beside import wrapped
+from make_league import DOCS
+from making import made, revision
+
+from metagen.artifacts import read_config
+from metagen.evaluation import measure
+from metagen.files import write_atomically
+from metagen.intervals import Interval, over_tasks_interval
+from metagen.learners import MetaGenerator
+from metagen.model import load
+from metagen.tasks.data import EpisodeData
+
+RUNS = Path("runs/meta-generator")
+BASE = "runs/omniglot-vae-joint/export"
+ZOO, ZOO_TASKS = RUNS / "zoo", 300
+CONFIG = "configs/omniglot-vae-meta-generator.yaml"
+TAUGHT = {"no zoo": None, "zoo, regress 1": 1, "zoo, regress 10": 10}
+BEGUN, REFINED = "zoo, regress 1", "then refined by MAML"
+EPISODES, MORE, STEPS, RATE = 1200, 300, 3, 0.001  # the rate is that of low-rank MAML in the league
+TASKS, SHOTS, QUERIES = 100, 5, 14
+FIGURES = {
+    "query_loss": "query loss",
+    "fd[omniglot-report]": "Frechet",
+    "recognisability[omniglot-report]": "recognised %",
+}
+ROWS = {"unadapted": "the base", "another task's weights": "written from another task's support"}
+HEAD = """# A network that writes weights, and a zoo
+
+Made by `python scripts/meta_generator.py --root DIR` at {revision}, DIR holding Omniglot; no figure here is typed.
+Hardware: {hardware}; seed 0, one training each.
+
+The base is the jointly trained VAE (`configs/omniglot-vae-joint.yaml`, weights {base}), and stays as it is. A zoo holds
+{zoo} models of train characters (`metagen zoo`: low-rank deltas of the decoder). `{config}` was
+trained for {episodes} meta-steps of {shots} shots without it, and with it, where what is written is also to be near the
+zoo's deltas, `regress` times a relative squared error; then one of them went on for {more} meta-steps with {steps}
+inner steps after what is written, at the rate of low-rank MAML in the league ({rate}): refined by MAML.
+
+Measured on {tasks} test characters, {shots} shots, through `omniglot-report`; 95 % intervals over characters. Query
+loss: nats per image. Differences are paired by character: adapted less the base, less what is written from another
+character's support, and less what is written where the sketches of the weights (or these and all that tells layers
+apart) are put to 0: below 0, they are used.
+"""
+
+
+def trained(name: str, root: str) -> Path:
+    """The export of one of the learners."""
+    run = RUNS / name.replace(" ", "-").replace(",", "")
+    words: list[object] = ["fit", "--config", CONFIG, "--data.root", root, "--run_dir", run, "--overwrite", "true"]
+    words += ["--trainer.enable_progress_bar", "false", "--trainer.val_check_interval", 100]
+    if name == REFINED:
+        words += ["--model.initial", trained(BEGUN, root), "--data.episodes", MORE]
+        words += ["--model.learner.steps", STEPS, "--model.learner.rate", RATE]
+    else:
+        regress = TAUGHT[name]
+        words += ["--model.initial", BASE, "--data.episodes", EPISODES]
+        words += [] if regress is None else ["--model.zoo", zoo(root), "--model.regress", regress]
+    return made(run / "export", words, read_config(Path(BASE))["weights_sha256"])
+
+
+def zoo(root: str) -> Path:
+    """The zoo, of the base."""
+    words: list[object] = ["zoo", "--model", BASE, "--data.root", root, "--tasks", ZOO_TASKS, "--rank", 4]
+    words += ["--layers", "[decoder.*]", "--out", ZOO, "--overwrite"]
+    return made(ZOO, words, read_config(Path(BASE))["weights_sha256"])
+
+
+def evaluated(export: Path, root: str) -> dict[str, Any]:
+    """What `metagen evaluate` finds of a learner."""
+    out = export.parent / "evaluation"
+    words = ["evaluate", "--model", export, "--data.root", root, "--data.shots", SHOTS, "--data.queries", QUERIES]
+    words += ["--limit", TASKS, "--metrics", json.dumps([*FIGURES, "cost"]), "--curve", "[]", "--baselines", "false"]
+    place = made(out / "result.json", [*words, "--out", out, "--overwrite"], read_config(export)["weights_sha256"])
+    found: dict[str, Any] = json.loads(place.read_text())
+    return found
+
+
+def without(export: Path, root: str, change: Callable[[MetaGenerator], None]) -> Interval:
+    """The query loss of a learner less that of the same one, changed: nats per image."""
+
+    def losses(change: Callable[[MetaGenerator], None] | None) -> torch.Tensor:
+        learner = load(str(export)).learner
+        assert isinstance(learner, MetaGenerator)  # noqa: S101
+        if change is not None:
+            change(learner)
+        data = EpisodeData("omniglot", root, shots=SHOTS, queries=QUERIES)
+        learner.requires_grad_(False).eval()
+        return measure(learner, data.episodes, "test", TASKS, (), baselines=False).values["adapted/query_loss"]
+
+    return over_tasks_interval(losses(None) - losses(change))
+
+
+def no_sketches(learner: MetaGenerator) -> None:
+    """Put to 0 what is read of the weights."""
+    learner.writer.reads.weight.data.zero_()
+
+
+def no_layers(learner: MetaGenerator) -> None:
+    """Put to 0 all that tells one layer's token from another's."""
+    no_sketches(learner)
+    for vector in learner.writer.layers.parameters():
+        vector.data.zero_()
+
+
+def row(name: str, root: str) -> str:
+    """A learner's line."""
+    export = trained(name, root)
+    found = evaluated(export, root)
+    adapted = next(each for each in found["rows"] if each["row"] == "adapted")
+    against = {each["row"].removeprefix("adapted - "): each["figures"] for each in found["differences"]}
+    cells = [told(adapted["figures"][figure]) for figure in FIGURES]
+    cells += [told(against[other]["query_loss"]) for other in ROWS]
+    cells += [str(without(export, root, change)) for change in (no_sketches, no_layers)]
+    cost = found["studies"]["cost"]
+    cells.append(f"{1000 * cost['seconds']['median']:.0f} ms, {cost['adapted_bytes'] / 1000:.0f} kB")
+    return f"| {name} | {' | '.join(cells)} |"
+
+
+def told(figure: dict[str, float]) -> str:
+    """A figure with its interval."""
+    return str(Interval(figure["mean"], figure["low"], figure["high"], 0))
+
+
+def main() -> None:
+    """The page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", required=True, help="the folder that holds Omniglot")
+    root = parser.parse_args().root
+    torch.set_num_threads(1)
+    rows = [row(name, root) for name in (*TAUGHT, REFINED)]
+    first = evaluated(trained(BEGUN, root), root)
+    base = next(each for each in first["rows"] if each["row"] == "unadapted")
+    told_of = {"revision": revision(), "hardware": first["environment"]["hardware"], "zoo": ZOO_TASKS}
+    told_of |= {"base": read_config(Path(BASE))["weights_sha256"][:12], "config": CONFIG, "episodes": EPISODES}
+    told_of |= {"more": MORE, "steps": STEPS, "rate": RATE, "tasks": TASKS, "shots": SHOTS}
+    less = [f"less {meaning}" for meaning in (*ROWS.values(), "without sketches of the weights", "without layers")]
+    lines = [wrapped(HEAD.format(**told_of)), f"| | {' | '.join((*FIGURES.values(), *less, 'adapting'))} |"]
+    lines += ["|---" * (len(FIGURES) + len(less) + 2) + "|"]
+    lines += [f"| the base | {' | '.join(told(base['figures'][figure]) for figure in FIGURES)} |" + " |" * 5, *rows]
+    write_atomically(DOCS / "meta-generator.md", ("\n".join(lines) + "\n").encode())
+
+
+if __name__ == "__main__":
+    main()
