@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Every Omniglot figure of docs/results.md: bash scripts/omniglot.sh DIR, where DIR holds images_background and
-# images_evaluation. Some four hours on two cores; what is there already is not made again.
+# images_evaluation. Some five hours on two cores; what is there already is not made again.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 root=$(realpath "${1:?name the folder that holds images_background and images_evaluation}")
