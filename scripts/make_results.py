@@ -59,6 +59,8 @@ on val tasks; *joint + fine-tune* is trained on all train tasks mixed; *another 
 support matters; *context only* takes no step, *adapted* is the model as it is used. The models of Omniglot and of faces
 were trained side by side on two cores and measured beside other work, so their seconds are no speeds.
 """
+COSTS = "## What adapting costs"
+NAMED = re.compile(r"^- `(.+?)`", re.MULTILINE)  # the models of a section
 FACES = """Colour photographs of people, split by identity as `scripts/faces.py` says. They may be measured on alone, so
 neither images nor weights made of them stand in this project. On a CPU, and therefore at reduced length: small
 networks, and no more meta-steps than are told here; the same configs with `--data.task_set celeba --data.episodes
@@ -194,6 +196,7 @@ def study_lines(results: dict[str, dict[str, Any]]) -> list[str]:
         for row in study["rows"]:
             published = "" if row["published"] is None else row["published"]
             lines.append(f"| {row['shots']} | {figure(row, 1)} | {figure(row['gain'], 1)} | {published} |")
+        lines += ["", swap_line(result), ""]
     for name, result in found["gain"].items():
         study = result["studies"]["gain"]
         lines += [f"## Downstream gain: {name}, {study['shots']} shots\n", model_line(name, result), ""]
@@ -209,7 +212,7 @@ def study_lines(results: dict[str, dict[str, Any]]) -> list[str]:
         ]
     if found["cost"]:
         lines += [
-            "## What adapting costs\n",
+            f"{COSTS}\n",
             "| model | shots | N | seconds | peak MiB | bytes | images a second |",
             "|---" * 7 + "|",
         ]
@@ -225,10 +228,28 @@ def study_lines(results: dict[str, dict[str, Any]]) -> list[str]:
     return lines
 
 
+def swap_line(result: dict[str, Any]) -> str:
+    """What it costs a model to be given the support of another task, in the query loss."""
+    rows = {row["row"]: row["figures"] for row in result["differences"]}
+    less = figure(rows["adapted - another task's support"].get("query_loss"), 2)
+    shots = f"{result['shots']} shot{'s' if result['shots'] > 1 else ''}"
+    return (
+        f"At {shots}, {result['tasks']} characters: query loss (nats per image) given the own support less that given "
+        f"another character's: {less}."
+    )
+
+
 def page(text: str, results: dict[str, dict[str, dict[str, Any]]], studied: dict[str, dict[str, Any]]) -> str:
     """All of docs/results.md, whose text before this was `text`: what these results are of is new, all else kept."""
     lines = [line for title, group in results.items() for line in group_lines(title, group)]
     kept, made = (_sections(each) for each in (text, "\n".join([*lines, *study_lines(studied)])))
+    if COSTS in kept and COSTS in made:
+        rows = {line.split("|")[1]: line for line in (kept[COSTS] + made[COSTS]).splitlines() if line.startswith("|")}
+        made[COSTS] = "\n".join([COSTS, "", *rows.values()]) + "\n"
+    for heading in kept.keys() & made.keys():
+        gone = set(re.findall(NAMED, kept[heading])) - set(re.findall(NAMED, made[heading]))
+        if gone:
+            raise SystemExit(f"{heading}: {', '.join(sorted(gone))} would go; give the results of all its models")
     return "\n".join([PREAMBLE, *(kept | made).values()])
 
 
