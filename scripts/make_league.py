@@ -42,6 +42,8 @@ FIGURES = {
     "recognisability": "recognisability",
     LOSS: "query loss",
 }
+BESIDE = "its seconds up to five times those at rest, so that they rank nothing"
+TIMED = "one task after the other in one sitting (`python scripts/time_league.py`), the median"
 OLD = {"generator": "vae", "base": "omniglot-vae-joint", "asked": "--task_set omniglot"}  # of rows that do not tell
 
 
@@ -171,8 +173,14 @@ def with_another(rows: Iterable[dict[str, Any]], shots: str) -> list[str]:
     return lines
 
 
-def costs(rows: Iterable[dict[str, Any]]) -> list[str]:
-    """What training and adapting took."""
+def timed(folder: Path) -> dict[str, Any] | None:
+    """What scripts/time_league.py found, if it was run."""
+    place = folder.with_name(f"{folder.name}-adapting.json")
+    return json.loads(place.read_text()) if place.is_file() else None
+
+
+def costs(rows: Iterable[dict[str, Any]], adapting: dict[str, Any] | None) -> list[str]:
+    """What training took, and adapting: in one sitting, where that was timed, else beside other work."""
     heads = (
         "",
         "chosen on val",
@@ -192,6 +200,7 @@ def costs(rows: Iterable[dict[str, Any]]) -> list[str]:
         took = "/".join(f"{seed['training']['seconds']:.0f}" for seed in row["seeds"])
         best = "/".join(str(seed["training"]["best_step"]) for seed in row["seeds"])
         cost, training = one_of(row)["studies"]["cost"], row["training_cost"]
+        seconds = cost["seconds"]["median"] if adapting is None else adapting["median_seconds"].get(row["name"])
         cells = (
             *(
                 row["name"],
@@ -202,7 +211,8 @@ def costs(rows: Iterable[dict[str, Any]]) -> list[str]:
                 f"{1000 * training['step_seconds']:.0f}",
                 f"{training['step_peak_mib']:.0f}",
             ),
-            *(f"{1000 * cost['seconds']['median']:.1f}", f"{cost['peak_mib']['mean']:.1f}", str(cost["adapted_bytes"])),
+            *("" if seconds is None else f"{1000 * seconds:.1f}", f"{cost['peak_mib']['mean']:.1f}"),
+            str(cost["adapted_bytes"]),
         )
         lines.append(f"| {' | '.join(cells)} |")
     return lines
@@ -302,6 +312,7 @@ def keep_data(root: str) -> None:
 def page(rows: Sequence[dict[str, Any]], folder: Path) -> str:
     """The whole of docs/league.md."""
     kind, every = kind_of(rows[0]["generator"]).name, shots_of(rows[0])
+    adapting = timed(folder)
     lines = [preamble(rows, folder)]
     for shots in every:
         lines += [
@@ -319,13 +330,13 @@ def page(rows: Sequence[dict[str, Any]], folder: Path) -> str:
         lines += [table]
     lines += [
         "## What it costs\n",
-        *costs(rows),
+        *costs(rows, adapting),
         "",
         wrapped(
-            "One thread, while other rows were made beside on the other core, so that seconds are up to some tenths "
-            "more than on a machine at rest; a meta-step is one meta-gradient, the mean over the progress of a "
-            "training; *s to train* is by the clock, with all that belongs to a run; val tasks were looked at "
-            f"three times, and the weights kept are those of *best at*; adapting is at {every[-1]} shots."
+            "One thread, while other rows were made beside on the other core, so that seconds are more than on a "
+            "machine at rest; a meta-step is one meta-gradient, the mean over the progress of a training; *s to train* "
+            "is by the clock, with all that belongs to a run; val tasks were looked at three times, and the weights "
+            f"kept are those of *best at*; adapting is at {every[-1]} shots, {TIMED if adapting else BESIDE}."
         ),
     ]
     told_by = called(one_of(rows[0]).get("criterion", LOSS))

@@ -1,0 +1,76 @@
+"""How long every learner of a league takes to adapt, in one sitting: docs/league/NAME-adapting.json.
+
+    python scripts/time_league.py --root DIR --rows docs/league/omniglot --runs runs/league     # on a machine at rest
+
+Rows are made beside other work, so their own seconds cannot be compared. Here learners take turns, one task at a time
+on one thread, and what counts is each one's median. `make_league.py` shows it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from making import revision
+
+from metagen.evaluation import environment
+from metagen.files import write_atomically
+from metagen.learners import adapt_tasks
+from metagen.model import Model, load
+from metagen.tasks.data import EpisodeData
+
+SHOTS, TASKS, ROUNDS = 5, 8, 5
+
+
+def model_of(row: dict[str, Any], place: Path) -> Model:
+    """The model that a row's first seed is of.
+
+    Raises:
+        SystemExit: another one lies there.
+    """
+    model = load(str(place))
+    wanted = row["seeds"][0]["shots"][str(SHOTS)]["result"]["model"]["weights_sha256"]
+    if not isinstance(model, Model) or model.weights_hash != wanted:
+        raise SystemExit(f"{place}: expected the model with weights {wanted[:12]}; make the row again")
+    return model
+
+
+def seconds(model: Model, supports: torch.Tensor) -> list[float]:
+    """What adapting to each of some supports [T, k, C, H, W] takes, after one that does not count."""
+    found = []
+    for number in (0, *range(len(supports))):
+        started = time.perf_counter()
+        adapt_tasks(model.learner, supports[number : number + 1], (0, "test"), [number])
+        found.append(time.perf_counter() - started)
+    return found[1:]
+
+
+def main() -> None:
+    """Time the rows."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", help="the folder that holds the images")
+    parser.add_argument("--rows", type=Path, default=Path("docs/league/omniglot"))
+    parser.add_argument("--runs", type=Path, default=Path("runs/league"))
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    models = {}
+    for path in sorted(options.rows.glob("*.json")):
+        row = json.loads(path.read_text())
+        models[row["name"]] = model_of(row, options.runs / path.stem / "seed-0" / "export")
+    supports = EpisodeData("omniglot", options.root, shots=SHOTS).episodes.first("test", TASKS).support
+    taken: dict[str, list[float]] = {name: [] for name in models}
+    for _ in range(ROUNDS):
+        for name, model in models.items():
+            taken[name] += seconds(model, supports)
+    told = {"revision": revision(), **environment(next(iter(models.values())).learner), "shots": SHOTS, "tasks": TASKS}
+    told |= {"rounds": ROUNDS, "median_seconds": {name: statistics.median(each) for name, each in taken.items()}}
+    write_atomically(options.rows.with_name(f"{options.rows.name}-adapting.json"), json.dumps(told, indent=1).encode())
+
+
+if __name__ == "__main__":
+    main()
