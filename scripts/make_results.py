@@ -1,16 +1,16 @@
 """Write docs/results.md and the README's table from result files, so that no figure in them is typed.
 
-python scripts/make_results.py runs/*/evaluation*/result.json
+    python scripts/make_results.py runs/*/evaluation*/result.json
 
 A section of the page that no given file is of stays as it stands.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import re
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -272,8 +272,8 @@ def short_table(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main(paths: list[str]) -> None:
-    """Rewrite the page, and what stands between the README's marks."""
+def main(paths: list[str], apart: str | None) -> None:
+    """Rewrite the page, and what stands between the README's marks; `apart` names a section of these models' own."""
     groups: dict[str, dict[str, dict[str, Any]]] = {}
     studied: dict[str, dict[str, Any]] = {}
     for path in paths:
@@ -284,7 +284,9 @@ def main(paths: list[str]) -> None:
         shots = f"{result['shots']} shot{'s' if result['shots'] > 1 else ''}"
         size = "" if result["data"]["size"] == 28 else f" at {result['data']['size']} px"
         part = f" {result['data']['partition']}" if "partition" in result["data"] else ""
-        title = f"{result['data']['task_set']}{part}{size}, {shots}, {result['tasks']} tasks"
+        title = (
+            f"{result['data']['task_set']}{part}{size}, {shots}, {result['tasks']} tasks{f': {apart}' if apart else ''}"
+        )
         groups.setdefault(title, {})[Path(path).parent.parent.name] = result
     place = ROOT / "docs" / "results.md"
     place.write_text(page(place.read_text(encoding="utf-8"), groups, studied), encoding="utf-8")
@@ -298,4 +300,10 @@ def main(paths: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", nargs="+", help="result files")
+    parser.add_argument(
+        "--apart", help="the name of a section of their own, not that of their task set and shots alone"
+    )
+    options = parser.parse_args()
+    main(options.results, options.apart)
