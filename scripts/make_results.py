@@ -154,6 +154,8 @@ def group_lines(title: str, results: dict[str, dict[str, Any]]) -> list[str]:
         named = sorted({task.partition("/")[0] for task in one["task_names"]})
         lines += [f"Test alphabets: {', '.join(named)}.", ""]
     lines += [model_line(name, result) for name, result in results.items()]
+    if not any(result["fine_tuned"] for result in results.values()):
+        lines += ["", "Rows that are fine-tuned (*scratch*, *joint + fine-tune*) were not measured."]
     rows = [(row["row"], row) for row in one["rows"] if row["row"] in MODEL_FREE]
     for name, result in results.items():
         rows += [(f"{name}: {row['row']}", row) for row in result["rows"] if row["row"] not in MODEL_FREE]
@@ -284,9 +286,8 @@ def main(paths: list[str], apart: str | None) -> None:
         shots = f"{result['shots']} shot{'s' if result['shots'] > 1 else ''}"
         size = "" if result["data"]["size"] == 28 else f" at {result['data']['size']} px"
         part = f" {result['data']['partition']}" if "partition" in result["data"] else ""
-        title = (
-            f"{result['data']['task_set']}{part}{size}, {shots}, {result['tasks']} tasks{f': {apart}' if apart else ''}"
-        )
+        title = f"{result['data']['task_set']}{part}{size}, {shots}, {result['tasks']} tasks"
+        title += f": {apart}" if apart else ""
         groups.setdefault(title, {})[Path(path).parent.parent.name] = result
     place = ROOT / "docs" / "results.md"
     place.write_text(page(place.read_text(encoding="utf-8"), groups, studied), encoding="utf-8")
@@ -302,8 +303,6 @@ def main(paths: list[str], apart: str | None) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", nargs="+", help="result files")
-    parser.add_argument(
-        "--apart", help="the name of a section of their own, not that of their task set and shots alone"
-    )
+    parser.add_argument("--apart", help="the name of a section of their own")
     options = parser.parse_args()
     main(options.results, options.apart)

@@ -49,3 +49,9 @@ part=(--data.root "$root" --data.partition random1200)
 out=runs/omniglot-vae-classical/evaluation
 [ -f "$out/result.json" ] || "$metagen" evaluate --model runs/omniglot-vae-classical/export "${part[@]}" \
   --data.queries 14 --limit 100 --joint runs/random1200-joint/export --extractor runs/random1200-report --out "$out"
+
+# A conditional GAN: does it hear of its support?
+fit omniglot-vae-gan-conditional
+out=runs/omniglot-vae-gan-conditional/evaluation
+[ -f "$out/result.json" ] || "$metagen" evaluate --model runs/omniglot-vae-gan-conditional/export --data.root "$root" \
+  --data.queries 14 --limit 100 --curve '[]' --baselines false --out "$out"
