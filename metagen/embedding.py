@@ -164,7 +164,7 @@ def _numbers(wanted: Wanted, tasks: EpisodeData) -> dict[str, list[int]]:
         )
     counts = {"train": wanted.fitted_on, wanted.split: wanted.limit}
     for option, (split, count), least in zip(("fitted_on", "limit"), counts.items(), (4, 3), strict=True):
-        check_at_least(option, min(count or least, len(tasks.task_set.split[split])), least)
+        check_at_least(option, min(least if count is None else count, len(tasks.task_set.split[split])), least)
     numbers = {split: tasks.episodes.held_out_numbers(split, count) for split, count in counts.items()}
     for split, each in numbers.items():
         tasks.check_counts([tasks.task_set.split[split][number] for number in each])

@@ -412,6 +412,8 @@ def test_tasks_without_groups_are_scored_by_themselves_alone(exported, blobs, tm
         (["--data.queries", "2"], "embedded twice, by 3 shots and as many others; got 2"),
         (["--data.shots", "4", "--data.queries", "4"], "need 8 images a task"),
         (["--limit", "2"], "limit: expected 3 or more, got 2"),
+        (["--limit", "0"], "limit: expected 3 or more, got 0"),
+        (["--fitted_on", "0"], "fitted_on: expected 4 or more, got 0"),
         (["--fitted_on", "1"], "fitted_on: expected 4 or more, got 1"),
         (["--extractor", "nowhere"], "nowhere"),
         (["--dims", "0"], "dims: expected 1 or more, got 0"),
