@@ -20,7 +20,7 @@ from metagen.energy import energy_distance
 from metagen.errors import MetagenError, check_at_least
 from metagen.evaluation import environment
 from metagen.files import check_free, fresh_folder, write_atomically
-from metagen.intervals import over_tasks_interval
+from metagen.intervals import over_groups_interval, over_tasks_interval
 from metagen.judging import judged, take_steps
 from metagen.model import Model
 from metagen.pictures import map_png
@@ -189,20 +189,28 @@ def _scored(places: Mapping[str, Places], groups: Sequence[str], seed: int) -> d
     values = {name: place.values(groups) for name, place in places.items()}
     references = [name for name in places if name not in embeddings]
     rows = [
-        {"row": name, "dims": place.tasks.shape[1], "figures": _figures(values[name]), "priors": place.priors(seed)}
+        {
+            "row": name,
+            "dims": place.tasks.shape[1],
+            "figures": _figures(values[name], groups),
+            "priors": place.priors(seed),
+        }
         for name, place in places.items()
     ]
     pairs = [(name, other) for name in places if name in embeddings for other in references]
     differences = [
-        {"row": f"{a} - {b}", "figures": _figures({f: x - values[b][f] for f, x in values[a].items()})}
+        {"row": f"{a} - {b}", "figures": _figures({f: x - values[b][f] for f, x in values[a].items()}, groups)}
         for a, b in pairs
     ]
     chance = {"group": float(group_chance(groups).mean())} if grouped(groups) else {}
     return {"rows": rows, "differences": differences, "chance": {**chance, "identity": 100 / len(groups)}}
 
 
-def _figures(values: Values) -> dict[str, Any]:
-    return {name: asdict(over_tasks_interval(each)) for name, each in values.items()}
+def _figures(values: Values, groups: Sequence[str]) -> dict[str, Any]:
+    """With their intervals: whole groups are resampled for the score by group, which is alike within a group."""
+    found = {name: over_tasks_interval(each) for name, each in values.items()}
+    by_group = {"group": over_groups_interval(values["group"], groups)} if "group" in values else {}
+    return {name: asdict(each) for name, each in (found | by_group).items()}
 
 
 def _named(place: Places, names: Sequence[str]) -> dict[str, list[str]]:

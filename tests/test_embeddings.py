@@ -381,6 +381,9 @@ def test_the_verb_writes_places_scores_and_a_map(words, tmp_path, capsys):
         near = [names[other] for other in nearest(tensors[f"{name}/tasks"], 5)[0].tolist()]
         assert result["nearest"][name][names[0]] == near
         assert name in out
+        # of two groups resampled, 2.5 % are well within the quarter of resamples that hold one alone, twice
+        means = [float(found[[of == group for of in result["groups"]]].mean()) for group in ("left", "right")]
+        assert (figures["group"]["low"], figures["group"]["high"]) == pytest.approx((min(means), max(means)))
     assert "chance" in out
     with Image.open(tmp_path / "map/embedding.png") as picture:
         assert picture.width > 800
