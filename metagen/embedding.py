@@ -43,7 +43,7 @@ class Places:
     """Where one embedding puts the tasks.
 
     Attributes:
-        train: the train tasks [M, d].
+        train: the train tasks but the embedding's own [M, d]: the last M that it was fitted on.
         tasks: the held-out tasks by their support, [T, d].
         again: by as many other images of them, [T, d].
     """
@@ -57,7 +57,7 @@ class Places:
         """Fit on supports [M, k, C, H, W] and embed held-out tasks by two disjoint supports."""
         embedding.fit(train)
         halves = held_out.support, held_out.query[:, : train.shape[1]]
-        return cls(embedding.embed(train), *(embedding.embed(half) for half in halves))
+        return cls(embedding.embed(train[embedding.own :]), *(embedding.embed(half) for half in halves))
 
     def values(self, groups: Sequence[str]) -> Values:
         """The scores of each task; that by group only where a group has two tasks."""
@@ -192,6 +192,7 @@ def _scored(places: Mapping[str, Places], groups: Sequence[str], seed: int) -> d
         {
             "row": name,
             "dims": place.tasks.shape[1],
+            "train_tasks": len(place.train),
             "figures": _figures(values[name], groups),
             "priors": place.priors(seed),
         }

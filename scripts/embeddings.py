@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ HEAD = """# Embeddings of tasks
 Made by `python scripts/embeddings.py --root DIR` at {revision}, DIR holding Omniglot; no figure here is typed. Of each
 of {tasks} test characters a few numbers ({dims} at most), made of {shots} images of it alone, by `metagen embed --model
 runs/MODEL/export --ways {ways} ...`: the ways are explained in [evaluation.md](evaluation.md). All are fitted on the
-same {train} train characters; seed {seed}; {hardware}.
+same {train_tasks} train characters{but}; seed {seed}; {hardware}.
 
 *Alphabet* is the share of a character's {neighbours} nearest other characters that are of its alphabet; *itself* how
 often the nearest of all characters' other halves (as many other images) is its own. Per cent, ± half the 95 % interval
@@ -71,6 +72,16 @@ def clear(figure: dict[str, float] | None) -> str:
     return "" if figure is None else short(figure) + " *" * (figure["low"] > 0 or figure["high"] < 0)
 
 
+def exceptions(results: Iterable[dict[str, Any]]) -> str:
+    """The ways that are fitted on fewer train tasks than they are given, and why."""
+    fewer = {row["row"]: row["train_tasks"] for found in results for row in found["rows"]}
+    given = max(fewer.values())
+    words = [
+        f"but {name} on {n}, since it adapts models to the other {given - n}" for name, n in fewer.items() if n < given
+    ]
+    return "".join(f", {each}" for each in words)
+
+
 def main() -> None:
     """The page, and the map of the first model."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -83,7 +94,7 @@ def main() -> None:
         "hardware": first["environment"]["hardware"],
         "ways": " ".join(next(iter(WAYS.values()))),
     }
-    told |= {"train": first["train_tasks"], "dims": max(row["dims"] for row in first["rows"])}
+    told |= {"but": exceptions(results.values()), "dims": max(row["dims"] for row in first["rows"])}
     lines = [wrapped(HEAD.format(**{**first, **told}))]
     lines += [line for name, found in results.items() for line in section(name, found)]
     lines += ["![Test characters, placed by the first way of the first model](embeddings.png)\n"]

@@ -15,6 +15,7 @@ from torch.func import vmap
 from metagen import artifacts, embedding
 from metagen.adaptation import draw_alike, draw_noise, support_gradient
 from metagen.cli import main
+from metagen.embedding import Places
 from metagen.embeddings import PCA, EmbeddingGAN, Filtering, Pixels, embeddings
 from metagen.embeddings.prior import gaussian
 from metagen.embeddings.scores import group_chance, group_precision, identity, nearest
@@ -24,6 +25,7 @@ from metagen.generators import VAE
 from metagen.images import save_pngs
 from metagen.learners import MAML, Adapted, Amortised, Joint, Reptile
 from metagen.tasks.base import group_of
+from metagen.tasks.episodes import Episode
 from metagen.tasks.splits import Split
 from tests.doubles import Quadratic, tiny_generator, tiny_learner, tiny_vae
 
@@ -174,6 +176,24 @@ class TestClosedForms:
         gaps = 0.1 * means[:2] @ curvature - means[4]
         losses = 0.5 * (gaps @ curvature * gaps).sum(1)
         torch.testing.assert_close(made.rows(support[4:5])[0], losses - losses.mean())
+
+
+def test_no_stored_model_is_asked_about_the_task_that_it_was_adapted_to(learner, monkeypatch):
+    """By the pixels of every set of images that a loss is taken of."""
+    train, held_out, asked = spots(8, 0), Episode(0, ("a",) * 4, (0,) * 4, *spots(4, 1, images=8).split(4, 1)), []
+
+    def losses(self, images):
+        asked.append(images)
+        return (images.flatten(1).sum(1).cos() * torch.arange(1.0, 4.0)[:, None]).sum(1)  # of three models: anything
+
+    monkeypatch.setattr(Filtering, "losses", losses)
+    place = Places.of(Filtering(learner, dims=2, models=3), train, held_out)
+    assert len(place.train) == 5
+    totals = {round(float(images.sum()), 3) for images in asked}
+    alien = {round(float(images.sum()), 3) for images in train[:3]}
+    assert len(alien) == 3
+    assert not totals & alien
+    assert totals >= {round(float(images.sum()), 3) for images in train[3:]}
 
 
 class Planted(Filtering):
@@ -372,7 +392,8 @@ def test_the_verb_writes_places_scores_and_a_map(words, tmp_path, capsys):
     for row in result["rows"]:
         name, figures = row["row"], row["figures"]
         assert tensors[f"{name}/tasks"].shape == tensors[f"{name}/again"].shape == (12, row["dims"])
-        assert tensors[f"{name}/train"].shape == (16, row["dims"])
+        assert row["train_tasks"] == (8 if name == "filtering" else 16)  # half of so few are adapted to, and stored
+        assert tensors[f"{name}/train"].shape == (row["train_tasks"], row["dims"])
         assert figures["group"]["mean"] > 60 > result["chance"]["group"]
         assert row["priors"].keys() == {"gan", "gaussian"}
         found = group_precision(tensors[f"{name}/tasks"], result["groups"], 5)
