@@ -34,7 +34,9 @@ from metagen.views import as_text, short
 
 NEIGHBOURS = 5
 SAMPLES = 1000  # of each prior
+SEEDS = 3  # of each prior: one game ends twice as far from the held-out tasks as another
 HEADINGS = {"group": "same group %", "identity": "itself %"}
+PRIORS = {"gan": "GAN", "gaussian": "Gaussian", "train_tasks": "train tasks"}
 Values = dict[str, torch.Tensor]  # of each task [T], by figure
 
 
@@ -65,13 +67,20 @@ class Places:
         neighbours = min(NEIGHBOURS, len(groups) - 1)
         return ({"group": group_precision(self.tasks, groups, neighbours)} if grouped(groups) else {}) | own
 
-    def priors(self, seed: int) -> dict[str, float]:
-        """Energy distance of new tasks from the held-out ones, by who makes them up after the train tasks."""
+    def priors(self, seed: int) -> dict[str, dict[str, float]]:
+        """Energy distance from the held-out tasks: of tasks made up after the train tasks, by whom, and of these."""
+        seeds = range(seed, seed + SEEDS)
         made = {
-            "gan": EmbeddingGAN(seed=seed).fit(self.train).sample(SAMPLES, seed),
-            "gaussian": gaussian(self.train, SAMPLES, seed),
+            "gan": [EmbeddingGAN(seed=each).fit(self.train).sample(SAMPLES, each) for each in seeds],
+            "gaussian": [gaussian(self.train, SAMPLES, each) for each in seeds],
+            "train_tasks": [self.train],
         }
-        return {name: float(energy_distance(each, self.tasks)) for name, each in made.items()}
+        return {name: _over_seeds([float(energy_distance(x, self.tasks)) for x in each]) for name, each in made.items()}
+
+
+def _over_seeds(found: Sequence[float]) -> dict[str, float]:
+    """The mean, from the lowest to the highest."""
+    return {"mean": sum(found) / len(found), "low": min(found), "high": max(found), "seeds": len(found)}
 
 
 def grouped(groups: Sequence[str]) -> bool:
@@ -133,6 +142,7 @@ def embed(wanted: Wanted, out: Path, tasks: EpisodeData, overwrite: bool) -> Non
         "train_tasks": len(train.tasks),
         "tasks": len(groups),
         "neighbours": min(NEIGHBOURS, len(groups) - 1),
+        "prior_samples": SAMPLES,
         "seed": wanted.seed,
         "environment": environment(base.learner),
         **_scored(places, groups, wanted.seed),
@@ -220,15 +230,23 @@ def _named(place: Places, names: Sequence[str]) -> dict[str, list[str]]:
     return {name: [names[other] for other in others] for name, others in zip(names, found, strict=True)}
 
 
+def distances(priors: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """The energy distances of a row as texts, each with half the range of its seeds if there are several."""
+    figures = [priors[name] for name in PRIORS]
+    halves = [f" ±{(of['high'] - of['low']) / 2:.3f}" if of["seeds"] > 1 else "" for of in figures]
+    return [f"{of['mean']:.3f}{half}" for of, half in zip(figures, halves, strict=True)]
+
+
 def table(result: Mapping[str, Any]) -> str:
     """The scores as text."""
     headings = {name: HEADINGS[name] for name in HEADINGS if name in result["chance"]}
     about = f"{result['tasks']} {result['split']} tasks, {result['shots']} shots, {result['neighbours']} neighbours"
-    lines = Table("", "d", *headings.values(), "GAN", "Gaussian", title=f"{about}; ± half the 95 % interval")
+    about = f"{about}; ± half the 95 % interval, of GAN and Gaussian half the range of {SEEDS} seeds"
+    lines = Table("", "d", *headings.values(), *PRIORS.values(), title=about)
     for row in [*result["rows"], *result["differences"]]:
-        priors = [f"{distance:.3f}" for distance in row.get("priors", {}).values()]
+        figures = [short(row["figures"][name]) for name in headings]
         lines.add_row(
-            row["row"], str(row.get("dims", "")), *(short(row["figures"][name]) for name in headings), *priors
+            row["row"], str(row.get("dims", "")), *figures, *(distances(row["priors"]) if "priors" in row else ())
         )
     lines.add_row("chance", "", *(f"{result['chance'][name]:.2f}" for name in headings))
     return as_text(lines)

@@ -1,6 +1,6 @@
 """Embeddings of Omniglot's characters by models of several kinds, scored: docs/embeddings.md and its map.
 
-    python scripts/embeddings.py --root DIR      # DIR holds Omniglot; some five minutes on one core
+    python scripts/embeddings.py --root DIR      # DIR holds Omniglot; some ten minutes on one core
 
 The models are those of configs/ (`metagen fit --config configs/NAME.yaml --data.root DIR`), in runs/NAME/export. What
 was embedded by the same options is not embedded again.
@@ -20,6 +20,7 @@ from make_league import DOCS
 from making import made, revision
 
 from metagen.artifacts import read_config
+from metagen.embedding import PRIORS, SEEDS, distances
 from metagen.files import write_atomically
 from metagen.views import short
 
@@ -36,10 +37,12 @@ runs/MODEL/export --ways {ways} ...`: the ways are explained in [evaluation.md](
 same {train_tasks} train characters{but}; seed {seed}; {hardware}.
 
 *Alphabet* is the share of a character's {neighbours} nearest other characters that are of its alphabet; *itself* how
-often the nearest of all characters' other halves (as many other images) is its own. Per cent, ± half the 95 % interval
-over characters; differences are paired by character, * where the interval is clear of zero. *GAN* and *Gaussian* are
-energy distances, from the embeddings of test characters, of as many draws from a small GAN and from one Gaussian, each
-fitted to the train characters': how well one can make up new tasks.
+often the nearest of all characters' other halves (as many other images) is its own. Per cent, ± half the 95 % interval:
+over {alphabets} whole alphabets of the one, over characters of the other. Differences are paired by character, * where
+the interval is clear of zero. *GAN* and *Gaussian* are energy distances, from the embeddings of test characters, of
+{prior_samples:,} draws from a small GAN and from one Gaussian, each fitted to the train characters': how well one can
+make up new tasks (mean of {seeds} seeds, ± half their range). *Train tasks* is that of the train characters' own
+embeddings: the floor, what a perfect copy of them would score.
 """
 
 
@@ -57,14 +60,14 @@ def section(name: str, found: dict[str, Any]) -> list[str]:
     """A model's table."""
     against = {row["row"]: row["figures"] for row in found["differences"]}
     lines = [f"## {name}, weights {found['model']['weights_sha256'][:12]}\n"]
-    lines += ["| | d | alphabet % | less pixels | itself % | less pixels | GAN | Gaussian |", "|---" * 8 + "|"]
+    headings = ["", "d", "alphabet %", "less pixels", "itself %", "less pixels", *PRIORS.values()]
+    lines += [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|"]
     for row in found["rows"]:
         of, less = row["figures"], against.get(f"{row['row']} - pixels", {})
         cells = [text for key in ("group", "identity") for text in (short(of[key]), clear(less.get(key)))]
-        priors = [f"{row['priors'][kind]:.3f}" if "priors" in row else "" for kind in ("gan", "gaussian")]
-        lines.append(f"| {' | '.join((row['row'], str(row['dims']), *cells, *priors))} |")
+        lines.append(f"| {' | '.join((row['row'], str(row['dims']), *cells, *distances(row['priors'])))} |")
     chance = found["chance"]
-    return [*lines, f"| chance | | {chance['group']:.1f} | | {chance['identity']:.1f} | | | |", ""]
+    return [*lines, f"| chance | | {chance['group']:.1f} | | {chance['identity']:.1f} | | | | |", ""]
 
 
 def clear(figure: dict[str, float] | None) -> str:
@@ -94,6 +97,7 @@ def main() -> None:
         "hardware": first["environment"]["hardware"],
         "ways": " ".join(next(iter(WAYS.values()))),
     }
+    told |= {"alphabets": len(set(first["groups"])), "seeds": SEEDS}
     told |= {"but": exceptions(results.values()), "dims": max(row["dims"] for row in first["rows"])}
     lines = [wrapped(HEAD.format(**{**first, **told}))]
     lines += [line for name, found in results.items() for line in section(name, found)]

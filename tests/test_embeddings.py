@@ -15,11 +15,9 @@ from torch.func import vmap
 from metagen import artifacts, embedding
 from metagen.adaptation import draw_alike, draw_noise, support_gradient
 from metagen.cli import main
-from metagen.embedding import Places
+from metagen.embedding import Places, distances
 from metagen.embeddings import PCA, EmbeddingGAN, Filtering, Pixels, embeddings
-from metagen.embeddings.prior import gaussian
 from metagen.embeddings.scores import group_chance, group_precision, identity, nearest
-from metagen.energy import energy_distance
 from metagen.errors import MetagenError
 from metagen.generators import VAE
 from metagen.images import save_pngs
@@ -324,37 +322,6 @@ class TestScores:
         assert [group_of(name) for name in ("Latin/character01", "a/b/c", "person-7")] == ["Latin", "a/b", "person-7"]
 
 
-class TestPrior:
-    def test_two_clusters_are_learnt_better_than_by_one_gaussian(self):
-        rng = torch.Generator().manual_seed(0)
-
-        def clusters(n: int) -> torch.Tensor:
-            side = 2.0 * (torch.rand(n, 1, generator=rng) < 0.5) - 1
-            return 7 + 3 * torch.cat([side, torch.zeros(n, 1)], 1) + 0.3 * torch.randn(n, 2, generator=rng)
-
-        train, held_out = clusters(300), clusters(300)
-        made = EmbeddingGAN(steps=600).fit(train).sample(500)
-        single = gaussian(train, 500)
-        assert 3 * energy_distance(made, held_out) < energy_distance(single, held_out)
-        share = float((made[:, 0] > 7).double().mean())
-        assert 0.25 < share < 0.75
-
-    def test_the_gaussian_has_mean_and_covariance(self):
-        points = torch.randn(50, 3, generator=torch.Generator().manual_seed(0)) @ torch.randn(3, 3) + 4
-        drawn = gaussian(points, 40_000)
-        torch.testing.assert_close(drawn.mean(0), points.mean(0), rtol=0, atol=0.1)
-        torch.testing.assert_close(drawn.T.cov(), points.T.cov(), rtol=0.1, atol=0.1)
-
-    def test_draws_are_those_of_the_seed_and_disturb_no_other(self):
-        points = torch.randn(20, 2)
-        torch.manual_seed(3)
-        expected = torch.rand(1)
-        torch.manual_seed(3)
-        one, other = (EmbeddingGAN(steps=3, seed=1).fit(points).sample(5, seed=2) for _ in range(2))
-        assert torch.equal(torch.rand(1), expected)
-        assert torch.equal(one, other)
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """Tasks left/... and right/..., their split, and an untrained model that names it."""
@@ -395,7 +362,8 @@ def test_the_verb_writes_places_scores_and_a_map(words, tmp_path, capsys):
         assert row["train_tasks"] == (8 if name == "filtering" else 16)  # half of so few are adapted to, and stored
         assert tensors[f"{name}/train"].shape == (row["train_tasks"], row["dims"])
         assert figures["group"]["mean"] > 60 > result["chance"]["group"]
-        assert row["priors"].keys() == {"gan", "gaussian"}
+        assert row["priors"].keys() == {"gan", "gaussian", "train_tasks"}
+        assert all(text in out for text in distances(row["priors"]))
         found = group_precision(tensors[f"{name}/tasks"], result["groups"], 5)
         assert figures["group"]["mean"] == pytest.approx(float(found.mean()))
         names = result["names"]["test"]
