@@ -17,7 +17,7 @@ from typing import Any
 
 from league_beside import wrapped
 from make_league import DOCS
-from making import made, revision
+from making import made, revision_of
 
 from metagen.artifacts import read_config
 from metagen.embedding import PRIORS, SEEDS, distances
@@ -53,7 +53,7 @@ def of_model(name: str, root: str) -> dict[str, Any]:
     words += ["--data.queries", 10, "--limit", 200, "--out", out / "embedding", "--overwrite"]
     product = made(out / "embedding", words, read_config(model)["weights_sha256"])
     found: dict[str, Any] = json.loads((product / "embeddings.json").read_text())
-    return {**found, "map": product / "embedding.png"}
+    return {**found, "revision": revision_of(product), "map": product / "embedding.png"}
 
 
 def section(name: str, found: dict[str, Any]) -> list[str]:
@@ -93,7 +93,7 @@ def main() -> None:
     results = {name: of_model(name, root) for name in WAYS}
     first = next(iter(results.values()))
     told = {
-        "revision": revision(),
+        "revision": " and ".join(sorted({found["revision"] for found in results.values()})),
         "hardware": first["environment"]["hardware"],
         "ways": " ".join(next(iter(WAYS.values()))),
     }
