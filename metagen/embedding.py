@@ -20,7 +20,7 @@ from metagen.energy import energy_distance
 from metagen.errors import MetagenError, check_at_least
 from metagen.evaluation import environment
 from metagen.files import check_free, fresh_folder, write_atomically
-from metagen.intervals import over_tasks_interval
+from metagen.intervals import over_groups_interval, over_tasks_interval
 from metagen.judging import judged, take_steps
 from metagen.model import Model
 from metagen.pictures import map_png
@@ -34,7 +34,9 @@ from metagen.views import as_text, short
 
 NEIGHBOURS = 5
 SAMPLES = 1000  # of each prior
+SEEDS = 3  # of each prior: one game ends twice as far from the held-out tasks as another
 HEADINGS = {"group": "same group %", "identity": "itself %"}
+PRIORS = {"gan": "GAN", "gaussian": "Gaussian", "train_tasks": "train tasks"}
 Values = dict[str, torch.Tensor]  # of each task [T], by figure
 
 
@@ -43,7 +45,7 @@ class Places:
     """Where one embedding puts the tasks.
 
     Attributes:
-        train: the train tasks [M, d].
+        train: the train tasks but the embedding's own [M, d]: the last M that it was fitted on.
         tasks: the held-out tasks by their support, [T, d].
         again: by as many other images of them, [T, d].
     """
@@ -57,7 +59,7 @@ class Places:
         """Fit on supports [M, k, C, H, W] and embed held-out tasks by two disjoint supports."""
         embedding.fit(train)
         halves = held_out.support, held_out.query[:, : train.shape[1]]
-        return cls(embedding.embed(train), *(embedding.embed(half) for half in halves))
+        return cls(embedding.embed(train[embedding.own :]), *(embedding.embed(half) for half in halves))
 
     def values(self, groups: Sequence[str]) -> Values:
         """The scores of each task; that by group only where a group has two tasks."""
@@ -65,13 +67,20 @@ class Places:
         neighbours = min(NEIGHBOURS, len(groups) - 1)
         return ({"group": group_precision(self.tasks, groups, neighbours)} if grouped(groups) else {}) | own
 
-    def priors(self, seed: int) -> dict[str, float]:
-        """Energy distance of new tasks from the held-out ones, by who makes them up after the train tasks."""
+    def priors(self, seed: int) -> dict[str, dict[str, float]]:
+        """Energy distance from the held-out tasks: of tasks made up after the train tasks, by whom, and of these."""
+        seeds = range(seed, seed + SEEDS)
         made = {
-            "gan": EmbeddingGAN(seed=seed).fit(self.train).sample(SAMPLES, seed),
-            "gaussian": gaussian(self.train, SAMPLES, seed),
+            "gan": [EmbeddingGAN(seed=each).fit(self.train).sample(SAMPLES, each) for each in seeds],
+            "gaussian": [gaussian(self.train, SAMPLES, each) for each in seeds],
+            "train_tasks": [self.train],
         }
-        return {name: float(energy_distance(each, self.tasks)) for name, each in made.items()}
+        return {name: _over_seeds([float(energy_distance(x, self.tasks)) for x in each]) for name, each in made.items()}
+
+
+def _over_seeds(found: Sequence[float]) -> dict[str, float]:
+    """The mean, from the lowest to the highest."""
+    return {"mean": sum(found) / len(found), "low": min(found), "high": max(found), "seeds": len(found)}
 
 
 def grouped(groups: Sequence[str]) -> bool:
@@ -133,6 +142,7 @@ def embed(wanted: Wanted, out: Path, tasks: EpisodeData, overwrite: bool) -> Non
         "train_tasks": len(train.tasks),
         "tasks": len(groups),
         "neighbours": min(NEIGHBOURS, len(groups) - 1),
+        "prior_samples": SAMPLES,
         "seed": wanted.seed,
         "environment": environment(base.learner),
         **_scored(places, groups, wanted.seed),
@@ -164,7 +174,7 @@ def _numbers(wanted: Wanted, tasks: EpisodeData) -> dict[str, list[int]]:
         )
     counts = {"train": wanted.fitted_on, wanted.split: wanted.limit}
     for option, (split, count), least in zip(("fitted_on", "limit"), counts.items(), (4, 3), strict=True):
-        check_at_least(option, min(count or least, len(tasks.task_set.split[split])), least)
+        check_at_least(option, min(least if count is None else count, len(tasks.task_set.split[split])), least)
     numbers = {split: tasks.episodes.held_out_numbers(split, count) for split, count in counts.items()}
     for split, each in numbers.items():
         tasks.check_counts([tasks.task_set.split[split][number] for number in each])
@@ -189,20 +199,29 @@ def _scored(places: Mapping[str, Places], groups: Sequence[str], seed: int) -> d
     values = {name: place.values(groups) for name, place in places.items()}
     references = [name for name in places if name not in embeddings]
     rows = [
-        {"row": name, "dims": place.tasks.shape[1], "figures": _figures(values[name]), "priors": place.priors(seed)}
+        {
+            "row": name,
+            "dims": place.tasks.shape[1],
+            "train_tasks": len(place.train),
+            "figures": _figures(values[name], groups),
+            "priors": place.priors(seed),
+        }
         for name, place in places.items()
     ]
     pairs = [(name, other) for name in places if name in embeddings for other in references]
     differences = [
-        {"row": f"{a} - {b}", "figures": _figures({f: x - values[b][f] for f, x in values[a].items()})}
+        {"row": f"{a} - {b}", "figures": _figures({f: x - values[b][f] for f, x in values[a].items()}, groups)}
         for a, b in pairs
     ]
     chance = {"group": float(group_chance(groups).mean())} if grouped(groups) else {}
     return {"rows": rows, "differences": differences, "chance": {**chance, "identity": 100 / len(groups)}}
 
 
-def _figures(values: Values) -> dict[str, Any]:
-    return {name: asdict(over_tasks_interval(each)) for name, each in values.items()}
+def _figures(values: Values, groups: Sequence[str]) -> dict[str, Any]:
+    """With their intervals: whole groups are resampled for the score by group, which is alike within a group."""
+    found = {name: over_tasks_interval(each) for name, each in values.items()}
+    by_group = {"group": over_groups_interval(values["group"], groups)} if "group" in values else {}
+    return {name: asdict(each) for name, each in (found | by_group).items()}
 
 
 def _named(place: Places, names: Sequence[str]) -> dict[str, list[str]]:
@@ -211,15 +230,23 @@ def _named(place: Places, names: Sequence[str]) -> dict[str, list[str]]:
     return {name: [names[other] for other in others] for name, others in zip(names, found, strict=True)}
 
 
+def distances(priors: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """The energy distances of a row as texts, each with half the range of its seeds if there are several."""
+    figures = [priors[name] for name in PRIORS]
+    halves = [f" ±{(of['high'] - of['low']) / 2:.3f}" if of["seeds"] > 1 else "" for of in figures]
+    return [f"{of['mean']:.3f}{half}" for of, half in zip(figures, halves, strict=True)]
+
+
 def table(result: Mapping[str, Any]) -> str:
     """The scores as text."""
     headings = {name: HEADINGS[name] for name in HEADINGS if name in result["chance"]}
     about = f"{result['tasks']} {result['split']} tasks, {result['shots']} shots, {result['neighbours']} neighbours"
-    lines = Table("", "d", *headings.values(), "GAN", "Gaussian", title=f"{about}; ± half the 95 % interval")
+    about = f"{about}; ± half the 95 % interval, of GAN and Gaussian half the range of {SEEDS} seeds"
+    lines = Table("", "d", *headings.values(), *PRIORS.values(), title=about)
     for row in [*result["rows"], *result["differences"]]:
-        priors = [f"{distance:.3f}" for distance in row.get("priors", {}).values()]
+        figures = [short(row["figures"][name]) for name in headings]
         lines.add_row(
-            row["row"], str(row.get("dims", "")), *(short(row["figures"][name]) for name in headings), *priors
+            row["row"], str(row.get("dims", "")), *figures, *(distances(row["priors"]) if "priors" in row else ())
         )
     lines.add_row("chance", "", *(f"{result['chance'][name]:.2f}" for name in headings))
     return as_text(lines)

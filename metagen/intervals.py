@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -48,6 +48,25 @@ def over_tasks_interval(
     means = np.concatenate([array[tasks].mean(1) / below[tasks].mean(1) for tasks in draws])
     low, high = np.quantile(means, [0.025, 0.975])
     return Interval(float(array.mean() / below.mean()), float(low), float(high), int(array.size))
+
+
+def over_groups_interval(values: Sequence[float] | torch.Tensor, groups: Sequence[str], seed: int = 0) -> Interval:
+    """The same mean of one value a task, whole groups resampled: the cluster bootstrap (Field & Welsh 2007).
+
+    For values that are alike within a group: tasks drawn one by one would make the interval too narrow. The figure is
+    a ratio, since resampled groups do not have the same number of tasks in all; doi:10.1111/j.1467-9868.2007.00593.x.
+
+    Args:
+        values: [T].
+        groups: of each task, T.
+        seed: of the resampling.
+
+    Raises:
+        MetagenError: no value.
+    """
+    numbers = np.unique(np.asarray(groups), return_inverse=True)[1]
+    sums, counts = np.bincount(numbers, np.asarray(values, dtype=np.float64)), np.bincount(numbers)
+    return replace(over_tasks_interval(sums.tolist(), counts.tolist(), seed), tasks=len(groups))
 
 
 def replicates(figure: Callable[[torch.Tensor], float], tasks: int, seed: int = 0) -> torch.Tensor:

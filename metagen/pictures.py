@@ -20,7 +20,8 @@ from metagen.images import to_uint8
 
 SHORTEST = 28 * 3  # small images are enlarged by a whole factor until a cell is about this high
 HEADING = 26  # pixels
-MAPPED = 8  # groups in a map
+COLOURS = ("C0", "C1", "C2", "C3", "C4", "C5", "C6", "C8")  # of groups in a map
+GREY = "C7"
 
 
 def labelled(blocks: Mapping[str, torch.Tensor], cell: int) -> torch.Tensor:
@@ -61,28 +62,41 @@ def curve_png(result: Mapping[str, Any]) -> bytes:
 
 
 def map_png(way: str, places: torch.Tensor, groups: Sequence[str], images: torch.Tensor) -> bytes:
-    """Tasks of the largest groups, each by one of its images at its place, framed in its group's colour: a PNG file.
+    """Every task by one of its images at its place, framed in its group's colour: a PNG file.
 
     Args:
         way: how tasks were embedded.
         places: [T, d]; the first two dimensions are shown, or 0 where there is no second.
-        groups: of each task.
+        groups: of each task; those beyond the largest, and tasks that are alone in theirs, are framed in grey. Where
+            no two tasks share one, all have the same colour.
         images: one of each task, [T, C, H, W] in [0, 1].
     """
-    largest = [group for group, _ in Counter(groups).most_common(MAPPED)]
     figure = Figure(figsize=(11, 8), layout="constrained")
     axes = figure.add_subplot(title=f"{way}: the first two principal components", xlabel="first", ylabel="second")
-    for number, group in enumerate(largest):
-        members = [task for task, of in enumerate(groups) if of == group]
+    shown = _coloured(groups)
+    for label, colour, members in shown:
         x, y = F.pad(places[members], (0, 1))[:, :2].T.tolist()
-        axes.plot(x, y, "s", color=f"C{number}", label=group)
+        axes.plot(x, y, "s", color=colour, label=label)
         for task, at in zip(members, zip(x, y, strict=True), strict=True):
             image = to_uint8(images[task]).expand(3, *images.shape[2:]).permute(1, 2, 0).cpu().numpy()
             small = OffsetImage(image, zoom=22 / len(image))
-            frame = {"edgecolor": f"C{number}", "linewidth": 1.5}
-            axes.add_artist(AnnotationBbox(small, at, pad=0.1, bboxprops=frame))
-    figure.legend(loc="outside right upper")
+            frame = {"edgecolor": colour, "linewidth": 1.5}
+            above = 2 if colour == GREY else 3  # the others hide nobody of a named group
+            axes.add_artist(AnnotationBbox(small, at, pad=0.1, bboxprops=frame, zorder=above))
+    if len(shown) > 1:
+        figure.legend(loc="outside right upper")
     return _png(figure)
+
+
+def _coloured(groups: Sequence[str]) -> list[tuple[str, str, list[int]]]:
+    """The label, colour and tasks of each group of a map; all other tasks are the last of them."""
+    largest = [group for group, tasks in Counter(groups).most_common(len(COLOURS)) if tasks > 1]
+    named = [
+        (group, colour, [task for task, of in enumerate(groups) if of == group])
+        for group, colour in zip(largest, COLOURS, strict=False)  # there may be fewer groups than colours
+    ]
+    rest = [task for task, of in enumerate(groups) if of not in largest]
+    return [*named, *([("others", GREY if named else COLOURS[0], rest)] if rest else [])]
 
 
 def _png(figure: Figure) -> bytes:

@@ -15,15 +15,15 @@ from torch.func import vmap
 from metagen import artifacts, embedding
 from metagen.adaptation import draw_alike, draw_noise, support_gradient
 from metagen.cli import main
+from metagen.embedding import Places, distances
 from metagen.embeddings import PCA, EmbeddingGAN, Filtering, Pixels, embeddings
-from metagen.embeddings.prior import gaussian
 from metagen.embeddings.scores import group_chance, group_precision, identity, nearest
-from metagen.energy import energy_distance
 from metagen.errors import MetagenError
 from metagen.generators import VAE
 from metagen.images import save_pngs
 from metagen.learners import MAML, Adapted, Amortised, Joint, Reptile
 from metagen.tasks.base import group_of
+from metagen.tasks.episodes import Episode
 from metagen.tasks.splits import Split
 from tests.doubles import Quadratic, tiny_generator, tiny_learner, tiny_vae
 
@@ -176,6 +176,24 @@ class TestClosedForms:
         torch.testing.assert_close(made.rows(support[4:5])[0], losses - losses.mean())
 
 
+def test_no_stored_model_is_asked_about_the_task_that_it_was_adapted_to(learner, monkeypatch):
+    """By the pixels of every set of images that a loss is taken of."""
+    train, held_out, asked = spots(8, 0), Episode(0, ("a",) * 4, (0,) * 4, *spots(4, 1, images=8).split(4, 1)), []
+
+    def losses(self, images):
+        asked.append(images)
+        return (images.flatten(1).sum(1).cos() * torch.arange(1.0, 4.0)[:, None]).sum(1)  # of three models: anything
+
+    monkeypatch.setattr(Filtering, "losses", losses)
+    place = Places.of(Filtering(learner, dims=2, models=3), train, held_out)
+    assert len(place.train) == 5
+    totals = {round(float(images.sum()), 3) for images in asked}
+    alien = {round(float(images.sum()), 3) for images in train[:3]}
+    assert len(alien) == 3
+    assert not totals & alien
+    assert totals >= {round(float(images.sum()), 3) for images in train[3:]}
+
+
 class Planted(Filtering):
     """Filtering of a known matrix of losses: the images of a task say nothing but its number."""
 
@@ -304,37 +322,6 @@ class TestScores:
         assert [group_of(name) for name in ("Latin/character01", "a/b/c", "person-7")] == ["Latin", "a/b", "person-7"]
 
 
-class TestPrior:
-    def test_two_clusters_are_learnt_better_than_by_one_gaussian(self):
-        rng = torch.Generator().manual_seed(0)
-
-        def clusters(n: int) -> torch.Tensor:
-            side = 2.0 * (torch.rand(n, 1, generator=rng) < 0.5) - 1
-            return 7 + 3 * torch.cat([side, torch.zeros(n, 1)], 1) + 0.3 * torch.randn(n, 2, generator=rng)
-
-        train, held_out = clusters(300), clusters(300)
-        made = EmbeddingGAN(steps=600).fit(train).sample(500)
-        single = gaussian(train, 500)
-        assert 3 * energy_distance(made, held_out) < energy_distance(single, held_out)
-        share = float((made[:, 0] > 7).double().mean())
-        assert 0.25 < share < 0.75
-
-    def test_the_gaussian_has_mean_and_covariance(self):
-        points = torch.randn(50, 3, generator=torch.Generator().manual_seed(0)) @ torch.randn(3, 3) + 4
-        drawn = gaussian(points, 40_000)
-        torch.testing.assert_close(drawn.mean(0), points.mean(0), rtol=0, atol=0.1)
-        torch.testing.assert_close(drawn.T.cov(), points.T.cov(), rtol=0.1, atol=0.1)
-
-    def test_draws_are_those_of_the_seed_and_disturb_no_other(self):
-        points = torch.randn(20, 2)
-        torch.manual_seed(3)
-        expected = torch.rand(1)
-        torch.manual_seed(3)
-        one, other = (EmbeddingGAN(steps=3, seed=1).fit(points).sample(5, seed=2) for _ in range(2))
-        assert torch.equal(torch.rand(1), expected)
-        assert torch.equal(one, other)
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """Tasks left/... and right/..., their split, and an untrained model that names it."""
@@ -372,15 +359,20 @@ def test_the_verb_writes_places_scores_and_a_map(words, tmp_path, capsys):
     for row in result["rows"]:
         name, figures = row["row"], row["figures"]
         assert tensors[f"{name}/tasks"].shape == tensors[f"{name}/again"].shape == (12, row["dims"])
-        assert tensors[f"{name}/train"].shape == (16, row["dims"])
+        assert row["train_tasks"] == (8 if name == "filtering" else 16)  # half of so few are adapted to, and stored
+        assert tensors[f"{name}/train"].shape == (row["train_tasks"], row["dims"])
         assert figures["group"]["mean"] > 60 > result["chance"]["group"]
-        assert row["priors"].keys() == {"gan", "gaussian"}
+        assert row["priors"].keys() == {"gan", "gaussian", "train_tasks"}
+        assert all(text in out for text in distances(row["priors"]))
         found = group_precision(tensors[f"{name}/tasks"], result["groups"], 5)
         assert figures["group"]["mean"] == pytest.approx(float(found.mean()))
         names = result["names"]["test"]
         near = [names[other] for other in nearest(tensors[f"{name}/tasks"], 5)[0].tolist()]
         assert result["nearest"][name][names[0]] == near
         assert name in out
+        # of two groups resampled, 2.5 % are well within the quarter of resamples that hold one alone, twice
+        means = [float(found[[of == group for of in result["groups"]]].mean()) for group in ("left", "right")]
+        assert (figures["group"]["low"], figures["group"]["high"]) == pytest.approx((min(means), max(means)))
     assert "chance" in out
     with Image.open(tmp_path / "map/embedding.png") as picture:
         assert picture.width > 800
@@ -412,6 +404,8 @@ def test_tasks_without_groups_are_scored_by_themselves_alone(exported, blobs, tm
         (["--data.queries", "2"], "embedded twice, by 3 shots and as many others; got 2"),
         (["--data.shots", "4", "--data.queries", "4"], "need 8 images a task"),
         (["--limit", "2"], "limit: expected 3 or more, got 2"),
+        (["--limit", "0"], "limit: expected 3 or more, got 0"),
+        (["--fitted_on", "0"], "fitted_on: expected 4 or more, got 0"),
         (["--fitted_on", "1"], "fitted_on: expected 4 or more, got 1"),
         (["--extractor", "nowhere"], "nowhere"),
         (["--dims", "0"], "dims: expected 1 or more, got 0"),

@@ -1,4 +1,4 @@
-"""Intervals: the bootstrap over tasks, of means and of ratios, and the jackknife of pooled figures."""
+"""Intervals: the bootstrap over tasks, of means and of ratios, and over groups, and the jackknife of pooled figures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from scipy import stats
 
 from metagen.errors import MetagenError
-from metagen.intervals import Interval, jackknife_interval, over_tasks_interval, replicates
+from metagen.intervals import Interval, jackknife_interval, over_groups_interval, over_tasks_interval, replicates
 
 # the bootstrap of a mean
 
@@ -87,6 +87,47 @@ def test_a_ratio_to_ones_is_the_mean_and_one_to_itself_is_one():
     assert over_tasks_interval(values, np.ones(12)) == over_tasks_interval(values)
     same = over_tasks_interval(torch.from_numpy(below), torch.from_numpy(below))
     assert (same.low, same.mean, same.high) == (1.0, 1.0, 1.0)
+
+
+# the bootstrap of whole groups
+
+
+def clustered(rng: np.random.Generator, groups: int = 30) -> tuple[np.ndarray, list[str]]:
+    """Values about 5 that differ between groups far more than within, of groups of 2 to 9 tasks, and their groups."""
+    sizes = rng.integers(2, 10, groups)
+    names = [f"group-{number}" for number, size in enumerate(sizes) for _ in range(size)]
+    return np.repeat(rng.normal(5, 2, groups), sizes) + rng.normal(0, 0.3, sizes.sum()), names
+
+
+def test_whole_groups_are_resampled_as_a_plain_loop_does():
+    rng = np.random.default_rng(9)
+    values, names = clustered(rng)
+    order = rng.permutation(len(values))  # members need not stand together
+    found = over_groups_interval(values[order], [names[place] for place in order])
+    members = [values[[name == group for name in names]] for group in sorted(set(names))]
+    plain = [np.concatenate([members[each] for each in rng.integers(0, 30, 30)]).mean() for _ in range(4000)]
+    low, high = np.percentile(plain, [2.5, 97.5])
+    assert found.mean == pytest.approx(values.mean())
+    assert found.tasks == len(values)
+    assert abs(found.low - low) < 0.2 * np.std(plain)
+    assert abs(found.high - high) < 0.2 * np.std(plain)
+
+
+def test_of_clustered_values_only_the_interval_by_groups_covers_as_often_as_it_says():
+    rng, covered = np.random.default_rng(10), {"groups": 0, "tasks": 0}
+    for _ in range(40):
+        values, names = clustered(rng)
+        for kind, found in (("groups", over_groups_interval(values, names)), ("tasks", over_tasks_interval(values))):
+            covered[kind] += found.low <= 5 <= found.high
+    assert covered["groups"] >= 0.85 * 40  # less three standard errors, and 30 groups are few
+    assert covered["tasks"] < 0.75 * 40
+
+
+def test_groups_of_one_task_are_the_bootstrap_of_tasks():
+    values, _ = correlated(12)
+    assert over_groups_interval(values, [f"task-{number:02d}" for number in range(12)]) == over_tasks_interval(values)
+    with pytest.raises(MetagenError, match="no task was measured"):
+        over_groups_interval([], [])
 
 
 # the jackknife of a pooled figure

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import io
+
+import numpy as np
 import pytest
 import torch
+from matplotlib.colors import to_rgb
+from PIL import Image
+from scipy.ndimage import label
 
 from metagen import evaluation
 from metagen.evaluation import measure
 from metagen.learners import Amortised, Reptile
-from metagen.pictures import curve_png
+from metagen.pictures import curve_png, map_png
 from metagen.tasks.episodes import Episode, Episodes
 from metagen.views import picture, short, study_lines, table
 from tests.doubles import Blobs, tiny_generator, tiny_vae
@@ -92,3 +98,30 @@ def test_a_study_is_told_with_its_figures_and_rows():
     ):
         assert said in text
     assert [line.split()[1] for line in text.splitlines() if "-30.0" in line] == ["0", "9"]
+
+
+def squares(png: bytes, colour: str) -> int:
+    """How many connected areas of a picture have a colour of Matplotlib's: frames, and the mark in a legend."""
+    pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(float)
+    near = np.abs(pixels - 255 * np.array(to_rgb(colour))).max(-1) < 12
+    labels, count = label(near, np.ones((3, 3)))
+    return sum(int((labels == number).sum()) >= 20 for number in range(1, count + 1))
+
+
+def drawn(groups: list[str]) -> bytes:
+    """A map of tasks far apart, their images white."""
+    places = torch.cartesian_prod(torch.arange(6.0), torch.arange(6.0))[: len(groups)]
+    return map_png("gradient", places, groups, torch.ones(len(groups), 1, 28, 28))
+
+
+def test_a_map_draws_the_tasks_of_every_group():
+    groups = [f"group-{number}" for number in range(10) for _ in range(3)] + ["alone"]
+    png = drawn(groups)
+    colours = ("C0", "C1", "C2", "C3", "C4", "C5", "C6", "C8", "C9")
+    assert [squares(png, colour) for colour in colours] == [3 + 1] * 8 + [0]  # each group's, and one in the legend
+    assert squares(png, "C7") == 2 * 3 + 1 + 1
+
+
+def test_a_map_of_tasks_that_share_no_group_is_of_one_colour_without_a_legend():
+    png = drawn([f"task-{number}" for number in range(20)])
+    assert [squares(png, colour) for colour in ("C0", "C1", "C7")] == [20, 0, 0]

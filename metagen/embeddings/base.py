@@ -33,12 +33,15 @@ class Embedding(ABC):
 
     Attributes:
         pca: of the train tasks, once fitted.
+        own: how many train tasks, the first that it was fitted on, went into the making of what places all others.
+            They do not lie as new tasks do: nothing that is said of train tasks should count them.
 
     Raises:
         MetagenError: an option is out of range.
     """
 
     pca: PCA
+    own: int = 0
 
     def __init__(self, dims: int = 16) -> None:
         check_at_least("dims", dims, 1)

@@ -27,8 +27,8 @@ class Filtering(ModelEmbedding):
         learner: the model.
         dims: see `Embedding`.
         seed: of the noise.
-        models: how many are stored, of the first train tasks; at most half of these. The others give the factors, so
-            that no model is asked about the task that it was adapted to.
+        models: how many are stored, of the first train tasks; at most half of these. They are its `own`: the others
+            give the factors, so that no model is asked about the task that it was adapted to.
 
     Raises:
         MetagenError: the model takes no inner step, or an option is out of range.
@@ -43,9 +43,9 @@ class Filtering(ModelEmbedding):
 
     def fit(self, support: torch.Tensor) -> Self:
         """See `Embedding`."""
-        count = min(self.models, len(support) // 2)
-        self.stored = adapted_alike(self.learner, in_order(support[:count]), self.key)
-        return super().fit(support[count:])
+        self.own = min(self.models, len(support) // 2)
+        self.stored = adapted_alike(self.learner, in_order(support[: self.own]), self.key)
+        return super().fit(support[self.own :])
 
     def rows(self, support: torch.Tensor) -> torch.Tensor:
         """See `Embedding`; P as many as stored models."""
