@@ -335,7 +335,8 @@ def test_a_learner_of_the_same_kind_and_sizes_goes_on_from_all_that_was_learned(
     saved.prepare(lambda tasks: torch.rand(6, 2, 1, 8, 8))
     Model(saved, {}).save(tmp_path / "base")
     for options, took in (({"steps": 1}, "learner"), ({"code": 4}, "generator"), ({"encoder": "set"}, "generator")):
-        module = MetaTraining(*made(**options), initial=str(tmp_path / "base"))
+        generator, learner = made(**options)
+        module = MetaTraining(generator, learner, initial=str(tmp_path / "base"))
         assert module.took == took
         for name, w in (module.learner if took == "learner" else module.learner.generator).state_dict().items():
             theirs = saved if took == "learner" else saved.generator
