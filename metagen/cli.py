@@ -18,7 +18,7 @@ from metagen.errors import MetagenError, unknown
 from metagen.files import check_free, fresh_folder
 from metagen.images import conversions, grid, save_png, save_pngs
 from metagen.learners import RuleEngine
-from metagen.model import AdaptedModel, Model, Steps, expect, load
+from metagen.model import Steps, load_adapted, load_base
 from metagen.options import EXAMPLES, explained, spelled_out
 from metagen.processes import Processes
 from metagen.quiet import quieten
@@ -72,7 +72,7 @@ def adapt(
         standalone: put a copy of the whole base model inside.
         overwrite: replace what stands at `out`.
     """
-    base = expect(load(model), Model, model, "an adapted model cannot be adapted again; name its base")
+    base = load_base(model)
     started = time.perf_counter()
     images = base.read(support)
     for told in conversions(Path(support), images.shape[-1], images.shape[1]):
@@ -108,8 +108,7 @@ def sample(model: str, n: int, out: str, seed: int = 0, overwrite: bool = False)
         seed: image i of a seed is the same at every n.
         overwrite: replace what stands at `out`.
     """
-    adapted = expect(load(model), AdaptedModel, model, "adapt it first: metagen adapt --model ... --support ...")
-    images = adapted.sample(n, seed)
+    images = load_adapted(model).sample(n, seed)
     columns = min(n, max(1, round(n**0.5)))
     blank = -n % columns
     cells = torch.cat([images, torch.ones(blank, *images.shape[1:])]).unflatten(0, (-1, columns))
@@ -364,7 +363,7 @@ def _add_data_arguments(parser: ArgumentParser, argv: Sequence[str]) -> None:
     first = argparse.ArgumentParser(exit_on_error=False, add_help=False, allow_abbrev=False)
     first.add_argument("--model", nargs="?")
     name = first.parse_known_args(list(argv))[0].model
-    data = load(name).info.get("data") if name else None
+    data = load_base(name).info.get("data") if name else None
     if isinstance(data, dict):
         known = inspect.signature(EpisodeData).parameters
         parser.set_defaults({f"data.{key}": value for key, value in data.items() if key in known})

@@ -23,7 +23,7 @@ from metagen.files import check_free, fresh_folder, write_atomically
 from metagen.images import save_png
 from metagen.metrics import Extractor, chosen, metrics, naming
 from metagen.metrics.extractors import LPIPS, Inception
-from metagen.model import Model, expect, load
+from metagen.model import Model, load_base
 from metagen.pictures import curve_png
 from metagen.processes import Processes, rank
 from metagen.quiet import quieten
@@ -174,7 +174,7 @@ def _write(
 
 def judged(name: str, tasks: EpisodeData, split: str) -> Model:
     """A model that may be judged on these tasks: of their size, and never trained on them."""
-    base = expect(load(name), Model, name, "name its base")
+    base = load_base(name)
     generator = base.learner.generator
     tasks.check_size(name, generator.size, generator.channels)
     tasks.check_unseen(name, base.info, base.split, split)

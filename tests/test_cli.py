@@ -33,7 +33,7 @@ CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with a small task set, its split, an untrained model "export" of it, and "mine", adapted from that."""
+    """A small task set, its split, an untrained model "export" of it, "mine", adapted from that, and an empty "zoo"."""
     root = tmp_path_factory.mktemp("cli")
     blobs = Blobs(tasks=8, images=4)
     for task in [name for part in ("train", "val", "test") for name in blobs.split[part]]:
@@ -45,6 +45,7 @@ def place(tmp_path_factory):
     info = {"data": data, "split_sha256": blobs.split.hash, "training": {"seed": 0}}
     artifacts.save_model(root / "export", learner, info, blobs.split)
     metagen.load(root / "export").adapt(root / "tasks/blob-7").save(root / "mine")
+    artifacts.save_zoo(root / "zoo", {}, {"tasks": [], "base_sha256": ""})
     return root
 
 
@@ -214,8 +215,8 @@ def test_an_interruption_has_a_code_of_its_own(monkeypatch, capsys):
     ("words", "said"),
     [
         (["sample", "--model", "absent", "--n", "1", "--out", "o"], "absent: neither a folder nor one of the models"),
-        (["sample", "--model", "a/absent", "--n", "1", "--out", "o"], "not a saved model"),
-        (["sample", "--model", "{place}/export", "--n", "1", "--out", "o"], "adapt it first"),
+        (["sample", "--model", "a/absent", "--n", "1", "--out", "o"], "expected an adapted model, got no config"),
+        (["sample", "--model", "{place}/export", "--n", "1", "--out", "o"], "expected an adapted model, got a model"),
         (["sample", "--model", "{place}/mine", "--n", "0", "--out", "o"], "n: expected 1 or more images, got 0"),
         (["sample", "--model", "{place}/mine", "--n", "many", "--out", "o"], "--n: expected int, got many"),
         (["sample", "--model", "{place}/mine", "--n", "1", "--out", "o", "--seed", "-1"], "seed: expected 0 or more"),
@@ -232,7 +233,11 @@ def test_an_interruption_has_a_code_of_its_own(monkeypatch, capsys):
         (["adapt", "--model", "{place}/export", "--suport", "x", "--out", "o"], "did you mean --support"),
         (["evaluate", "--model", "absent", "--out", "o"], "absent: neither a folder nor one of the models"),
         (["evaluate", "--out", "o"], "model"),
-        (["evaluate", "--model", "{place}/mine", "--out", "o"], "name its base"),
+        (["sample", "--model", "{place}/zoo", "--n", "1", "--out", "o"], "expected an adapted model, got a zoo"),
+        (["adapt", "--model", "{place}/zoo", "--support", ".", "--out", "o"], "expected a model, got a zoo"),
+        (["evaluate", "--model", "{place}/zoo", "--out", "o"], "expected a model, got a zoo"),
+        (["evaluate", "--model", "{place}/mine", "--out", "o", "--data.root", "."], "name its base"),
+        (["embed", "--model", "{place}/mine", "--out", "o", "--data.root", "."], "name its base"),
         (["fit", "--config", "absent.yaml"], "absent.yaml"),
         (["fit", "--model.generator", "VAE", "--model.learner", "MAMLL"], "unknown learner 'MAMLL': did you mean MAML"),
         (["fit", "--model.generator", "VEA", "--model.learner", "MAML"], "unknown generator 'VEA': did you mean VAE"),

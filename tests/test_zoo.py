@@ -109,7 +109,7 @@ def test_what_is_saved_comes_back_to_the_bit_and_damage_is_told(tmp_path):
     assert all(torch.equal(again.deltas[name], d) for name, d in deltas.items())
     rows = again.of(["z", "nobody's", "x"])
     assert torch.equal(rows["a.left"], torch.stack([deltas["a.left"][2], torch.zeros(4, 2), deltas["a.left"][0]]))
-    with pytest.raises(MetagenError, match="expected one of kind 'model', got one of kind 'zoo'"):
+    with pytest.raises(MetagenError, match="expected a model, got a zoo"):
         load_model(tmp_path / "zoo")
     file = tmp_path / "zoo" / "deltas.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"\x7f")
@@ -136,6 +136,8 @@ def test_a_learner_takes_the_zoo_of_its_own_base_and_deltas_alone(made, exported
     for options in ({"rank": 1}, {"layers": ("*",)}):
         with pytest.raises(MetagenError, match=r"has deltas of layers .* and rank 2; the learner's are"):
             zoo_for(writer(exported, **options), str(made), str(exported), 1.0)
+    with pytest.raises(MetagenError, match=r"zoo: .*nosuch: expected a zoo, got no config.json; .* metagen zoo wrote"):
+        zoo_for(learner, str(tmp_path / "nosuch"), str(exported), 1.0)
     with pytest.raises(MetagenError, match="MAML writes no weights"):
         zoo_for(MAML(tiny_vae()), str(made), str(exported), 1.0)
 
@@ -177,7 +179,8 @@ def test_mistakes_are_told_in_one_line(exported, blobs, capsys, tmp_path):
         (["--images", "7"], "has 6, got 7"),
         (["--tasks", "0"], "tasks: expected 1 or more, got 0"),
         (["--rank", "100"], "rank: expected 1 to"),
-        (["--layers", "[dekoder.*]"], "'dekoder.*' matches no weight"),
+        (["--layers", "[dekoder.*]"], "layers: 'dekoder.*' matches no weight"),
+        (["--chunk", "0"], "chunk: expected 1 or more, got 0"),
         (["--rate", "0"], "rate: expected a finite number above 0"),
         (["--data.size", "32"], "makes images of 28 px and 1 channels"),
     ):
