@@ -98,7 +98,7 @@ class Model:
             seed: of the noise in the inner loop.
 
         Raises:
-            MetagenError: no image, one that cannot be read, or a tensor of the wrong shape or range.
+            MetagenError: no image, one that cannot be read, or what `adapt_many` refuses.
         """
         support = self.read(images)
         self.check(support, "adapt")
@@ -108,12 +108,13 @@ class Model:
         """Adapt to T supports at once: support [T, k, C, H, W] in [0, 1]; if "auto", in as many steps as suit each.
 
         Raises:
-            MetagenError: a tensor of the wrong shape or range, or steps that are neither a number from 0 on nor "auto".
+            MetagenError: a tensor of the wrong shape or range, or steps that are neither "auto" nor a number that
+                `check_steps` lets pass.
         """
         if steps not in (None, "auto") and type(steps) is not int:  # True is one, too
             raise MetagenError(f"steps: expected a whole number or auto, got {steps!r}")
         if isinstance(steps, int):
-            check_at_least("steps", steps, 0)
+            self.check_steps(steps)
         if support.ndim != 5:
             raise MetagenError(f"adapt: expected supports [T, k, C, H, W], got {list(support.shape)}")
         self.check(support.flatten(0, 1), "adapt")
@@ -166,6 +167,17 @@ class Model:
         if not pictures:
             raise MetagenError("adapt: got no image; give at least one")
         return to_float(torch.stack([from_pil(picture, generator.size, generator.channels) for picture in pictures]))
+
+    def check_steps(self, steps: int) -> None:
+        """Refuse a number of inner steps in which the model cannot adapt.
+
+        Raises:
+            MetagenError: it is below 0, or above although nothing of the model moves.
+        """
+        check_at_least("steps", steps, 0)
+        if steps and not self.learner.moving:
+            kind = type(self.learner).__name__
+            raise MetagenError(f"steps: nothing of {kind} moves, so expected 0, got {steps}; leave steps out")
 
     def check(self, images: torch.Tensor, what: str) -> None:
         """Refuse images that are not [n, C, H, W] in [0, 1] as the model takes them, or none at all.
