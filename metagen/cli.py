@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter
 
 from metagen.artifacts import save_extractor
 from metagen.errors import MetagenError, unknown
@@ -19,7 +19,7 @@ from metagen.files import check_free, fresh_folder
 from metagen.images import conversions, grid, save_png, save_pngs
 from metagen.learners import RuleEngine
 from metagen.model import Steps, load_adapted, load_base
-from metagen.options import EXAMPLES, explained, spelled_out
+from metagen.options import EXAMPLES, OfTheModel, explained, spelled_out
 from metagen.processes import Processes
 from metagen.quiet import quieten
 
@@ -326,21 +326,8 @@ def train_extractor(
 
 def _run(function: Callable[..., None], argv: Sequence[str]) -> None:
     verb = function.__name__.replace("_", "-")
-    parser = ArgumentParser(
-        prog=f"metagen {verb}", exit_on_error=False, allow_abbrev=False, epilog=f"example: {EXAMPLES[verb]}"
-    )
-    parser.add_argument("--config", action="config", help="read options from a YAML file")
     groups = [name for name in ("data", "trainer") if name in inspect.signature(function).parameters]
-    if function is compare:
-        parser.add_argument("results", nargs="+", help="result folders, runs or exported models, each evaluated alike")
-    if function is embed:
-        about = "one or more of gradient, fisher, adapted, filtering and generative; the first is drawn"
-        parser.add_argument("--ways", nargs="+", default=["gradient"], help=about)
-    parser.add_function_arguments(function, as_positional=False, skip={*groups, "results", "ways"})
-    if "data" in groups:
-        _add_data_arguments(parser, argv)
-    if "trainer" in groups:
-        parser.add_class_arguments(Processes, "trainer")
+    parser = _parser(function, verb, groups, argv)
     try:
         options = parser.parse_args(list(argv)).as_dict()
     except ArgumentError as error:
@@ -349,24 +336,55 @@ def _run(function: Callable[..., None], argv: Sequence[str]) -> None:
     function(**{key: value for key, value in {**options, **made}.items() if key != "config"})
 
 
+def _parser(function: Callable[..., None], verb: str, groups: Sequence[str], argv: Sequence[str]) -> ArgumentParser:
+    of_the_model = "model" in inspect.signature(function).parameters
+    parser = ArgumentParser(
+        prog=f"metagen {verb}",
+        exit_on_error=False,
+        allow_abbrev=False,
+        epilog=f"example: {EXAMPLES[verb]}",
+        formatter_class=OfTheModel if of_the_model else DefaultHelpFormatter,
+    )
+    parser.add_argument("--config", action="config", help="read options from a YAML file")
+    if function is compare:
+        parser.add_argument("results", nargs="+", help="result folders, runs or exported models, each evaluated alike")
+    if function is embed:
+        about = "one or more of gradient, fisher, adapted, filtering and generative; the first is drawn"
+        parser.add_argument("--ways", nargs="+", default=["gradient"], help=about)
+    parser.add_function_arguments(function, as_positional=False, skip={*groups, "results", "ways"})
+    if "data" in groups:
+        _add_data_arguments(parser, argv, function is embed)
+    if "trainer" in groups:
+        parser.add_class_arguments(Processes, "trainer")
+    return parser
+
+
 def _made(group: str, options: dict[str, Any]) -> EpisodeData | Processes:
     from metagen.tasks.data import EpisodeData
 
     return EpisodeData(**options) if group == "data" else Processes(**options)
 
 
-def _add_data_arguments(parser: ArgumentParser, argv: Sequence[str]) -> None:
-    """The one set of `--data.*` options; by default those that the named model was trained with."""
+def _add_data_arguments(parser: ArgumentParser, argv: Sequence[str], twice: bool) -> None:
+    """The one set of `--data.*` options; by default those that the named model was trained with.
+
+    twice: a task is looked at by its shots and by as many queries, so that there are no fewer by default.
+    """
     from metagen.tasks.data import EpisodeData
 
     parser.add_class_arguments(EpisodeData, "data")
     first = argparse.ArgumentParser(exit_on_error=False, add_help=False, allow_abbrev=False)
     first.add_argument("--model", nargs="?")
-    name = first.parse_known_args(list(argv))[0].model
-    data = load_base(name).info.get("data") if name else None
+    if twice:
+        first.add_argument("--data.shots", dest="shots", type=int)
+    typed = first.parse_known_args(list(argv))[0]
+    data = load_base(typed.model).info.get("data") if typed.model else None
     if isinstance(data, dict):
         known = inspect.signature(EpisodeData).parameters
         parser.set_defaults({f"data.{key}": value for key, value in data.items() if key in known})
+    if twice:
+        shots = typed.shots or parser.get_default("data.shots")
+        parser.set_defaults({"data.queries": max(shots, parser.get_default("data.queries"))})
 
 
 def fit(argv: Sequence[str]) -> None:

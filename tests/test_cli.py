@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import shutil
@@ -22,7 +23,8 @@ from metagen.errors import MetagenError
 from metagen.images import grid as grid_of
 from metagen.images import save_pngs
 from metagen.learners import Reptile
-from metagen.options import EXAMPLES
+from metagen.options import EXAMPLES, OF_THE_MODEL
+from metagen.tasks.data import EpisodeData
 from metagen.tasks.episodes import Episodes
 from metagen.tasks.splits import Split
 from metagen.views import short
@@ -114,6 +116,18 @@ def test_every_verb_explains_itself(capsys, verb):
         assert f"example: {EXAMPLES[verb]}" in " ".join(out.split())
     expected = {"adapt": "--support", "sample": "--n", "compare": "--by"}
     assert expected.get(verb, "--data.shots") in out
+
+
+def test_the_help_says_what_is_the_model_s_own(capsys, exported):
+    told_by_it = metagen.load(exported).info["data"].keys()
+    assert told_by_it <= set(OF_THE_MODEL) <= inspect.signature(EpisodeData).parameters.keys()
+    for verb, own in (("evaluate", True), ("embed", True), ("zoo", True), ("train-extractor", False)):
+        with pytest.raises(SystemExit):
+            main([verb, "--help"])
+        told = " ".join(capsys.readouterr().out.split())
+        assert ("default: the model's own" in told) == own
+        assert ("default: glyphs" in told) != own
+        assert "default: 3000" in told  # episodes, which no model tells
 
 
 # adapt and sample
@@ -360,6 +374,22 @@ def test_a_dry_run_prints_the_options_and_stops(place, capsys):
     options = dry(capsys, [*evaluation_words(place), "--dry-run"])
     assert (options["split"], options["limit"]) == ("test", 100)
     assert (options["data"]["task_set"], options["data"]["shots"], options["data"]["queries"]) == ("folder", 2, 2)
+
+
+def test_embed_has_no_fewer_queries_than_shots_unless_told_to(place, capsys, tmp_path):
+    shutil.copytree(place / "export", tmp_path / "export")
+    config = json.loads((tmp_path / "export/config.json").read_text())
+    config["info"]["data"] |= {"shots": 3, "queries": 2}
+    (tmp_path / "export/config.json").write_text(json.dumps(config))
+    for verb, more, queries in (
+        ("embed", [], 3),
+        ("embed", ["--data.shots", "5"], 5),
+        ("embed", ["--data.shots", "1"], 2),
+        ("embed", ["--data.queries", "2"], 2),
+        ("evaluate", [], 2),
+    ):
+        words = [verb, "--model", "export", "--out", "o", *more, "--dry-run"]
+        assert dry(capsys, words)["data"]["queries"] == queries, words
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
