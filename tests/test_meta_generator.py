@@ -230,6 +230,8 @@ def test_from_a_joint_model_to_samples_on_the_command_line(exported, fit, blobs,
     capsys.readouterr()
     assert fit(tmp_path / "none", *learner, *given) == 2
     assert "give that model as --model.initial" in capsys.readouterr().err
+    assert fit(tmp_path / "none", *learner, "--model.learner.frozen", "true") == 2
+    assert "initial: MetaGenerator (frozen) keeps the generator" in capsys.readouterr().err
     assert fit(tmp_path / "none", *given, "--model.initial", str(exported)) == 2
     assert "MAML writes no weights" in capsys.readouterr().err
     for options, said in (
