@@ -18,6 +18,7 @@ from metagen.errors import MetagenError, unknown
 from metagen.files import check_free, fresh_folder
 from metagen.images import conversions, grid, save_png, save_pngs
 from metagen.learners import RuleEngine
+from metagen.learners.meta_generator import RANK
 from metagen.model import Steps, load_adapted, load_base
 from metagen.options import EXAMPLES, OfTheModel, explained, spelled_out
 from metagen.processes import Processes
@@ -239,7 +240,7 @@ def zoo(
     data: EpisodeData,
     tasks: int | None = None,
     images: int | None = None,
-    rank: int = 4,
+    rank: int = RANK,
     layers: tuple[str, ...] | None = None,
     steps: int = 60,
     rate: float = 1e-3,

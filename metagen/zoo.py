@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -229,4 +231,12 @@ def make_zoo(
             shutil.rmtree(unfinished)
             before, after = (", ".join(f"{loss:.2f}" for loss in each) for each in losses.values())
             print(f"{len(training.names)} models; support loss {before} before, {after} after")
-            print(f"wrote {out}; learn from it with: metagen fit --model.zoo {out} --model.initial {model} ...")
+            words = shlex.join(learning_from(out, model, plan))
+            print(f"wrote {out}; learn from it, with the base's generator and tasks, by: metagen fit {words}")
+
+
+def learning_from(zoo: Path, base: str, plan: Plan) -> list[str]:
+    """The options of `metagen fit` that let a learner learn from a zoo, made of a base by a plan."""
+    words = ["--model.zoo", str(zoo), "--model.initial", base, "--model.learner", MetaGenerator.__name__]
+    words += ["--model.learner.rank", str(plan.rank)]
+    return words + ([] if plan.layers is None else ["--model.learner.layers", json.dumps(plan.layers)])

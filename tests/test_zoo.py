@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
 from metagen.adaptation import add_deltas, draw_noise
 from metagen.artifacts import load_model, load_zoo, save_model, save_zoo
-from metagen.cli import main
+from metagen.cli import main, zoo
 from metagen.errors import MetagenError
 from metagen.generators import generators
 from metagen.learners import MAML, Joint, MetaGenerator
@@ -17,7 +19,7 @@ from metagen.model import Model, load
 from metagen.processes import Processes
 from metagen.tasks.data import EpisodeData
 from metagen.tasks.splits import Split
-from metagen.zoo import Plan, Training, Zoo, check_taught, make_zoo, zoo_for
+from metagen.zoo import Plan, Training, Zoo, check_taught, learning_from, make_zoo, zoo_for
 from tests.doubles import TINY, tiny_vae
 
 LAYERS = ("decoder.*",)
@@ -140,6 +142,17 @@ def test_a_learner_takes_the_zoo_of_its_own_base_and_deltas_alone(made, exported
         zoo_for(learner, str(tmp_path / "nosuch"), str(exported), 1.0)
     with pytest.raises(MetagenError, match="MAML writes no weights"):
         zoo_for(MAML(tiny_vae()), str(made), str(exported), 1.0)
+
+
+def test_a_zoo_and_who_learns_from_it_have_one_rank_unless_told_otherwise(tmp_path):
+    one, other = (inspect.signature(each).parameters["rank"].default for each in (zoo, MetaGenerator))
+    assert one == other
+    plain = Plan(None, None, one, None, 60, 1e-3, 0)
+    advice = learning_from(tmp_path, "omniglot", plain)
+    assert advice[-2:] == ["--model.learner.rank", str(one)]
+    assert learning_from(tmp_path, "omniglot", replace(plain, layers=("decoder.*", "!head"))) == [
+        *(*advice, "--model.learner.layers", '["decoder.*", "!head"]')
+    ]
 
 
 def test_a_zoo_of_other_tasks_is_refused(made, data):
