@@ -36,7 +36,12 @@ from metagen.tasks.splits import Split
 
 M = TypeVar("M", bound=nn.Module)
 VERSION = 1
-KINDS = ("model", "adapted", "extractor", "zoo")
+KINDS = {  # what a saved folder is, in words, and the verb that writes it
+    "model": ("a model", "metagen fit"),
+    "adapted": ("an adapted model", "metagen adapt"),
+    "extractor": ("an extractor", "metagen train-extractor"),
+    "zoo": ("a zoo", "metagen zoo"),
+}
 MAX_CONFIG_BYTES = 1_000_000
 MAX_TOLD = 500  # characters of what a file holds, in a message
 SLACK = 4  # a network may register a weight more than once while it is built
@@ -202,8 +207,8 @@ def load_zoo(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any], str]:
     return deltas, info, config["weights_sha256"]
 
 
-def read_config(path: Path, kind: str | None = None) -> dict[str, Any]:
-    """The config of a saved folder, its version and (if given) kind checked.
+def read_config(path: Path, *kinds: str) -> dict[str, Any]:
+    """The config of a saved folder, its version checked, and that it is of one of the kinds, where any are given.
 
     Raises:
         MetagenError: not such a folder.
@@ -214,7 +219,7 @@ def read_config(path: Path, kind: str | None = None) -> dict[str, Any]:
             raise MetagenError(f"{where}: larger than {MAX_CONFIG_BYTES} bytes; not a metagen config")
         config = json.loads(where.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise MetagenError(f"{path}: not a saved model (no config.json); name a folder that metagen wrote") from None
+        raise _misnamed(path, kinds or tuple(KINDS), "no config.json") from None
     except (OSError, ValueError, RecursionError) as error:
         raise MetagenError(f"{where}: cannot be read ({type(error).__name__}); export the model again") from error
     if not isinstance(config, dict) or config.get("format") != "metagen":
@@ -223,11 +228,18 @@ def read_config(path: Path, kind: str | None = None) -> dict[str, Any]:
         raise MetagenError(
             f"{where}: version {reprlib.repr(config.get('version'))}; this metagen reads version {VERSION}"
         )
-    if config.get("kind") not in KINDS or not isinstance(config.get("weights_sha256"), str):
+    if config.get("kind") not in [*KINDS] or not isinstance(config.get("weights_sha256"), str):
         raise MetagenError(f"{where}: expected kind ({' or '.join(KINDS)}) and weights_sha256")
-    if kind and config["kind"] != kind:
-        raise MetagenError(f"{path}: expected one of kind {kind!r}, got one of kind {config['kind']!r}")
+    if kinds and config["kind"] not in kinds:
+        raise _misnamed(path, kinds, KINDS[config["kind"]][0])
     return config
+
+
+def _misnamed(path: Path, kinds: Sequence[str], got: str) -> MetagenError:
+    """What to say of a folder that is of none of the kinds that were asked for, but is, or has, what is told."""
+    words, verbs = (" or ".join(each) for each in zip(*(KINDS[kind] for kind in kinds), strict=True))
+    base = " (of an adapted model, name its base)" if kinds == ("model",) else ""
+    return MetagenError(f"{path}: expected {words}, got {got}; name a folder that {verbs} wrote{base}")
 
 
 def check_tensors(where: Path, found: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> None:

@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter
 
 from metagen.artifacts import save_extractor
 from metagen.errors import MetagenError, unknown
 from metagen.files import check_free, fresh_folder
 from metagen.images import conversions, grid, save_png, save_pngs
 from metagen.learners import RuleEngine
-from metagen.model import AdaptedModel, Model, Steps, expect, load
-from metagen.options import EXAMPLES, explained, spelled_out
+from metagen.learners.meta_generator import RANK
+from metagen.model import Steps, load_adapted, load_base
+from metagen.options import EXAMPLES, OfTheModel, explained, spelled_out
 from metagen.processes import Processes
 from metagen.quiet import quieten
 
@@ -72,7 +73,7 @@ def adapt(
         standalone: put a copy of the whole base model inside.
         overwrite: replace what stands at `out`.
     """
-    base = expect(load(model), Model, model, "an adapted model cannot be adapted again; name its base")
+    base = load_base(model)
     started = time.perf_counter()
     images = base.read(support)
     for told in conversions(Path(support), images.shape[-1], images.shape[1]):
@@ -108,8 +109,7 @@ def sample(model: str, n: int, out: str, seed: int = 0, overwrite: bool = False)
         seed: image i of a seed is the same at every n.
         overwrite: replace what stands at `out`.
     """
-    adapted = expect(load(model), AdaptedModel, model, "adapt it first: metagen adapt --model ... --support ...")
-    images = adapted.sample(n, seed)
+    images = load_adapted(model).sample(n, seed)
     columns = min(n, max(1, round(n**0.5)))
     blank = -n % columns
     cells = torch.cat([images, torch.ones(blank, *images.shape[1:])]).unflatten(0, (-1, columns))
@@ -240,7 +240,7 @@ def zoo(
     data: EpisodeData,
     tasks: int | None = None,
     images: int | None = None,
-    rank: int = 4,
+    rank: int = RANK,
     layers: tuple[str, ...] | None = None,
     steps: int = 60,
     rate: float = 1e-3,
@@ -327,21 +327,8 @@ def train_extractor(
 
 def _run(function: Callable[..., None], argv: Sequence[str]) -> None:
     verb = function.__name__.replace("_", "-")
-    parser = ArgumentParser(
-        prog=f"metagen {verb}", exit_on_error=False, allow_abbrev=False, epilog=f"example: {EXAMPLES[verb]}"
-    )
-    parser.add_argument("--config", action="config", help="read options from a YAML file")
     groups = [name for name in ("data", "trainer") if name in inspect.signature(function).parameters]
-    if function is compare:
-        parser.add_argument("results", nargs="+", help="result folders, runs or exported models, each evaluated alike")
-    if function is embed:
-        about = "one or more of gradient, fisher, adapted, filtering and generative; the first is drawn"
-        parser.add_argument("--ways", nargs="+", default=["gradient"], help=about)
-    parser.add_function_arguments(function, as_positional=False, skip={*groups, "results", "ways"})
-    if "data" in groups:
-        _add_data_arguments(parser, argv)
-    if "trainer" in groups:
-        parser.add_class_arguments(Processes, "trainer")
+    parser = _parser(function, verb, groups, argv)
     try:
         options = parser.parse_args(list(argv)).as_dict()
     except ArgumentError as error:
@@ -350,24 +337,55 @@ def _run(function: Callable[..., None], argv: Sequence[str]) -> None:
     function(**{key: value for key, value in {**options, **made}.items() if key != "config"})
 
 
+def _parser(function: Callable[..., None], verb: str, groups: Sequence[str], argv: Sequence[str]) -> ArgumentParser:
+    of_the_model = "model" in inspect.signature(function).parameters
+    parser = ArgumentParser(
+        prog=f"metagen {verb}",
+        exit_on_error=False,
+        allow_abbrev=False,
+        epilog=f"example: {EXAMPLES[verb]}",
+        formatter_class=OfTheModel if of_the_model else DefaultHelpFormatter,
+    )
+    parser.add_argument("--config", action="config", help="read options from a YAML file")
+    if function is compare:
+        parser.add_argument("results", nargs="+", help="result folders, runs or exported models, each evaluated alike")
+    if function is embed:
+        about = "one or more of gradient, fisher, adapted, filtering and generative; the first is drawn"
+        parser.add_argument("--ways", nargs="+", default=["gradient"], help=about)
+    parser.add_function_arguments(function, as_positional=False, skip={*groups, "results", "ways"})
+    if "data" in groups:
+        _add_data_arguments(parser, argv, function is embed)
+    if "trainer" in groups:
+        parser.add_class_arguments(Processes, "trainer")
+    return parser
+
+
 def _made(group: str, options: dict[str, Any]) -> EpisodeData | Processes:
     from metagen.tasks.data import EpisodeData
 
     return EpisodeData(**options) if group == "data" else Processes(**options)
 
 
-def _add_data_arguments(parser: ArgumentParser, argv: Sequence[str]) -> None:
-    """The one set of `--data.*` options; by default those that the named model was trained with."""
+def _add_data_arguments(parser: ArgumentParser, argv: Sequence[str], twice: bool) -> None:
+    """The one set of `--data.*` options; by default those that the named model was trained with.
+
+    twice: a task is looked at by its shots and by as many queries, so that there are no fewer by default.
+    """
     from metagen.tasks.data import EpisodeData
 
     parser.add_class_arguments(EpisodeData, "data")
     first = argparse.ArgumentParser(exit_on_error=False, add_help=False, allow_abbrev=False)
     first.add_argument("--model", nargs="?")
-    name = first.parse_known_args(list(argv))[0].model
-    data = load(name).info.get("data") if name else None
+    if twice:
+        first.add_argument("--data.shots", dest="shots", type=int)
+    typed = first.parse_known_args(list(argv))[0]
+    data = load_base(typed.model).info.get("data") if typed.model else None
     if isinstance(data, dict):
         known = inspect.signature(EpisodeData).parameters
         parser.set_defaults({f"data.{key}": value for key, value in data.items() if key in known})
+    if twice:
+        shots = typed.shots or parser.get_default("data.shots")
+        parser.set_defaults({"data.queries": max(shots, parser.get_default("data.queries"))})
 
 
 def fit(argv: Sequence[str]) -> None:

@@ -81,5 +81,5 @@ def _folder(name: str | None, tasks: EpisodeData) -> Path:
             raise
         raise MetagenError(
             f"no extractor of {tasks.name} travels with metagen: name one as --extractor (metagen train-extractor "
-            "makes one), or --extractor none to measure the query loss alone"
+            "makes one), or do without: --extractor none"
         ) from error

@@ -18,12 +18,13 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from pytorch_lightning.strategies import DeepSpeedStrategy, FSDPStrategy
 
 from metagen import artifacts
+from metagen.adaptation.encoders import GradientEncoder
 from metagen.callbacks import EMA, NonFiniteGuard, Progress, Samples
 from metagen.checkpoints import Checkpoints, WholeFiles, find_checkpoint, read_checkpoint, stops_on_interrupt
 from metagen.errors import MetagenError
 from metagen.files import write_atomically
 from metagen.generators import VAE, SearchVAE, generators
-from metagen.learners import learners
+from metagen.learners import Learner, MetaGenerator, learners
 from metagen.options import EXAMPLES, explained
 from metagen.quiet import quieten
 from metagen.resources import travelling
@@ -145,6 +146,7 @@ class FitCLI(LightningCLI):
         """What is told of the model that the run begins from; it may not have seen what is held out here."""
         name = self.config["fit"].model.initial
         if name is None:
+            check_random_start(self.model.learner)
             return {}
         path = travelling("models", name)
         config = artifacts.read_config(path)  # `begun` has read the rest, and checked it
@@ -220,6 +222,21 @@ class FitCLI(LightningCLI):
                 "torch": torch.__version__,
             },
         }
+
+
+def check_random_start(learner: Learner) -> None:
+    """Refuse a learner that keeps the generator as it is when training begins, for one that begins at random.
+
+    Raises:
+        MetagenError: its generator is frozen, or an encoder reads gradients of a copy of it.
+    """
+    frozen = isinstance(learner, MetaGenerator) and learner.frozen
+    if frozen or any(isinstance(module, GradientEncoder) for module in learner.modules()):
+        what = "frozen" if frozen else "encoder gradient"
+        raise MetagenError(
+            f"initial: {type(learner).__name__} ({what}) keeps the generator as it is when training begins, which "
+            "would be random; give a trained model as --model.initial"
+        )
 
 
 def _check_trainer_options(given: Any) -> None:  # noqa: ANN401

@@ -17,13 +17,13 @@ from safetensors.torch import save as save_tensors
 import metagen
 from metagen.artifacts import describe
 from metagen.domain import extractor_of
-from metagen.errors import MetagenError, check_at_least
+from metagen.errors import MetagenError
 from metagen.evaluation import TUNING_TASKS, check_options, measure
 from metagen.files import check_free, fresh_folder, write_atomically
 from metagen.images import save_png
 from metagen.metrics import Extractor, chosen, metrics, naming
 from metagen.metrics.extractors import LPIPS, Inception
-from metagen.model import Model, expect, load
+from metagen.model import Model, load_base
 from metagen.pictures import curve_png
 from metagen.processes import Processes, rank
 from metagen.quiet import quieten
@@ -174,7 +174,7 @@ def _write(
 
 def judged(name: str, tasks: EpisodeData, split: str) -> Model:
     """A model that may be judged on these tasks: of their size, and never trained on them."""
-    base = expect(load(name), Model, name, "name its base")
+    base = load_base(name)
     generator = base.learner.generator
     tasks.check_size(name, generator.size, generator.channels)
     tasks.check_unseen(name, base.info, base.split, split)
@@ -182,10 +182,8 @@ def judged(name: str, tasks: EpisodeData, split: str) -> Model:
 
 
 def take_steps(steps: int, model: Model) -> None:
-    """Let a model adapt in so many inner steps."""
-    check_at_least("steps", steps, 0)
-    if steps and not model.learner.moving:
-        raise MetagenError(f"steps: nothing of {type(model.learner).__name__} moves; leave out --steps")
+    """Let a model adapt in so many inner steps; what `Model.check_steps` raises."""
+    model.check_steps(steps)
     model.learner.test_steps = steps
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import torch
 from PIL import Image
@@ -19,7 +19,6 @@ from metagen.seeding import torch_rng
 from metagen.tasks.splits import Split, split_of
 
 LOG_PROB_CHUNK = 50  # importance samples in memory at once
-T = TypeVar("T")
 Images = torch.Tensor | Image.Image | Sequence[Image.Image] | str | Path
 Steps = int | Literal["auto"] | None
 
@@ -31,10 +30,30 @@ def load(name: str | Path, device: str = "cpu") -> Model | AdaptedModel:
         MetagenError: there is none, or it is damaged.
     """
     path = resources.travelling("models", name)
-    if artifacts.read_config(path)["kind"] == "model":
-        return _load_model(path, device)
+    kind = artifacts.read_config(path, "model", "adapted")["kind"]
+    return load_base(path, device) if kind == "model" else load_adapted(path, device)
+
+
+def load_base(name: str | Path, device: str = "cpu") -> Model:
+    """A saved model, named as for `load`.
+
+    Raises:
+        MetagenError: there is none, it is damaged, or something else.
+    """
+    path = resources.travelling("models", name)
+    learner, info, weights_hash = artifacts.load_model(path)
+    return Model(learner.to(device), info, path.resolve(), weights_hash, split_of(path))
+
+
+def load_adapted(name: str | Path, device: str = "cpu") -> AdaptedModel:
+    """A saved adapted model, named as for `load`.
+
+    Raises:
+        MetagenError: there is none, it is damaged, or something else.
+    """
+    path = resources.travelling("models", name)
     difference, support, base, info = artifacts.load_adapted(path)
-    model = _load_model(base, device)
+    model = load_base(base, device)
     generator = model.learner.generator
     weights = {n: w for n, w in generator.named_parameters() if n in model.learner.moving}
     artifacts.check_tensors(path / "difference.safetensors", difference, weights)
@@ -46,22 +65,6 @@ def load(name: str | Path, device: str = "cpu") -> Model | AdaptedModel:
         support = torch.zeros(0, generator.channels, generator.size, generator.size)
     stacked = {n: d[None].to(device) for n, d in difference.items()}
     return AdaptedModel(model, Adapted(generator, stacked, support[None].to(device)), info)
-
-
-def expect(thing: Model | AdaptedModel, kind: type[T], name: str, hint: str) -> T:
-    """The thing, if it is of that kind.
-
-    Raises:
-        MetagenError: it is not; `hint` says what to do.
-    """
-    if not isinstance(thing, kind):
-        raise MetagenError(f"{name}: expected {kind.__name__}, got {type(thing).__name__}; {hint}")
-    return thing
-
-
-def _load_model(path: Path, device: str) -> Model:
-    learner, info, weights_hash = artifacts.load_model(path)
-    return Model(learner.to(device), info, path.resolve(), weights_hash, split_of(path))
 
 
 class Model:
@@ -95,7 +98,7 @@ class Model:
             seed: of the noise in the inner loop.
 
         Raises:
-            MetagenError: no image, one that cannot be read, or a tensor of the wrong shape or range.
+            MetagenError: no image, one that cannot be read, or what `adapt_many` refuses.
         """
         support = self.read(images)
         self.check(support, "adapt")
@@ -105,12 +108,13 @@ class Model:
         """Adapt to T supports at once: support [T, k, C, H, W] in [0, 1]; if "auto", in as many steps as suit each.
 
         Raises:
-            MetagenError: a tensor of the wrong shape or range, or steps that are neither a number from 0 on nor "auto".
+            MetagenError: a tensor of the wrong shape or range, or steps that are neither "auto" nor a number that
+                `check_steps` lets pass.
         """
         if steps not in (None, "auto") and type(steps) is not int:  # True is one, too
             raise MetagenError(f"steps: expected a whole number or auto, got {steps!r}")
         if isinstance(steps, int):
-            check_at_least("steps", steps, 0)
+            self.check_steps(steps)
         if support.ndim != 5:
             raise MetagenError(f"adapt: expected supports [T, k, C, H, W], got {list(support.shape)}")
         self.check(support.flatten(0, 1), "adapt")
@@ -163,6 +167,17 @@ class Model:
         if not pictures:
             raise MetagenError("adapt: got no image; give at least one")
         return to_float(torch.stack([from_pil(picture, generator.size, generator.channels) for picture in pictures]))
+
+    def check_steps(self, steps: int) -> None:
+        """Refuse a number of inner steps in which the model cannot adapt.
+
+        Raises:
+            MetagenError: it is below 0, or above although nothing of the model moves.
+        """
+        check_at_least("steps", steps, 0)
+        if steps and not self.learner.moving:
+            kind = type(self.learner).__name__
+            raise MetagenError(f"steps: nothing of {kind} moves, so expected 0, got {steps}; leave steps out")
 
     def check(self, images: torch.Tensor, what: str) -> None:
         """Refuse images that are not [n, C, H, W] in [0, 1] as the model takes them, or none at all.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from jsonargparse import DefaultHelpFormatter
 
 from metagen.errors import MetagenError, unknown
 from metagen.registry import options_of
@@ -34,12 +37,24 @@ SWITCHES = (
     "--data.download",
 )
 
+# What an exported model says of its tasks, which are the defaults of verbs that take one.
+OF_THE_MODEL = ("task_set", "size", "channels", "invert", "partition", "binarise", "min_images", "shots", "queries")
+
 # What the parser says of a value that none of several types takes, and how it writes down an option of a group.
 _UNION = re.compile(r".*Union subtypes Subtypes: \[(.*?)\] Errors: .*Given value: (.*)")
 _NESTED = re.compile(r"NestedArg\(key='(\w+)', val='?(.*?)'?\)")
 
 # Where the parser names the class that was meant: in what it got, or in what it could not import.
 _CLASS = re.compile(r"(?:class_path ?=?|has no attribute )'(?:[\w.]*\.)?(\w+)'|import path string: (?:[\w.]*\.)?(\w+)")
+
+
+class OfTheModel(DefaultHelpFormatter):
+    """The help of a verb that takes a model, whose own tasks are the default."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = super()._get_help_string(action)
+        group, _, name = action.dest.partition(".")
+        return text.replace("%(default)s", "the model's own") if group == "data" and name in OF_THE_MODEL else text
 
 
 def spelled_out(argv: Sequence[str]) -> list[str]:

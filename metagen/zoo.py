@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,7 +20,7 @@ from metagen.files import check_free
 from metagen.generators import Weights
 from metagen.images import to_float
 from metagen.learners import Adapted, Joint, Learner, MetaGenerator, adapt_tasks
-from metagen.model import Model, expect, load
+from metagen.model import Model, load_base
 from metagen.processes import Processes, rank
 from metagen.resources import travelling
 from metagen.seeding import numpy_rng
@@ -65,7 +67,10 @@ def zoo_for(learner: Learner, place: str, initial: str | None, regress: float) -
     """
     if not isinstance(learner, MetaGenerator):
         raise MetagenError(f"zoo: {type(learner).__name__} writes no weights; take MetaGenerator, or give no zoo")
-    zoo = Zoo(*load_zoo(Path(place)))
+    try:
+        zoo = Zoo(*load_zoo(Path(place)))
+    except MetagenError as error:
+        raise MetagenError(f"zoo: {error}") from error
     base = initial and read_config(travelling("models", initial), "model")["weights_sha256"]
     if base != zoo.info["base_sha256"]:
         raise MetagenError(
@@ -207,10 +212,11 @@ def make_zoo(
         overwrite: replace what stands at `out`.
 
     Raises:
-        MetagenError: see `Training`; or `out` is taken, or holds other unfinished work.
+        MetagenError: see `Training`; or the chunk is empty, or `out` is taken, or holds other unfinished work.
     """
     check_free(out, overwrite)
-    base = expect(load(model), Model, model, "name its base")
+    check_at_least("chunk", chunk, 1)
+    base = load_base(model)
     training = Training(model, base, data, plan)
     origin = {"base_sha256": base.weights_hash, "data": data.description, "split_sha256": data.task_set.split.hash}
     about = {**origin, **asdict(plan), "images": training.images, "tasks": training.names}
@@ -225,4 +231,12 @@ def make_zoo(
             shutil.rmtree(unfinished)
             before, after = (", ".join(f"{loss:.2f}" for loss in each) for each in losses.values())
             print(f"{len(training.names)} models; support loss {before} before, {after} after")
-            print(f"wrote {out}; learn from it with: metagen fit --model.zoo {out} --model.initial {model} ...")
+            words = shlex.join(learning_from(out, model, plan))
+            print(f"wrote {out}; learn from it, with the base's generator and tasks, by: metagen fit {words}")
+
+
+def learning_from(zoo: Path, base: str, plan: Plan) -> list[str]:
+    """The options of `metagen fit` that let a learner learn from a zoo, made of a base by a plan."""
+    words = ["--model.zoo", str(zoo), "--model.initial", base, "--model.learner", MetaGenerator.__name__]
+    words += ["--model.learner.rank", str(plan.rank)]
+    return words + ([] if plan.layers is None else ["--model.learner.layers", json.dumps(plan.layers)])

@@ -40,7 +40,7 @@ SMALL: dict[str, dict] = {
     "lstm": {"steps": 3, "hidden": 4},
     "memory": {"slots": 6, "code": 3, "moves": ("biases",)},
     "task_embedding": {"code": 3, "uses": ("start", "gates", "step"), "optimiser": "sgd"},
-    "meta_generator": {"width": 8, "widths": (4, 8)},
+    "meta_generator": {"rank": 1, "width": 8, "widths": (4, 8)},
 }
 
 

@@ -329,9 +329,9 @@ def test_a_config_with_bad_options_is_refused(saved, changes, said):
 
 def test_each_kind_is_read_as_what_it_is(saved):
     base, mine = saved
-    with pytest.raises(MetagenError, match="expected one of kind 'model', got one of kind 'adapted'"):
+    with pytest.raises(MetagenError, match="expected a model, got an adapted model; name a folder that metagen fit"):
         load_model(mine)
-    with pytest.raises(MetagenError, match="expected one of kind 'adapted', got one of kind 'model'"):
+    with pytest.raises(MetagenError, match=r"expected an adapted model, got a model; .* that metagen adapt"):
         load_adapted(base)
     assert read_config(mine)["kind"] == "adapted"
 
@@ -339,7 +339,7 @@ def test_each_kind_is_read_as_what_it_is(saved):
 def test_a_base_that_is_itself_adapted_is_refused(saved):
     _, mine = saved
     edit(mine, base={"path": ".", "weights_sha256": read_config(mine)["weights_sha256"]})
-    with pytest.raises(MetagenError, match="expected one of kind"):
+    with pytest.raises(MetagenError, match="expected a model, got an adapted model"):
         metagen.load(mine)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import shutil
@@ -22,7 +23,8 @@ from metagen.errors import MetagenError
 from metagen.images import grid as grid_of
 from metagen.images import save_pngs
 from metagen.learners import Reptile
-from metagen.options import EXAMPLES
+from metagen.options import EXAMPLES, OF_THE_MODEL
+from metagen.tasks.data import EpisodeData
 from metagen.tasks.episodes import Episodes
 from metagen.tasks.splits import Split
 from metagen.views import short
@@ -33,7 +35,7 @@ CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with a small task set, its split, an untrained model "export" of it, and "mine", adapted from that."""
+    """A small task set, its split, an untrained model "export" of it, "mine", adapted from that, and an empty "zoo"."""
     root = tmp_path_factory.mktemp("cli")
     blobs = Blobs(tasks=8, images=4)
     for task in [name for part in ("train", "val", "test") for name in blobs.split[part]]:
@@ -45,6 +47,7 @@ def place(tmp_path_factory):
     info = {"data": data, "split_sha256": blobs.split.hash, "training": {"seed": 0}}
     artifacts.save_model(root / "export", learner, info, blobs.split)
     metagen.load(root / "export").adapt(root / "tasks/blob-7").save(root / "mine")
+    artifacts.save_zoo(root / "zoo", {}, {"tasks": [], "base_sha256": ""})
     return root
 
 
@@ -113,6 +116,18 @@ def test_every_verb_explains_itself(capsys, verb):
         assert f"example: {EXAMPLES[verb]}" in " ".join(out.split())
     expected = {"adapt": "--support", "sample": "--n", "compare": "--by"}
     assert expected.get(verb, "--data.shots") in out
+
+
+def test_the_help_says_what_is_the_model_s_own(capsys, exported):
+    told_by_it = metagen.load(exported).info["data"].keys()
+    assert told_by_it <= set(OF_THE_MODEL) <= inspect.signature(EpisodeData).parameters.keys()
+    for verb, own in (("evaluate", True), ("embed", True), ("zoo", True), ("train-extractor", False)):
+        with pytest.raises(SystemExit):
+            main([verb, "--help"])
+        told = " ".join(capsys.readouterr().out.split())
+        assert ("default: the model's own" in told) == own
+        assert ("default: glyphs" in told) != own
+        assert "default: 3000" in told  # episodes, which no model tells
 
 
 # adapt and sample
@@ -214,8 +229,8 @@ def test_an_interruption_has_a_code_of_its_own(monkeypatch, capsys):
     ("words", "said"),
     [
         (["sample", "--model", "absent", "--n", "1", "--out", "o"], "absent: neither a folder nor one of the models"),
-        (["sample", "--model", "a/absent", "--n", "1", "--out", "o"], "not a saved model"),
-        (["sample", "--model", "{place}/export", "--n", "1", "--out", "o"], "adapt it first"),
+        (["sample", "--model", "a/absent", "--n", "1", "--out", "o"], "expected an adapted model, got no config"),
+        (["sample", "--model", "{place}/export", "--n", "1", "--out", "o"], "expected an adapted model, got a model"),
         (["sample", "--model", "{place}/mine", "--n", "0", "--out", "o"], "n: expected 1 or more images, got 0"),
         (["sample", "--model", "{place}/mine", "--n", "many", "--out", "o"], "--n: expected int, got many"),
         (["sample", "--model", "{place}/mine", "--n", "1", "--out", "o", "--seed", "-1"], "seed: expected 0 or more"),
@@ -232,7 +247,11 @@ def test_an_interruption_has_a_code_of_its_own(monkeypatch, capsys):
         (["adapt", "--model", "{place}/export", "--suport", "x", "--out", "o"], "did you mean --support"),
         (["evaluate", "--model", "absent", "--out", "o"], "absent: neither a folder nor one of the models"),
         (["evaluate", "--out", "o"], "model"),
-        (["evaluate", "--model", "{place}/mine", "--out", "o"], "name its base"),
+        (["sample", "--model", "{place}/zoo", "--n", "1", "--out", "o"], "expected an adapted model, got a zoo"),
+        (["adapt", "--model", "{place}/zoo", "--support", ".", "--out", "o"], "expected a model, got a zoo"),
+        (["evaluate", "--model", "{place}/zoo", "--out", "o"], "expected a model, got a zoo"),
+        (["evaluate", "--model", "{place}/mine", "--out", "o", "--data.root", "."], "name its base"),
+        (["embed", "--model", "{place}/mine", "--out", "o", "--data.root", "."], "name its base"),
         (["fit", "--config", "absent.yaml"], "absent.yaml"),
         (["fit", "--model.generator", "VAE", "--model.learner", "MAMLL"], "unknown learner 'MAMLL': did you mean MAML"),
         (["fit", "--model.generator", "VEA", "--model.learner", "MAML"], "unknown generator 'VEA': did you mean VAE"),
@@ -355,6 +374,22 @@ def test_a_dry_run_prints_the_options_and_stops(place, capsys):
     options = dry(capsys, [*evaluation_words(place), "--dry-run"])
     assert (options["split"], options["limit"]) == ("test", 100)
     assert (options["data"]["task_set"], options["data"]["shots"], options["data"]["queries"]) == ("folder", 2, 2)
+
+
+def test_embed_has_no_fewer_queries_than_shots_unless_told_to(place, capsys, tmp_path):
+    shutil.copytree(place / "export", tmp_path / "export")
+    config = json.loads((tmp_path / "export/config.json").read_text())
+    config["info"]["data"] |= {"shots": 3, "queries": 2}
+    (tmp_path / "export/config.json").write_text(json.dumps(config))
+    for verb, more, queries in (
+        ("embed", [], 3),
+        ("embed", ["--data.shots", "5"], 5),
+        ("embed", ["--data.shots", "1"], 2),
+        ("embed", ["--data.queries", "2"], 2),
+        ("evaluate", [], 2),
+    ):
+        words = [verb, "--model", "export", "--out", "o", *more, "--dry-run"]
+        assert dry(capsys, words)["data"]["queries"] == queries, words
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)

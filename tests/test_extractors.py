@@ -357,11 +357,11 @@ def test_models_and_extractors_are_not_taken_for_each_other(tmp_path):
     save_extractor(tmp_path / "look", small("embedding"), {})
     torch.manual_seed(0)
     save_model(tmp_path / "model", Reptile(tiny_vae(), steps=1, rate=0.01), {})
-    with pytest.raises(MetagenError, match="expected one of kind 'extractor', got one of kind 'model'"):
+    with pytest.raises(MetagenError, match="expected an extractor, got a model"):
         load_extractor(tmp_path / "model")
-    with pytest.raises(MetagenError, match="expected one of kind 'model', got one of kind 'extractor'"):
+    with pytest.raises(MetagenError, match="expected a model, got an extractor"):
         load_model(tmp_path / "look")
-    with pytest.raises(MetagenError, match="kind 'extractor'"):
+    with pytest.raises(MetagenError, match="expected a model or an adapted model, got an extractor"):
         metagen.load(tmp_path / "look")
 
 
@@ -568,16 +568,20 @@ def test_an_extractor_of_nobody_knows_which_tasks_is_refused(place, capsys):
 def test_an_extractor_of_another_size_or_kind_is_refused(place, capsys):
     save_extractor(Path("small"), Embedding(32, 1, TINY_WIDTHS, 4, 2), {})
     refused(capsys, judging(place, "./small"), "takes images of 1 channels and 32 px")
-    refused(capsys, judging(place, place / "export"), "expected one of kind 'extractor', got one of kind 'model'")
+    refused(capsys, judging(place, place / "export"), "expected an extractor, got a model")
     assert not Path("result").exists()
 
 
 def test_a_task_set_that_no_extractor_travels_for_says_so(place, capsys):
     refused(
-        capsys, judging(place), "no extractor of folder travels with metagen", "train-extractor", "--extractor none"
+        capsys,
+        judging(place),
+        "no extractor of folder travels with metagen",
+        "train-extractor",
+        "do without: --extractor none",
     )
     refused(capsys, judging(place, "no-such-one"), "no-such-one: neither a folder nor one of the extractors")
-    refused(capsys, judging(place, place / "absent"), "absent: not a saved model (no config.json)")
+    refused(capsys, judging(place, place / "absent"), "absent: expected an extractor, got no config.json")
     assert not Path("result").exists()
 
 

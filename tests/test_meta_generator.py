@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shlex
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from metagen.model import load
 from tests.doubles import Blobs, tiny_generator, tiny_vae
 from tests.test_meta_gradients import batch_for, check_finite_differences, gradient, meta_of
 
-SMALL = {"width": 8, "widths": (4, 8)}
+SMALL = {"rank": 1, "width": 8, "widths": (4, 8)}
 
 
 def writer(generator, spoken=True, **options):
@@ -207,11 +208,11 @@ def test_from_a_joint_model_to_samples_on_the_command_line(exported, fit, blobs,
     zoo, run, mine = tmp_path / "zoo", tmp_path / "run", tmp_path / "mine"
     words = ["--tasks", "6", "--rank", "2", "--layers", "[decoder.*]", "--steps", "3", "--chunk", "4"]
     assert main(["zoo", "--model", str(exported), *where, *words, "--out", str(zoo)]) == 0
-    assert "--model.zoo" in capsys.readouterr().out
+    advice = shlex.split(capsys.readouterr().out.partition("metagen fit ")[2])
+    assert fit(run, *advice, "--model.learner.width", "8", "--model.regress", "2") == 0
     learner = ["--model.learner", "MetaGenerator", "--model.learner.steps", "0", "--model.learner.rank", "2"]
     learner += ["--model.learner.layers", "[decoder.*]", "--model.learner.width", "8"]
     given = ["--model.zoo", str(zoo), "--model.regress", "2"]
-    assert fit(run, *learner, *given, "--model.initial", str(exported)) == 0
     model = load(run / "export")
     assert isinstance(model.learner, MetaGenerator)
     assert model.info["training"]["zoo"]["regress"] == 2
@@ -230,6 +231,8 @@ def test_from_a_joint_model_to_samples_on_the_command_line(exported, fit, blobs,
     capsys.readouterr()
     assert fit(tmp_path / "none", *learner, *given) == 2
     assert "give that model as --model.initial" in capsys.readouterr().err
+    assert fit(tmp_path / "none", *learner, "--model.learner.frozen", "true") == 2
+    assert "initial: MetaGenerator (frozen) keeps the generator" in capsys.readouterr().err
     assert fit(tmp_path / "none", *given, "--model.initial", str(exported)) == 2
     assert "MAML writes no weights" in capsys.readouterr().err
     for options, said in (
@@ -247,6 +250,6 @@ def test_a_zoo_of_held_out_tasks_is_refused(exported, fit, blobs, tmp_path, caps
     config = json.loads((zoo / "config.json").read_text())
     config["info"]["tasks"][0] = load(exported).split.val[0]
     (zoo / "config.json").write_text(json.dumps(config))
-    learner = ["--model.learner", "MetaGenerator", "--model.learner.steps", "0", "--model.initial", str(exported)]
+    learner = ["--model.learner", "MetaGenerator", "--model.learner.rank", "1", "--model.initial", str(exported)]
     assert fit(tmp_path / "run", *learner, "--model.zoo", str(zoo)) == 2
     assert "was trained or chosen on 1 of these val tasks" in capsys.readouterr().err

@@ -11,9 +11,9 @@ import metagen
 from metagen import resources
 from metagen.errors import MetagenError
 from metagen.images import read_folder, save_pngs
-from metagen.learners import Joint, Reptile
+from metagen.learners import Amortised, Joint, Reptile
 from metagen.model import Model
-from tests.doubles import Quadratic, tiny_vae
+from tests.doubles import Quadratic, tiny_generator, tiny_vae
 
 
 def make_model(**options) -> Model:
@@ -281,6 +281,13 @@ def test_bad_tensors_are_refused_everywhere(model, adapted):
     for support in (torch.zeros(0, 2, 1, 8, 8), torch.zeros(2, 0, 1, 8, 8)):
         with pytest.raises(MetagenError, match="no image"):
             model.adapt_many(support)
+
+
+def test_a_model_of_which_nothing_moves_takes_no_step():
+    context = Model(Amortised(tiny_generator("redraw")), {})
+    assert [context.adapt(images(2, 1), steps=steps).info["steps"] for steps in (None, 0)] == [0, 0]
+    with pytest.raises(MetagenError, match="steps: nothing of Amortised moves, so expected 0, got 3"):
+        context.adapt(images(2, 1), steps=3)
 
 
 def test_bad_numbers_and_folders_are_refused(model, tmp_path):

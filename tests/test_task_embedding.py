@@ -82,11 +82,17 @@ def test_the_meta_gradient_is_that_of_finite_differences(encoder, uses):
     check_finite_differences(learner, batch_for(learner, images[:, :2], images[:, 2:]))
 
 
-def test_a_fit_prepares_what_reads_gradients(fit, tmp_path):
-    """The exported model tells tasks apart; with averaged weights, which are copied before anything is prepared."""
+def test_a_fit_prepares_what_reads_gradients(fit, exported, tmp_path, capsys):
+    """The exported model tells tasks apart; with averaged weights, which are copied before anything is prepared.
+
+    Of random weights no gradients are read.
+    """
     learner = ["--model.learner", "TaskEmbedding", "--model.learner.encoder", "gradient", "--model.learner.code", "2"]
     options = ["--data.episodes", "4", "--trainer.val_check_interval", "2", "--model.rate", "0.01"]
-    assert fit(tmp_path / "run", *learner, *options) == 0
+    assert fit(tmp_path / "run", *learner, *options) == 2
+    assert "initial: TaskEmbedding (encoder gradient) keeps the generator" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    assert fit(tmp_path / "run", *learner, *options, "--model.initial", str(exported)) == 0
     model = metagen.load(tmp_path / "run" / "export")
     assert isinstance(model, Model)
     made = model.learner

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
 from metagen.adaptation import add_deltas, draw_noise
 from metagen.artifacts import load_model, load_zoo, save_model, save_zoo
-from metagen.cli import main
+from metagen.cli import main, zoo
 from metagen.errors import MetagenError
 from metagen.generators import generators
 from metagen.learners import MAML, Joint, MetaGenerator
@@ -17,7 +19,7 @@ from metagen.model import Model, load
 from metagen.processes import Processes
 from metagen.tasks.data import EpisodeData
 from metagen.tasks.splits import Split
-from metagen.zoo import Plan, Training, Zoo, check_taught, make_zoo, zoo_for
+from metagen.zoo import Plan, Training, Zoo, check_taught, learning_from, make_zoo, zoo_for
 from tests.doubles import TINY, tiny_vae
 
 LAYERS = ("decoder.*",)
@@ -109,7 +111,7 @@ def test_what_is_saved_comes_back_to_the_bit_and_damage_is_told(tmp_path):
     assert all(torch.equal(again.deltas[name], d) for name, d in deltas.items())
     rows = again.of(["z", "nobody's", "x"])
     assert torch.equal(rows["a.left"], torch.stack([deltas["a.left"][2], torch.zeros(4, 2), deltas["a.left"][0]]))
-    with pytest.raises(MetagenError, match="expected one of kind 'model', got one of kind 'zoo'"):
+    with pytest.raises(MetagenError, match="expected a model, got a zoo"):
         load_model(tmp_path / "zoo")
     file = tmp_path / "zoo" / "deltas.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"\x7f")
@@ -136,8 +138,21 @@ def test_a_learner_takes_the_zoo_of_its_own_base_and_deltas_alone(made, exported
     for options in ({"rank": 1}, {"layers": ("*",)}):
         with pytest.raises(MetagenError, match=r"has deltas of layers .* and rank 2; the learner's are"):
             zoo_for(writer(exported, **options), str(made), str(exported), 1.0)
+    with pytest.raises(MetagenError, match=r"zoo: .*nosuch: expected a zoo, got no config.json; .* metagen zoo wrote"):
+        zoo_for(learner, str(tmp_path / "nosuch"), str(exported), 1.0)
     with pytest.raises(MetagenError, match="MAML writes no weights"):
         zoo_for(MAML(tiny_vae()), str(made), str(exported), 1.0)
+
+
+def test_a_zoo_and_who_learns_from_it_have_one_rank_unless_told_otherwise(tmp_path):
+    one, other = (inspect.signature(each).parameters["rank"].default for each in (zoo, MetaGenerator))
+    assert one == other
+    plain = Plan(None, None, one, None, 60, 1e-3, 0)
+    advice = learning_from(tmp_path, "omniglot", plain)
+    assert advice[-2:] == ["--model.learner.rank", str(one)]
+    assert learning_from(tmp_path, "omniglot", replace(plain, layers=("decoder.*", "!head"))) == [
+        *(*advice, "--model.learner.layers", '["decoder.*", "!head"]')
+    ]
 
 
 def test_a_zoo_of_other_tasks_is_refused(made, data):
@@ -177,7 +192,8 @@ def test_mistakes_are_told_in_one_line(exported, blobs, capsys, tmp_path):
         (["--images", "7"], "has 6, got 7"),
         (["--tasks", "0"], "tasks: expected 1 or more, got 0"),
         (["--rank", "100"], "rank: expected 1 to"),
-        (["--layers", "[dekoder.*]"], "'dekoder.*' matches no weight"),
+        (["--layers", "[dekoder.*]"], "layers: 'dekoder.*' matches no weight"),
+        (["--chunk", "0"], "chunk: expected 1 or more, got 0"),
         (["--rate", "0"], "rate: expected a finite number above 0"),
         (["--data.size", "32"], "makes images of 28 px and 1 channels"),
     ):

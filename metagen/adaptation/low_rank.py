@@ -61,7 +61,8 @@ def add_deltas(generator: Generator, rank: int, layers: tuple[str, ...] | None, 
     modules, players = dict(generator.named_modules()), generator.players
     if layers is None:
         layers = ("*",) if len(players) == 1 else (f"{players[-1]}.*",)
-    meant = sorted({name.rpartition(".")[0] for name in moving(generator, layers) if name.endswith(".weight")})
+    weights = moving(generator, layers, "layers")
+    meant = sorted({name.rpartition(".")[0] for name in weights if name.endswith(".weight")})
     chosen = [name for name in meant if isinstance(modules[name], LAYERS)]
     if not chosen:
         raise MetagenError(f"layers: {list(layers)} means no linear or convolutional layer without deltas")

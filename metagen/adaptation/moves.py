@@ -9,13 +9,14 @@ from metagen.errors import MetagenError
 from metagen.generators import Generator, Weights
 
 
-def moving(generator: Generator, moves: Sequence[str]) -> Weights:
+def moving(generator: Generator, moves: Sequence[str], option: str = "moves") -> Weights:
     """The weights that move, by name.
 
     Args:
         generator: whose weights.
         moves: globs over their names ("decoder.*") and names of `generator.parts` ("head", "biases"); one that starts
             with "!" takes away again. What `generator.still` names never moves.
+        option: what the user calls them.
 
     Raises:
         MetagenError: one matches nothing, or nothing is left.
@@ -29,10 +30,10 @@ def moving(generator: Generator, moves: Sequence[str]) -> Weights:
         found = {weight for weight in weights for glob in globs if fnmatchcase(weight, glob)}
         if not found:
             raise MetagenError(
-                f"moves: {word!r} matches no weight; the generator has the parts {', '.join(sorted(parts))} and the "
+                f"{option}: {word!r} matches no weight; the generator has the parts {', '.join(sorted(parts))} and the "
                 f"weights {', '.join(sorted(weights))}"
             )
         chosen = chosen - found if word.startswith("!") else chosen | found
     if moves and not chosen:
-        raise MetagenError(f"moves: {list(moves)} leaves no weight to move")
+        raise MetagenError(f"{option}: {list(moves)} leaves no weight to move")
     return {name: weights[name] for name in sorted(chosen)}

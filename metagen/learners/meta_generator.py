@@ -10,6 +10,8 @@ from metagen.generators import Generator, PerPlayer, Weights
 from metagen.learners.base import NOTHING
 from metagen.learners.conditioned import Conditioned
 
+RANK = 4  # of the deltas that are written and, so that they fit, of a zoo's
+
 
 class MetaGenerator(Conditioned):
     """Learn to write low-rank changes of the weights in one forward pass, from the weights and the support.
@@ -47,7 +49,7 @@ class MetaGenerator(Conditioned):
         rate: PerPlayer = 1e-3,
         optimiser: str = "sgd",
         layers: tuple[str, ...] | None = None,
-        rank: int = 1,
+        rank: int = RANK,
         width: int = 64,
         widths: tuple[int, ...] | None = (8, 16),
         frozen: bool = False,
