@@ -262,7 +262,7 @@ def test_mistakes_are_told_in_one_line():
         RuleEngine(tiny_vae(), rate=-1.0)
     with pytest.raises(MetagenError, match="momentum: expected 0 or more and less than 1"):
         RuleEngine(tiny_vae(), momentum=1.0)
-    with pytest.raises(MetagenError, match="code: expected 1 or more"):
+    with pytest.raises(MetagenError, match="code: expected 3 or more"):
         RuleEngine(tiny_vae(), code=0)
     with pytest.raises(MetagenError, match="halvings need a size"):
         RuleEngine(tiny_vae(), widths=(4, 4, 4, 4))

@@ -10,7 +10,7 @@ from metagen.generators import Generator, PerPlayer, Weights
 from metagen.learners.base import NOTHING
 from metagen.learners.conditioned import Conditioned
 
-RANK = 4  # of the deltas that are written and, so that they fit, of a zoo's
+RANK = 1  # of the deltas that are written and, so that they fit, of a zoo's; no layer is too narrow for it
 
 
 class MetaGenerator(Conditioned):
