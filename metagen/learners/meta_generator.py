@@ -70,7 +70,7 @@ class MetaGenerator(Conditioned):
     def written(self, start: Weights, support: torch.Tensor, task_noise: TaskNoise) -> Weights:
         """What is added to every L."""
         if not len(support):
-            return {name: torch.zeros_like(start[name]) for name in self.moving}
+            return {name: torch.zeros_like(start[name]) for name in sorted(self.moving)}
         found: Weights = self.writer(start, support)
         return found
 

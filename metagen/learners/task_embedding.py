@@ -87,7 +87,7 @@ class TaskEmbedding(Conditioned):
         e = self.embedding(support)
         if "embedding" in task_noise:
             e = torch.where(task_noise["embedding"]["hidden"] < self.null_rate, 0, e)
-        changed = {name: start[name] for name in self.moving}
+        changed = {name: start[name] for name in sorted(self.moving)}
         if "gates" in self.uses:
             changed = {name: w * self._factors(name, w, e) for name, w in changed.items()}
         if "start" in self.uses:

@@ -71,7 +71,7 @@ class Transfer(Joint):
             return
         self.writes += 1
         share = (1 - DECAY) / (1 - DECAY ** int(self.writes))
-        for name in self.moving:
+        for name in sorted(self.moving):
             self.get_buffer(_buffer(name)).lerp_(gradients[f"generator.{name}"].square(), share)
 
     def support_loss(
