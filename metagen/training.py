@@ -49,7 +49,7 @@ class MetaTraining(pl.LightningModule):
             says how good images are, else through TASK_SET-select or, where there is none, by pixels.
         zoo: a folder that `metagen zoo` wrote, whose models a learner that writes weights learns from, beside its query
             loss; it has to be made of `initial`. None for none.
-        regress: how much what is written counts by its distance from the zoo's (see `MetaGenerator`); None for 1.
+        regress: how much what is written counts by its distance from the zoo's (see `MetaGenerator`); None for its own.
 
     Raises:
         MetagenError: an option is out of range, the initial weights are those of another generator, or the learner
@@ -86,7 +86,7 @@ class MetaTraining(pl.LightningModule):
                 raise MetagenError("regress: there is no zoo to learn from; give one as --model.zoo, or leave it out")
         self.learner, self.took = begun(generator, learner, initial)
         self.learner.regulariser = regulariser_for(self.learner, regularise) if regularise else None
-        self.zoo = None if zoo is None else zoo_for(self.learner, zoo, initial, 1.0 if regress is None else regress)
+        self.zoo = None if zoo is None else zoo_for(self.learner, zoo, initial, regress)
         self.rates, self.clips = by_player("rate", rate, generator), by_player("clip", clip, generator, at_least=0)
         self.rate, self.schedule, self.warmup = rate, schedule, warmup
         self.chunk, self.execution, self.chosen_by = chunk, execution, chosen_by

@@ -53,14 +53,14 @@ class Zoo:
         }
 
 
-def zoo_for(learner: Learner, place: str, initial: str | None, regress: float) -> Zoo:
+def zoo_for(learner: Learner, place: str, initial: str | None, regress: float | None) -> Zoo:
     """The zoo that a learner is to learn from, which is told how much that counts.
 
     Args:
         learner: that writes weights.
         place: a folder.
         initial: the model that meta-training begins from.
-        regress: see `MetaGenerator`.
+        regress: see `MetaGenerator`; None for its own.
 
     Raises:
         MetagenError: there is none, it is damaged, or it is of another base, or of other deltas.
@@ -83,7 +83,7 @@ def zoo_for(learner: Learner, place: str, initial: str | None, regress: float) -
             f"zoo: {place} has deltas of layers {zoo.info.get('layers')} and rank {zoo.info.get('rank')}; the "
             f"learner's are {learner.layers} and {learner.rank}; give it the same"
         )
-    learner.regress = regress
+    learner.regress = learner.regress if regress is None else regress
     return zoo
 
 

@@ -17,14 +17,15 @@ from typing import Any
 import torch
 from league_beside import wrapped
 from make_league import DOCS
+from make_results import figure
 from making import made, revision
 
 from metagen.artifacts import read_config
 from metagen.evaluation import measure
 from metagen.files import write_atomically
-from metagen.intervals import Interval, over_tasks_interval
+from metagen.intervals import over_tasks_interval
 from metagen.learners import MetaGenerator
-from metagen.model import load
+from metagen.model import load_base
 from metagen.tasks.data import EpisodeData
 
 RUNS = Path("runs/meta-generator")
@@ -42,7 +43,7 @@ FIGURES = {
     "fd[omniglot-report]": "Frechet",
     "recognisability[omniglot-report]": "recognised %",
 }
-METRICS = [*(figure for figure in FIGURES if figure != "query_loss"), "cost"]  # that one is always measured
+METRICS = [*(name for name in FIGURES if name != "query_loss"), "cost"]  # that one is always measured
 ROWS = {"unadapted": "the base", "another task's weights": "written from another task's support"}
 HEAD = """# A network that writes weights, and a zoo
 
@@ -100,19 +101,15 @@ def evaluated(export: Path, root: str) -> dict[str, Any]:
     return found
 
 
-def without(export: Path, root: str, change: Callable[[MetaGenerator], None]) -> Interval:
-    """The query loss of a learner less that of the same one, changed: nats per image."""
-
-    def losses(change: Callable[[MetaGenerator], None] | None) -> torch.Tensor:
-        learner = load(str(export)).learner
-        assert isinstance(learner, MetaGenerator)  # noqa: S101
-        if change is not None:
-            change(learner)
-        data = EpisodeData("omniglot", root, shots=SHOTS, queries=QUERIES)
-        learner.requires_grad_(False).eval()
-        return measure(learner, data.episodes, "test", TASKS, (), baselines=False).values["adapted/query_loss"]
-
-    return over_tasks_interval(losses(None) - losses(change))
+def query_losses(export: Path, root: str, change: Callable[[MetaGenerator], None] | None = None) -> torch.Tensor:
+    """Of a learner, or of one that was changed first, on each test character: nats per image."""
+    learner = load_base(export).learner
+    assert isinstance(learner, MetaGenerator)  # noqa: S101
+    if change is not None:
+        change(learner)
+    data = EpisodeData("omniglot", root, shots=SHOTS, queries=QUERIES)
+    learner.requires_grad_(False).eval()
+    return measure(learner, data.episodes, "test", TASKS, (), baselines=False).values["adapted/query_loss"]
 
 
 def no_sketches(learner: MetaGenerator) -> None:
@@ -132,17 +129,13 @@ def row(name: str, export: Path, root: str) -> str:
     found = evaluated(export, root)
     adapted = next(each for each in found["rows"] if each["row"] == "adapted")
     against = {each["row"].removeprefix("adapted - "): each["figures"] for each in found["differences"]}
-    cells = [told(adapted["figures"][figure]) for figure in FIGURES]
-    cells += [told(against[other]["query_loss"]) for other in ROWS]
-    cells += [str(without(export, root, change)) for change in (no_sketches, no_layers)]
+    cells = [figure(adapted["figures"][name], 2) for name in FIGURES]
+    cells += [figure(against[other]["query_loss"], 2) for other in ROWS]
+    own = query_losses(export, root)
+    cells += [str(over_tasks_interval(own - query_losses(export, root, c))) for c in (no_sketches, no_layers)]
     cost = found["studies"]["cost"]
     cells.append(f"{1000 * cost['seconds']['median']:.0f} ms, {cost['adapted_bytes'] / 1000:.0f} kB")
     return f"| {name} | {' | '.join(cells)} |"
-
-
-def told(figure: dict[str, float]) -> str:
-    """A figure with its interval."""
-    return str(Interval(figure["mean"], figure["low"], figure["high"], 0))
 
 
 def main() -> None:
@@ -169,7 +162,7 @@ def main() -> None:
     less = [f"less {meaning}" for meaning in (*ROWS.values(), "without sketches of the weights", "without layers")]
     lines = [wrapped(HEAD.format(**told_of)), f"| | {' | '.join((*FIGURES.values(), *less, 'adapting'))} |"]
     lines += ["|---" * (len(FIGURES) + len(less) + 2) + "|"]
-    lines += [f"| the base | {' | '.join(told(base['figures'][figure]) for figure in FIGURES)} |" + " |" * 5, *rows]
+    lines += [f"| the base | {' | '.join(figure(base['figures'][name], 2) for name in FIGURES)} |" + " |" * 5, *rows]
     write_atomically(DOCS / "meta-generator.md", ("\n".join(lines) + "\n").encode())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import torch
@@ -11,7 +12,7 @@ from metagen.generators import Weights
 from metagen.learners.base import NOTHING, FixedRate
 
 
-class Conditioned(FixedRate):
+class Conditioned(FixedRate, ABC):
     """A learner that begins at phi_0 = theta + what is written from the support; for the options see `FixedRate`.
 
     An adapted model's difference is from theta, so what is written is part of it, and N = 0 steps adapt, too.
@@ -20,9 +21,9 @@ class Conditioned(FixedRate):
     meta_gradient = Exact()
     conditioned = True
 
+    @abstractmethod
     def written(self, start: Weights, support: torch.Tensor, task_noise: TaskNoise) -> Weights:
         """What is added to each weight that moves, where theta is `start`, for a support [k, C, H, W] in [0, 1]."""
-        raise NotImplementedError
 
     def prepare(self, supports: Callable[[int], torch.Tensor]) -> None:
         """See `Learner`; every encoder of the support takes what it needs."""

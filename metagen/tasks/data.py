@@ -131,7 +131,7 @@ class EpisodeData(pl.LightningDataModule):
                 f"data.tasks: {self.tasks} tasks an episode cannot be shared evenly by {processes} processes; "
                 "give a multiple"
             )
-        known = len(train) * (4 if self.turns else 1)
+        known = len(self.episodes.known)
         if self.tasks > known:
             raise MetagenError(f"data.tasks: expected at most the {known} train tasks, got {self.tasks}")
         if min(self.val_tasks, len(val)) < processes:

@@ -42,6 +42,9 @@ class Episodes:
         device: where episodes are put together. The images of each task stay there from the first time they are
             needed; those of a streamed task set are read anew each time, and its episodes are always on the CPU.
 
+    Attributes:
+        known: the name of every train task, and by how many quarters it is turned.
+
     Raises:
         MetagenError: a number is out of range, or some task has fewer than k + q images.
     """
@@ -59,20 +62,20 @@ class Episodes:
             check_at_least(name, value, 1)
         self.task_set, self.shots, self.queries, self.seed = task_set, shots, queries, seed
         self.device = torch.device("cpu" if task_set.streamed else device)  # workers must not touch another
-        self._turned = tuple((name, turns) for turns in range(4 if turns else 1) for name in task_set.split.train)
+        self.known = tuple((name, turns) for turns in range(4 if turns else 1) for name in task_set.split.train)
         self._kept: dict[str, torch.Tensor] = {}
 
     def train(self, index: int, tasks: int, rank: int = 0, world: int = 1) -> Episode:
         """Episode `index` of `tasks` different train tasks, or the share of it that one of `world` processes has."""
-        known = self._turned
-        if tasks > len(known):
-            raise MetagenError(f"tasks: an episode of {tasks} tasks needs as many train tasks; there are {len(known)}")
+        count = len(self.known)
+        if tasks > count:
+            raise MetagenError(f"tasks: an episode of {tasks} tasks needs as many train tasks; there are {count}")
         if tasks % world:
             raise MetagenError(f"tasks: {tasks} tasks an episode cannot be shared evenly by {world} processes")
-        chosen = numpy_rng(self.seed, "train", index, "tasks").choice(len(known), tasks, replace=False)
+        chosen = numpy_rng(self.seed, "train", index, "tasks").choice(count, tasks, replace=False)
         share = tasks // world
         numbers = range(rank * share, (rank + 1) * share)
-        names, turns = zip(*(known[chosen[n]] for n in numbers), strict=True)
+        names, turns = zip(*(self.known[chosen[n]] for n in numbers), strict=True)
         episode = self._gather(index, names, numbers, (self.seed, "train", index))
         return _turn(episode, turns) if any(turns) else episode
 
