@@ -27,6 +27,8 @@ class Generator(nn.Module, ABC):
         uses_support: whether new images are made by looking at the support, so that it belongs to an adapted model.
         likelihood_of_samples: whether its `log_weights` are of what it samples; redraw's are of blurred drawings.
         still: globs over the names of weights that no inner step ever moves.
+        frozen: globs over the names of weights that nothing trains, neither inner steps nor meta-training.
+        sampling: names of the options that bear on samples alone, so that they may change after training.
         shared: names of draws that are the same for every visit of one inner step, or of one query.
         comparable: whether a low loss means good images; what a player of a game loses says how good the other one is.
         betas: of Adam, where this generator is trained.
@@ -39,6 +41,8 @@ class Generator(nn.Module, ABC):
     uses_support: ClassVar[bool] = False
     likelihood_of_samples: ClassVar[bool] = False
     still: ClassVar[tuple[str, ...]] = ()
+    frozen: ClassVar[tuple[str, ...]] = ()
+    sampling: ClassVar[tuple[str, ...]] = ()
     shared: ClassVar[tuple[str, ...]] = ()
     comparable: ClassVar[bool] = True
     betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
