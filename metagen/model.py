@@ -201,14 +201,18 @@ class Model:
 def log_likelihood(adapted: Adapted, images: torch.Tensor, samples: int, key: Sequence[int | str]) -> torch.Tensor:
     """Log p(image | support) in nats, [n], of one adapted task by importance sampling (Burda 2016, arXiv:1509.00519).
 
-    A lower bound in expectation, which rises to the true value with the number of samples.
+    A lower bound in expectation, which rises to the true value with the number of samples. Where the posterior is a
+    point mass, the bound is one evaluation and the same for any number.
 
     Args:
-        adapted: one task (T = 1) of a generator with `log_weights`.
+        adapted: one task (T = 1) of a generator with `log_weights`, or `log_prob` where its posterior is a point mass.
         images: [n, C, H, W], such as its likelihood takes, where its weights are.
         samples: S, importance samples an image, at least 1; a few are in memory at once.
         key: names the noise.
     """
+    if hasattr(adapted.generator, "log_prob"):
+        found: torch.Tensor = adapted.each("log_prob", {"images": images[None], "support": adapted.support})
+        return found[0]
     parts = []
     for start in range(0, samples, LOG_PROB_CHUNK):
         count = min(LOG_PROB_CHUNK, samples - start)
@@ -279,7 +283,7 @@ class AdaptedModel:
         return self._run("interpolate", first=first, last=last, steps=steps)
 
     def log_prob(self, images: torch.Tensor, samples: int = 1000, seed: int = 0) -> torch.Tensor:
-        """Log p(image | support) in nats, [n], by importance sampling (a lower bound in expectation).
+        """Log p(image | support) in nats, [n]: a lower bound, by importance sampling unless one evaluation gives it.
 
         Args:
             images: [n, C, H, W]; for a Bernoulli likelihood every pixel is 0 or 1.
@@ -289,7 +293,7 @@ class AdaptedModel:
         Raises:
             MetagenError: the generator has no likelihood, or the images are not binary where they must be.
         """
-        generator = self._capable("log_weights")
+        generator = self._capable("log_prob" if hasattr(self.model.learner.generator, "log_prob") else "log_weights")
         self.model.check(images, "log_prob")
         generator.log_likelihood.check(images)
         check_at_least("samples", samples, 1)

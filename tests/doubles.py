@@ -24,6 +24,11 @@ TINY: dict[str, dict] = {
     "redraw": {"size": 8, "latent": 2, "widths": (4, 8), "hidden": 8, "null_rate": 0.5},
     "search_vae": {"size": 8, "latent": 2, "widths": (4,), "operations": ("skip", "separable"), "choice": "sampled"},
     "set_vae": {"size": 8, "latent": 2, "code": 3, "widths": (4, 8), "hidden": 6, "null_rate": 0.3},
+    "tokenizer": {"size": 8, "width": 4, "levels": (3, 3), "halvings": 2},
+    "token_vae": {
+        **{"size": 8, "tokenizer_width": 4, "levels": (3, 3), "halvings": 2, "width": 8, "heads": 2},
+        **{"support_blocks": 1, "blocks": 1, "null_tokens": 2, "dropout": 0.0, "contrast": 1.5},
+    },
     "r3": {"size": 8, "latent": 2, "widths": (2, 4), "depth": 1},
     "sngan": {"size": 8, "latent": 2, "widths": (2, 4), "depth": 0},
     "wgan_gp": {"size": 8, "latent": 2, "widths": (2, 4), "depth": 0},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.utils._pytree import tree_leaves
 
 from metagen.generators import call, generators
 from tests.doubles import tiny_generator
@@ -82,3 +83,24 @@ def test_second_derivatives_exist_under_vmap(generator):
         curvature = torch.func.vmap(torch.func.grad(lambda s, p=player: steepness(s, p)))(torch.tensor([0.9, 1.1]))
         assert curvature.isfinite().all()
         assert (curvature != 0).all()
+
+
+def test_methods_that_take_tasks_at_once_give_what_vmap_gives(generator):
+    rng = torch.Generator().manual_seed(1)
+    support, query = torch.rand(3, 2, 1, 28, 28, generator=rng), torch.rand(3, 4, 1, 28, 28, generator=rng)
+    each = [generator.noise(4, torch.Generator().manual_seed(seed)) for seed in range(3)]
+    noise = {name: torch.stack([e[name] for e in each]) for name in each[0]}
+    own = {
+        "query_loss": {"player": generator.players[-1], "query": query, "noise": noise, "support": support},
+        "generate": {"noise": noise, "support": support},
+        "told": {"images": query, "noise": noise, "support": support},
+    }
+    for method in generator.batched:
+        at_once = getattr(generator, method)(**own[method])
+        lifted = torch.func.vmap(
+            lambda own, m=method: getattr(generator, m)(**own),
+            in_dims=({name: None if name == "player" else 0 for name in own[method]},),
+        )(own[method])
+        for first, second in zip(tree_leaves(at_once), tree_leaves(lifted), strict=True):
+            assert first.shape[0] == 3
+            assert torch.allclose(first, second, atol=1e-5)

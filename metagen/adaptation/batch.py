@@ -63,13 +63,17 @@ def draw_noise(
             return once(player, task, 0, 0)
         visits = generator.visits[player]
         each = [once(player, task, visit, visit // visits) for visit in range(steps * visits)]
-        blank = generator.noise(n, torch.Generator())  # its shapes serve where N = 0
-        flat = {name: torch.stack([blank[name], *(e[name] for e in each)])[1:] for name in blank}
-        return {name: x.unflatten(0, (steps, visits)) for name, x in flat.items()}
+        return {name: torch.stack([e[name] for e in each]).unflatten(0, (steps, visits)) for name in each[0]}
 
     def stack(rows: list[Noise]) -> Noise:
         return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
 
+    if steps == 0:  # no draws at all, but of the right shapes
+        blank, lead = generator.noise(n, torch.Generator()), (len(tasks), 0)
+        return {
+            player: {name: x.new_empty(*lead, generator.visits[player], *x.shape) for name, x in blank.items()}
+            for player in generator.players
+        }
     return {player: stack([draws(player, task) for task in tasks]) for player in generator.players}
 
 

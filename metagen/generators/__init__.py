@@ -10,6 +10,8 @@ from metagen.generators.redraw_gan import RedrawGAN
 from metagen.generators.search_vae import SearchVAE
 from metagen.generators.set_vae import SetVAE
 from metagen.generators.sngan import SNGAN
+from metagen.generators.token_vae import TokenVAE
+from metagen.generators.tokenizer import Tokenizer
 from metagen.generators.vae import VAE
 from metagen.generators.vae_gan import VAEGAN
 from metagen.generators.wgan_gp import WGANGP
@@ -21,6 +23,8 @@ generators: Registry[Generator] = Registry(
     redraw=Redraw,
     search_vae=SearchVAE,
     set_vae=SetVAE,
+    tokenizer=Tokenizer,
+    token_vae=TokenVAE,
     r3=R3,
     sngan=SNGAN,
     wgan_gp=WGANGP,
@@ -44,6 +48,8 @@ __all__ = [
     "RedrawGAN",
     "SearchVAE",
     "SetVAE",
+    "TokenVAE",
+    "Tokenizer",
     "Weights",
     "by_player",
     "call",

@@ -14,6 +14,7 @@ from metagen.errors import MetagenError, check_at_least, check_positive
 Weights = dict[str, torch.Tensor]
 Noise = dict[str, torch.Tensor]
 PerPlayer = float | dict[str, float]  # an option: one number for all players, or each one's by name
+NORMS = (nn.GroupNorm, nn.LayerNorm)
 Context = Any  # what a generator makes of its support; None where it does not look at it
 
 
@@ -25,7 +26,9 @@ class Generator(nn.Module, ABC):
     Attributes:
         players: the groups of parameters with one loss each; a VAE has one, a GAN two, visited in this order.
         uses_support: whether new images are made by looking at the support, so that it belongs to an adapted model.
-        likelihood_of_samples: whether its `log_weights` are of what it samples; redraw's are of blurred drawings.
+        estimated: globs over the names of weights whose gradient is an estimate, passing what has none.
+        batched: names of the methods that also take tasks that share all weights, as one more leading axis of every
+            tensor: where nothing moves that is faster than `torch.func.vmap`, and gives the same.
         still: globs over the names of weights that no inner step ever moves.
         frozen: globs over the names of weights that nothing trains, neither inner steps nor meta-training.
         sampling: names of the options that bear on samples alone, so that they may change after training.
@@ -39,7 +42,8 @@ class Generator(nn.Module, ABC):
 
     players: ClassVar[tuple[str, ...]]
     uses_support: ClassVar[bool] = False
-    likelihood_of_samples: ClassVar[bool] = False
+    estimated: ClassVar[tuple[str, ...]] = ()
+    batched: ClassVar[tuple[str, ...]] = ()
     still: ClassVar[tuple[str, ...]] = ()
     frozen: ClassVar[tuple[str, ...]] = ()
     sampling: ClassVar[tuple[str, ...]] = ()
@@ -49,6 +53,11 @@ class Generator(nn.Module, ABC):
     consistency: float = 0.0
     size: int
     channels: int
+
+    @property
+    def likelihood_of_samples(self) -> bool:
+        """Whether its likelihood is of what it samples; redraw's is of blurred drawings."""
+        return False
 
     def player_of(self, name: str) -> str:
         """The player that a parameter belongs to: the only one, or the first part of the parameter's name."""
@@ -63,10 +72,10 @@ class Generator(nn.Module, ABC):
     def parts(self) -> dict[str, tuple[str, ...]]:
         """Names for what may move in an inner loop, each for globs over names of weights.
 
-        Every generator has "biases" and, with GroupNorm, "normalisation"; "head" (the last layer that makes the image)
+        Every generator has "biases" and, where it has norms, "normalisation"; "head" (the last layer that makes the image)
         and "last_block" (all since the last change of scale) are its own.
         """
-        norms = tuple(f"{name}.*" for name, module in self.named_modules() if isinstance(module, nn.GroupNorm))
+        norms = tuple(f"{name}.*" for name, module in self.named_modules() if isinstance(module, NORMS))
         return {"biases": ("*.bias",), **({"normalisation": norms} if norms else {})}
 
     def anneal(self, progress: float) -> None:

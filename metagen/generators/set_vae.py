@@ -52,7 +52,6 @@ class SetVAE(Generator):
 
     players: ClassVar[tuple[str, ...]] = ("vae",)
     uses_support: ClassVar[bool] = True
-    likelihood_of_samples: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -99,6 +98,11 @@ class SetVAE(Generator):
             *(*_doubling(fine[-1], last), nn.SiLU(), nn.Conv2d(last, channels, 3, padding=1)),
         )
         self.log_likelihood = Likelihood(likelihood)
+
+    @property
+    def likelihood_of_samples(self) -> bool:
+        """See `Generator`."""
+        return True
 
     @property
     def parts(self) -> dict[str, tuple[str, ...]]:

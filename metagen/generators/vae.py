@@ -35,7 +35,6 @@ class VAE(Generator):
     """
 
     players: ClassVar[tuple[str, ...]] = ("vae",)
-    likelihood_of_samples: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -60,6 +59,11 @@ class VAE(Generator):
         self.encoder = Encoder(size, channels, self.widths, 2 * latent, norm, refinements[:places])
         self.decoder = Decoder(size, channels, self.widths, latent, norm, refinements[places:])
         self.log_likelihood = Likelihood(likelihood)
+
+    @property
+    def likelihood_of_samples(self) -> bool:
+        """See `Generator`."""
+        return True
 
     @property
     def parts(self) -> dict[str, tuple[str, ...]]:

@@ -45,6 +45,9 @@ class Adapted:
             per_task: arguments whose every tensor has leading axis T.
             common: arguments that all tasks share.
         """
+        if not self.difference and method in self.generator.batched:
+            with torch.no_grad():
+                return by_chunks(lambda own: getattr(self.generator, method)(**own, **common), per_task)
         base = {name: w.detach() for name, w in self.generator.named_parameters()}
 
         def one_task(base: Weights, difference: Weights, own: dict[str, Any]) -> Any:  # noqa: ANN401

@@ -82,6 +82,11 @@ class Learner(nn.Module):
                 "let all weights move, or choose another meta-gradient"
             )
 
+    @property
+    def reads_alone(self) -> bool:
+        """Whether adapting is looking at the support and nothing else, so that all tasks share all weights."""
+        return not self.moving and not self.conditioned
+
     def player_of(self, name: str) -> str:
         """The player that trains a meta-parameter: that of its weight; the last one for what belongs to no weight."""
         part, _, rest = name.partition(".")

@@ -21,6 +21,8 @@ class Exact(MetaGradient):
 
     def __call__(self, learner: Learner, meta: Weights, batch: TaskBatch, execution: str = "vmap") -> MetaStep:
         """See `MetaGradient`."""
+        if learner.reads_alone and "query_loss" in learner.generator.batched and execution == "vmap":
+            return _of_shared_weights(learner, meta, batch)
 
         def one_task(meta: Weights, task: TaskBatch) -> tuple[Losses, Losses, Weights]:
             return call(learner, meta, "objectives", task)
@@ -37,3 +39,13 @@ class Exact(MetaGradient):
             (pulled,) = pull_back(chosen)
             gradients |= {name: g for name, g in pulled.items() if learner.player_of(name) == player}
         return MetaStep(gradients, losses, {}, written)
+
+
+def _of_shared_weights(learner: Learner, meta: Weights, batch: TaskBatch) -> MetaStep:
+    """The same by plain autograd where no task has weights of its own: autocast and fused attention reach it."""
+    with torch.enable_grad():
+        leaves = {name: w.detach().requires_grad_() for name, w in meta.items()}
+        objectives, losses, written = call(learner, leaves, "objectives", batch)
+        (objective,) = objectives.values()
+        found = torch.autograd.grad(objective.mean(), [*leaves.values()], materialize_grads=True)
+    return MetaStep(dict(zip(leaves, found, strict=True)), {p: x.detach() for p, x in losses.items()}, {}, written)

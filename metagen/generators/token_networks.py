@@ -1,0 +1,258 @@
+"""The prior of the token VAE: a causal transformer over codes that attends to the images of a support.
+
+Every function takes any leading axes: none for one task, or one of tasks that share all weights. In the latter case
+the library's fused attention is used; it has no second derivative, so one task, whose weights may move, takes attention
+by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from metagen.generators.networks import silent
+
+Heads = tuple[torch.Tensor, torch.Tensor]  # keys and values of m tokens, each [..., heads, m, width / heads]
+
+
+def attend(
+    query: torch.Tensor, heads: Heads, fused: bool, mask: torch.Tensor | None = None, causal: bool = False
+) -> torch.Tensor:
+    """Scaled dot-product attention (Vaswani 2017, arXiv:1706.03762): [..., heads, a, width / heads].
+
+    Args:
+        query: [..., heads, a, width / heads].
+        heads: keys and values.
+        fused: whether the library's kernel does it.
+        mask: where each query may look, [..., 1, a, m]; None for everywhere.
+        causal: whether query i sees the first i + 1 tokens alone.
+    """
+    key, value = heads
+    if fused:
+        flat = (x.flatten(0, -4) for x in (query, key, value))  # of four axes, or the library falls back
+        return F.scaled_dot_product_attention(*flat, attn_mask=mask, is_causal=causal).unflatten(0, query.shape[:-3])
+    scores = query @ key.mT / query.shape[-1] ** 0.5
+    if causal:
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf)
+    return scores.softmax(-1) @ value
+
+
+class SelfAttention(nn.Module):
+    """What tokens find by looking at each other.
+
+    Args:
+        width: of a token; a multiple of heads.
+        heads: that look apart from each other.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.LayerNorm(width)
+        self.project = nn.Linear(width, 3 * width)
+        self.out = _small(nn.Linear(width, width))
+
+    def forward(self, x: torch.Tensor, past: Heads | None = None, causal: bool = False) -> tuple[torch.Tensor, Heads]:
+        """Of tokens [..., a, width], what they find, and keys and values: those of the past and theirs.
+
+        The past is not written to, so that this runs under vmap.
+        """
+        query, key, value = (_split(part, self.heads) for part in self.project(self.norm(x)).chunk(3, -1))
+        if past is not None:
+            key, value = torch.cat([past[0], key], -2), torch.cat([past[1], value], -2)
+        return self.out(_joined(attend(query, (key, value), x.ndim > 3, causal=causal))), (key, value)
+
+
+class CrossAttention(nn.Module):
+    """What tokens find by looking at a memory; for the arguments see `SelfAttention`."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.LayerNorm(width)
+        self.query, self.keys_values = nn.Linear(width, width), nn.Linear(width, 2 * width)
+        self.out = _small(nn.Linear(width, width))
+
+    def memory(self, tokens: torch.Tensor) -> Heads:
+        """Keys and values of tokens [..., m, width]."""
+        key, value = self.keys_values(tokens).chunk(2, -1)
+        return _split(key, self.heads), _split(value, self.heads)
+
+    def forward(self, x: torch.Tensor, memory: Heads, mask: torch.Tensor | None) -> torch.Tensor:
+        """What tokens [..., n, L, width] of n images find in the one memory of their task; mask [..., 1, n L, m]."""
+        query = _split(self.query(self.norm(x)).flatten(-3, -2), self.heads)
+        return self.out(_joined(attend(query, memory, x.ndim > 3, mask))).unflatten(-2, x.shape[-3:-1])
+
+
+def _perceptron(width: int) -> nn.Sequential:
+    return nn.Sequential(
+        *(nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU()), _small(nn.Linear(4 * width, width))
+    )
+
+
+class SupportBlock(nn.Module):
+    """One layer of a transformer, norms first, over the tokens of an image."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.own, self.mix = SelfAttention(width, heads), _perceptron(width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Tokens [..., L, width] -> [..., L, width]."""
+        x = x + self.own(x)[0]
+        return x + self.mix(x)
+
+
+class CodeBlock(nn.Module):
+    """One causal layer of a transformer, norms first, over the codes of an image, which looks at a memory."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.own, self.cross, self.mix = SelfAttention(width, heads), CrossAttention(width, heads), _perceptron(width)
+
+    def forward(
+        self, x: torch.Tensor, memory: Heads, mask: torch.Tensor | None, past: Heads | None, kept: torch.Tensor | None
+    ) -> tuple[torch.Tensor, Heads]:
+        """Tokens [..., n, L, width], and the keys and values of these and of the past; see `CodePrior.forward`."""
+        scale = 1.0 if kept is None else kept
+        found, now = self.own(x, past, causal=past is None)
+        x = x + scale * found
+        x = x + scale * self.cross(x, memory, mask)
+        return x + scale * self.mix(x), now
+
+
+class SupportEncoder(nn.Module):
+    """Images of a support to tokens, each image apart, so that what a target may see is a mask over tokens.
+
+    Args:
+        channels: of the images.
+        halvings: from an image to its grid of tokens.
+        side: height and width of that grid.
+        width: of a token; a multiple of heads.
+        heads: of each block.
+        blocks: how many.
+    """
+
+    def __init__(self, channels: int, halvings: int, side: int, width: int, heads: int, blocks: int) -> None:
+        super().__init__()
+        widths = [max(width >> place, 8) for place in range(halvings, 0, -1)] + [width]
+        layers: list[nn.Module] = [nn.Conv2d(channels, widths[0], 3, padding=1), nn.SiLU()]
+        for before, after in pairwise(widths):
+            layers += [nn.Conv2d(before, after, 4, stride=2, padding=1), nn.SiLU()]
+        self.stem = nn.Sequential(*layers, nn.Conv2d(width, width, 1))
+        self.positions = nn.Parameter(0.02 * torch.randn(side**2, width))
+        self.blocks = nn.ModuleList(SupportBlock(width, heads) for _ in range(blocks))
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, support: torch.Tensor) -> torch.Tensor:
+        """Images [..., k, C, H, W] to tokens [..., k, L, width]."""
+        x = self.stem(support.flatten(0, -4)).flatten(2).mT.unflatten(0, support.shape[:-3]) + self.positions
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x)
+
+
+class CodePrior(nn.Module):
+    """p(codes | support), one code after the other, row by row.
+
+    Args:
+        codes: how many there are.
+        places: L, codes an image.
+        encoder: of the support.
+        width: of a token; a multiple of heads.
+        heads: of each block.
+        blocks: over the codes.
+        nulls: learned tokens that every target sees: all there is where the support is empty or hidden.
+    """
+
+    def __init__(
+        self, codes: int, places: int, encoder: SupportEncoder, width: int, heads: int, blocks: int, nulls: int
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.null, self.start, self.positions = (
+            nn.Parameter(0.02 * torch.randn(count, width)) for count in (nulls, 1, places)
+        )
+        self.embedding = nn.Embedding(codes, width)
+        nn.init.normal_(self.embedding.weight, std=0.02)
+        self.blocks = nn.ModuleList(CodeBlock(width, heads) for _ in range(blocks))
+        self.norm = nn.LayerNorm(width)
+        self.head = silent(nn.Linear(width, codes))
+
+    def memory(self, support: torch.Tensor) -> list[Heads]:
+        """Keys and values of the null tokens and of a support [..., k, C, H, W], for each block: m = nulls + k L."""
+        tokens = self.null.expand(*support.shape[:-4], *self.null.shape)
+        if support.shape[-4]:
+            tokens = torch.cat([tokens, self.encoder(support).flatten(-3, -2)], -2)
+        return [block.cross.memory(tokens) for block in self.blocks]
+
+    def forward(
+        self, codes: torch.Tensor, memory: Sequence[Heads], mask: torch.Tensor | None, kept: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Logits [..., n, L, codes] of each code of n images [..., n, L], given those before it.
+
+        Args:
+            codes: of the images.
+            memory: of their task.
+            mask: which tokens of it each image sees, [..., n, m]; None for all.
+            kept: what each image keeps of every channel that a block adds, [..., n, width]; None for all (dropout).
+        """
+        start = self.start.expand(*codes.shape[:-1], *self.start.shape)
+        x = torch.cat([start, self.embedding(codes[..., :-1])], -2) + self.positions
+        seen = None if mask is None else mask.repeat_interleave(codes.shape[-1], -2)[..., None, :, :]
+        return self._through(x, memory, seen, [None] * len(self.blocks), None if kept is None else kept[..., None, :])[
+            0
+        ]
+
+    def step(
+        self, place: int, code: torch.Tensor, past: Sequence[Heads | None], memory: Sequence[Heads], mask: torch.Tensor
+    ) -> tuple[torch.Tensor, list[Heads]]:
+        """Logits [..., n, codes] at one place, and the keys and values of all places so far.
+
+        Args:
+            place: from 0.
+            code: of the place before, [..., n]; of no account at the first.
+            past: keys and values of the places before, of each block; None at the first.
+            memory: as for `forward`.
+            mask: which tokens of it each image sees, [..., n, m].
+        """
+        token = self.start.expand(*code.shape, -1) if place == 0 else self.embedding(code)
+        x = (token + self.positions[place])[..., None, :]
+        logits, now = self._through(x, memory, mask[..., None, :, :], past, None)
+        return logits[..., 0, :], now
+
+    def _through(
+        self,
+        x: torch.Tensor,
+        memory: Sequence[Heads],
+        mask: torch.Tensor | None,
+        past: Sequence[Heads | None],
+        kept: torch.Tensor | None,
+    ) -> tuple[torch.Tensor, list[Heads]]:
+        now: list[Heads] = []
+        for block, heads, before in zip(self.blocks, memory, past, strict=True):
+            x, after = block(x, heads, mask, before, kept)
+            now.append(after)
+        return self.head(self.norm(x)), now
+
+
+def _split(x: torch.Tensor, heads: int) -> torch.Tensor:
+    """Tokens [..., m, width] to [..., heads, m, width / heads]."""
+    return x.unflatten(-1, (heads, -1)).transpose(-3, -2)
+
+
+def _joined(x: torch.Tensor) -> torch.Tensor:
+    return x.transpose(-3, -2).flatten(-2)
+
+
+def _small(layer: nn.Linear) -> nn.Linear:
+    """The layer with small weights, so that a block begins near the path beside it."""
+    nn.init.normal_(layer.weight, std=0.006)
+    nn.init.zeros_(layer.bias)
+    return layer
