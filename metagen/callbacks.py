@@ -26,20 +26,26 @@ class EMA(WeightAveraging):
         MetagenError: the decay is not in [0, 1).
     """
 
+    _count: torch.Tensor  # of averages taken; on the CPU, where reading it waits for no device
+
     def __init__(self, decay: float = 0.999) -> None:
         if not 0 <= decay < 1:
             raise MetagenError(f"ema.decay: expected 0 or more and less than 1, got {decay}")
-
-        def average(old: torch.Tensor, new: torch.Tensor, count: torch.Tensor | int) -> torch.Tensor:
-            ramp = (1 + count) / (10 + count)
-            return torch.lerp(new, old, min(decay, float(ramp)))
-
-        super().__init__(use_buffers=False, avg_fn=average)  # a buffer holds what training wrote last
+        self.decay = decay
+        super().__init__(use_buffers=False, multi_avg_fn=self._average)  # a buffer holds what training wrote last
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Average in the precision of the run, to which Lightning brings the weights only later."""
+        """Average in the precision and on the device of the run, to which Lightning brings the weights only later."""
         trainer.precision_plugin.convert_module(pl_module)
+        self._device = trainer.strategy.root_device
         super().setup(trainer, pl_module, stage)
+        if self._average_model is not None:
+            self._count = self._average_model.n_averaged = self._average_model.n_averaged.cpu()
+
+    def _average(self, old: list[torch.Tensor], new: list[torch.Tensor], _: torch.Tensor | int) -> None:
+        ramp = (1 + self._count) / (10 + self._count)
+        keep = min(self.decay, float(ramp))
+        torch._foreach_copy_(old, torch._foreach_lerp(new, old, keep))
 
 
 class Progress(RichProgressBar):
@@ -67,8 +73,8 @@ class NonFiniteGuard(pl.Callback):
         module = _ours(pl_module)
         gradients = {name: w.grad for name, w in module.named_parameters() if w.grad is not None}
         found = None
-        total = torch.stack([t.sum() for t in (*gradients.values(), *module.losses.values())])
-        if not total.isfinite().all():  # looked at in one go; now one by one: sums can overflow
+        norm = torch.nn.utils.get_total_norm([*gradients.values(), *module.losses.values()])
+        if not norm.isfinite():  # looked at in one go; now one by one: squares can overflow
             found = _first_bad(gradients, module)
         if trainer.strategy.reduce_boolean_decision(found is not None, all=False):
             self._stop(trainer, found)

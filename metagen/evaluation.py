@@ -99,10 +99,17 @@ def tuned(
 
 
 def untrained(learner: Learner, seed: int = 0) -> Generator:
-    """The same networks without meta-training, on the same device, and without what a learner adds to them."""
+    """The same networks without meta-training, on the same device, and without what a learner adds to them.
+
+    What is frozen is kept: meta-training has not made it.
+    """
+    trained = learner.generator
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return generators.build(generators.describe(learner.generator)).to(next(learner.parameters()))
+        fresh = generators.build(generators.describe(trained))
+    frozen = {name: w for name, w in trained.state_dict().items() if trained.is_frozen(name)}
+    fresh.load_state_dict(frozen, strict=False)  # all the rest is as it was drawn
+    return fresh.to(next(learner.parameters()))
 
 
 def _fine_tuned(

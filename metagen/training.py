@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from torch import nn
 from torch.utils._pytree import tree_map
 from torchmetrics import MeanMetric
 
@@ -25,7 +27,8 @@ from metagen.tasks.data import EpisodeData
 from metagen.tasks.episodes import Episode
 from metagen.zoo import zoo_for
 
-SCHEDULES = ("constant", "linear")
+SCHEDULES = ("constant", "linear", "cosine")
+LEAST = 0.02  # of the outer rate, where a cosine ends
 
 
 class MetaTraining(pl.LightningModule):
@@ -35,8 +38,12 @@ class MetaTraining(pl.LightningModule):
         generator: the base generator.
         learner: how it adapts.
         rate: the outer learning rate (Adam), of all players or each one's by its name.
-        schedule: "constant", or "linear" to 0 over the second half of the run.
+        schedule: "constant", "linear" to 0 over the second half of the run, or "cosine": half of one, from the end of
+            the warm-up to 2 % at the end of the run.
         warmup: optimiser steps over which the outer rate rises from 0.
+        weight_decay: of matrices, the parameters of 2 axes or more: the share of them that a step takes away at a rate
+            of 1, apart from their gradient (AdamW, Loshchilov 2019, arXiv:1711.05101); 0 for none.
+        betas: of Adam; None for the generator's.
         clip: the largest norm of each player's meta-gradient, one for all or each one's by its name; 0 for none.
         chunk: tasks whose graph is in memory at once; None for all of an episode's.
         initial: a saved model that training begins from: its generator, or, of a learner of the same kind and sizes,
@@ -63,6 +70,8 @@ class MetaTraining(pl.LightningModule):
         rate: PerPlayer = 1e-3,
         schedule: str = "linear",
         warmup: int = 50,
+        weight_decay: float = 0.0,
+        betas: tuple[float, float] | None = None,
         clip: PerPlayer = 100.0,
         chunk: int | None = None,
         execution: str = "vmap",
@@ -80,6 +89,10 @@ class MetaTraining(pl.LightningModule):
         if chunk is not None:
             check_at_least("chunk", chunk, 1)
         check_at_least("warmup", warmup, 0)
+        if not 0 <= weight_decay < math.inf:
+            raise MetagenError(f"weight_decay: expected a finite number of 0 or more, got {weight_decay}")
+        if betas is not None and not (len(betas) == 2 and all(0 <= beta < 1 for beta in betas)):
+            raise MetagenError(f"betas: expected 2 numbers of 0 or more and below 1, got {betas}")
         if regress is not None:
             check_at_least("regress", regress, 0)
             if zoo is None:
@@ -89,6 +102,10 @@ class MetaTraining(pl.LightningModule):
         self.zoo = None if zoo is None else zoo_for(self.learner, zoo, initial, regress)
         self.rates, self.clips = by_player("rate", rate, generator), by_player("clip", clip, generator, at_least=0)
         self.rate, self.schedule, self.warmup = rate, schedule, warmup
+        self.weight_decay, self.betas = weight_decay, generator.betas if betas is None else betas
+        meta = self.learner.meta_parameters()
+        for name, weight in self.learner.named_parameters():
+            weight.requires_grad_(name in meta)  # no graph is made for what is frozen
         self.chunk, self.execution, self.chosen_by = chunk, execution, chosen_by
         self.criterion: Criterion = ByLoss()
         self.episode: Episode | None = None  # the one being trained on, and what came of it: for callbacks
@@ -122,7 +139,7 @@ class MetaTraining(pl.LightningModule):
         learner.anneal(min(1.0, self.global_step / self._planned_steps))
         targets = None if self.zoo is None else self.zoo.of(episode.tasks)
         batch = task_batch(learner, episode.support, episode.query, key, episode.numbers, targets)
-        theta = dict(learner.named_parameters())
+        theta = learner.meta_parameters()
         meta = {name: w.detach() for name, w in theta.items()}
         step = in_chunks(learner.meta_gradient, learner, meta, batch, self.chunk, self.execution)
         gradients, losses, told, written = step
@@ -171,16 +188,24 @@ class MetaTraining(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401
         """One Adam over every player, each at its own rate: global_step counts meta-steps."""
-        groups = [{"params": self._of(player), "lr": rate} for player, rate in self.rates.items()]
-        optimiser = torch.optim.Adam(groups, betas=self.learner.generator.betas)
-        total = self._planned_steps
-
-        def factor(step: int) -> float:
-            decay = 1.0 if self.schedule == "constant" else min(1.0, 2 * (1 - step / total))
-            return max(decay, 0.0) * min(1.0, (step + 1) / max(self.warmup, 1))
-
+        fused = True if self.device.type == "cuda" else None
+        decoupled = self.weight_decay > 0
+        optimiser = torch.optim.Adam(self._groups(), betas=self.betas, decoupled_weight_decay=decoupled, fused=fused)
+        factor = partial(share_of_rate, self.schedule, total=self._planned_steps, warmup=self.warmup)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """What Adam trains: one group a player; where weights decay, its matrices in one of their own before it."""
+        groups: list[dict[str, Any]] = []
+        for player, rate in self.rates.items():
+            own = self._of(player)
+            if self.weight_decay:
+                matrices = [w for w in own if w.ndim > 1]
+                groups.append({"params": matrices, "lr": rate, "weight_decay": self.weight_decay})
+                own = [w for w in own if w.ndim <= 1]
+            groups.append({"params": own, "lr": rate})
+        return groups
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Let the learner write down what it keeps: once a meta-step, of what the processes have averaged."""
@@ -195,15 +220,22 @@ class MetaTraining(pl.LightningModule):
                 torch.nn.utils.clip_grad_norm_(self._of(player), largest)
 
     def _of(self, player: str) -> list[torch.nn.Parameter]:
-        return [w for name, w in self.learner.named_parameters() if self.learner.player_of(name) == player]
+        return [w for name, w in self.learner.meta_parameters().items() if self.learner.player_of(name) == player]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse the checkpoint of another model.
+        """Refuse the checkpoint of another model or another optimiser, whose options would come back with it.
 
         Raises:
-            MetagenError: naming the first tensors that differ.
+            MetagenError: naming the first tensors, or the option, that differ.
         """
         check_tensors(Path("checkpoint"), checkpoint["state_dict"], self.state_dict())
+        for state in checkpoint.get("optimizer_states", []):
+            groups = state["param_groups"]
+            saved = {"weight_decay": max(g["weight_decay"] for g in groups), "betas": tuple(groups[0]["betas"])}
+            for name, value in saved.items():
+                given = getattr(self, name)
+                if value != given:
+                    raise MetagenError(f"{name}: the checkpoint was trained with {value}, got {given}; give the same")
 
     @property
     def data(self) -> EpisodeData:
@@ -220,6 +252,17 @@ class MetaTraining(pl.LightningModule):
         if epochs is None or epochs < 0:
             return self.trainer.estimated_stepping_batches
         return epochs * math.ceil(self.data.episodes_per_epoch / self.trainer.accumulate_grad_batches)
+
+
+def share_of_rate(schedule: str, step: int, total: float, warmup: int) -> float:
+    """The share of an outer rate, from 0 to 1, at optimiser step number `step` of `total`."""
+    rise = min(1.0, (step + 1) / max(warmup, 1))
+    if schedule == "constant":
+        return rise
+    if schedule == "linear":
+        return max(min(1.0, 2 * (1 - step / total)), 0.0) * rise
+    done = min(1.0, max(0, step - warmup) / max(total - warmup, 1))
+    return (LEAST + (1 - LEAST) * (1 + math.cos(math.pi * done)) / 2) * rise
 
 
 def in_order(batches: list[Weights]) -> Weights:
@@ -249,7 +292,9 @@ def regulariser_for(learner: Learner, terms: dict[str, float]) -> Regulariser:
 def begun(
     generator: Generator, learner: Callable[[Generator], Learner], model: str | None
 ) -> tuple[Learner, str | None]:
-    """The learner over a generator, where training begins, and what it took: "generator", "learner" or None.
+    """The learner over a generator, where training begins, and what it took.
+
+    That is "learner", "generator", the name of the generator's part that it took alone, or None.
 
     Args:
         generator: the learner's; it is given what it begins from.
@@ -264,14 +309,15 @@ def begun(
         return learner(generator), None
     path = travelling("models", model)
     found, _, _ = load_model(path)
-    misfit = give(generator, found.generator, path)
+    part, taker = taker_of(generator, found.generator)
+    misfit = give(taker, found.generator, path)
     made = learner(generator)
     if alike(found, made):
         made.load_state_dict(found.state_dict())
         return made, "learner"
     if misfit is not None:
         raise misfit
-    return made, "generator"
+    return made, part
 
 
 def alike(one: Learner, other: Learner) -> bool:
@@ -280,13 +326,20 @@ def alike(one: Learner, other: Learner) -> bool:
     return type(one) is type(other) and type(one.generator) is type(other.generator) and shapes == others
 
 
-def give(generator: Generator, found: Generator, path: Path) -> MetagenError | None:
-    """Give a generator the weights of a saved one, or say why it cannot take them.
+def taker_of(generator: Generator, found: Generator) -> tuple[str, nn.Module]:
+    """What takes the weights of a saved generator, with its name: the generator, or else its first part of that class.
 
-    Of a game whose second player is such a generator (`RedrawGAN` and `Redraw`) that player is given them.
+    So a `RedrawGAN` takes a `Redraw` as its second player.
     """
-    player = getattr(generator, "generator", None)
-    taker = player if isinstance(player, type(found)) else generator
+    if not isinstance(generator, type(found)):
+        for name, part in generator.named_children():
+            if isinstance(part, type(found)):
+                return name, part
+    return "generator", generator
+
+
+def give(taker: nn.Module, found: Generator, path: Path) -> MetagenError | None:
+    """Give a generator the weights of a saved one, or say why it cannot take them."""
     try:
         check_tensors(path, found.state_dict(), taker.state_dict())
     except MetagenError as error:

@@ -28,8 +28,8 @@ def trained(request):
     """A learner after 150 meta-steps on blobs."""
     torch.manual_seed(0)
     learner = tiny_learner(request.param, rate=0.02, optimiser="adam", test_steps=5)
-    parameters = dict(learner.named_parameters())
-    optimiser = torch.optim.Adam(learner.parameters(), lr=0.02)
+    parameters = learner.meta_parameters()
+    optimiser = torch.optim.Adam(parameters.values(), lr=0.02)
     for step in range(150):
         images = blobs(8, 8, seed=step)
         batch = task_batch(learner, images[:, :4], images[:, 4:], (0, "train", step), range(8))

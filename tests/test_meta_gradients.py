@@ -20,7 +20,7 @@ def matrix(seed: int) -> torch.Tensor:
 
 
 def meta_of(learner):
-    return {name: w.detach().clone() for name, w in learner.named_parameters()}
+    return {name: w.detach().clone() for name, w in learner.meta_parameters().items()}
 
 
 def gradient(learner, batch, **how):
@@ -144,7 +144,7 @@ def test_every_meta_parameter_receives_gradient(learner, generator):
                 state.copy_(torch.rand_like(state.double()))
     images = torch.rand(2, 6, 1, 8, 8)
     found = gradient(learner, batch_for(learner, images[:, :2], images[:, 2:]))
-    assert found.keys() == dict(learner.named_parameters()).keys()
+    assert found.keys() == learner.meta_parameters().keys()
     assert [n for n, g in found.items() if not g.abs().sum() > 0] == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from fnmatch import fnmatchcase
 from typing import Any, ClassVar
 
 import torch
@@ -62,6 +63,10 @@ class Generator(nn.Module, ABC):
     def player_of(self, name: str) -> str:
         """The player that a parameter belongs to: the only one, or the first part of the parameter's name."""
         return self.players[0] if len(self.players) == 1 else name.split(".")[0]
+
+    def is_frozen(self, name: str) -> bool:
+        """Whether nothing trains the weight of that name."""
+        return any(fnmatchcase(name, glob) for glob in self.frozen)
 
     @property
     def visits(self) -> dict[str, int]:

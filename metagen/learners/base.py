@@ -31,7 +31,7 @@ NOTHING: TaskNoise = {}
 
 
 class Learner(nn.Module):
-    """A base generator and how it adapts; its parameters are the meta-parameters.
+    """A base generator and how it adapts; its parameters, but for frozen ones, are the meta-parameters.
 
     Args:
         generator: whose weights are theta.
@@ -75,7 +75,7 @@ class Learner(nn.Module):
         self.moves = tuple(moves)
         self.moving = frozenset(moving(generator, self.moves))
         self.progress = 1.0
-        stuck = [n for n, _ in self.named_parameters() if not self.meta_gradient.trains(self, n)]
+        stuck = [name for name in self.meta_parameters() if not self.meta_gradient.trains(self, name)]
         if stuck:
             raise MetagenError(
                 f"{type(self).__name__}: {len(stuck)} meta-parameters would never be trained, {stuck[0]} first; "
@@ -86,6 +86,12 @@ class Learner(nn.Module):
     def reads_alone(self) -> bool:
         """Whether adapting is looking at the support and nothing else, so that all tasks share all weights."""
         return not self.moving and not self.conditioned
+
+    def meta_parameters(self) -> dict[str, nn.Parameter]:
+        """What meta-training trains, by name: every parameter that the generator does not freeze."""
+        prefix = "generator."
+        frozen = {prefix + name for name, _ in self.generator.named_parameters() if self.generator.is_frozen(name)}
+        return {name: w for name, w in self.named_parameters() if name not in frozen}
 
     def player_of(self, name: str) -> str:
         """The player that trains a meta-parameter: that of its weight; the last one for what belongs to no weight."""

@@ -21,10 +21,10 @@ DRAWS = 4  # of the generator's noise, over which a gradient is averaged
 class GradientEncoder(Encoder):
     """Where the support pulls the weights that meta-training began from: principal components over train tasks.
 
-    Of the last player's loss, by all its weights (cf. Achille 2019, arXiv:1902.03545, whose embedding is the mean of
-    squared gradients, of a probe). The network is a copy of the generator as it was then, so begin from a trained one
-    (`initial`). Nothing of this encoder is trained; an empty support has the code of a gradient of 0. For the options
-    see `Encoder`.
+    Of the last player's loss, by all its weights that are not frozen (cf. Achille 2019, arXiv:1902.03545, whose
+    embedding is the mean of squared gradients, of a probe). The network is a copy of the generator as it was then, so
+    begin from a trained one (`initial`). Nothing of this encoder is trained; an empty support has the code of a
+    gradient of 0. For the options see `Encoder`.
     """
 
     prepared_by: ClassVar[int] = 300
@@ -36,7 +36,8 @@ class GradientEncoder(Encoder):
         super().__init__(generator, code)
         self.probe = frozen(generator)
         last = generator.players[-1]
-        self.names = [name for name, _ in generator.named_parameters() if generator.player_of(name) == last]
+        named = (name for name, _ in generator.named_parameters() if not generator.is_frozen(name))
+        self.names = [name for name in named if generator.player_of(name) == last]
         total = sum(generator.get_parameter(name).numel() for name in self.names)
         self.drawn = draw_noise(generator, ("gradient",), range(DRAWS), 1)[last]  # here, since vmap refuses to draw
         for name, shape in (("mean", (total,)), ("basis", (code, total)), ("scale", (code,))):
