@@ -76,11 +76,11 @@ def resized(images: torch.Tensor, size: int) -> torch.Tensor:
     The same to within one level, and the same bits however many images there are and wherever they lie: whole levels
     by weights of 14 binary places add up in float32 without rounding.
     """
-    levels = images.float().round().clamp(0, 255)
+    levels = images.float().round()
     if size != images.shape[-1]:
         weights = _lanczos(images.shape[-1], size).to(images.device)
-        across = (levels @ weights.T).round().clamp(0, 255)  # in 8 bits between the two passes, like PIL
-        levels = (weights @ across).round().clamp(0, 255)
+        across = (levels @ weights.T).round_().clamp_(0, 255)  # in 8 bits between the two passes, like PIL
+        levels = (weights @ across).round_().clamp_(0, 255)
     return levels.to(torch.uint8)
 
 

@@ -11,6 +11,7 @@ from metagen.images import resized
 
 REACH = warps.Reach(turn=math.radians(20), scale=0.15, shear=0.25, shift=0.04)
 DRAWS = warps.DRAWS + 2  # uniform numbers that the map of one task takes
+IN_CACHE = 2  # tasks at once on a CPU, where their images then stay in its cache: four times as fast
 
 
 def task_maps(draws: torch.Tensor) -> torch.Tensor:
@@ -28,8 +29,15 @@ def task_maps(draws: torch.Tensor) -> torch.Tensor:
 
 def mapped(originals: torch.Tensor, maps: torch.Tensor, size: int) -> torch.Tensor:
     """Images uint8 [T, n, C, S, S] of T tasks under the map of each, [T, 2, 3], read as uint8 [T, n, C, size, size]."""
+    at_once = IN_CACHE if originals.device.type == "cpu" else len(originals)
+    maps = maps.to(originals.device, torch.float32)
+    pieces = zip(originals.split(at_once), maps.split(at_once), strict=True)
+    return torch.cat([_mapped(*piece, size) for piece in pieces])
+
+
+def _mapped(originals: torch.Tensor, maps: torch.Tensor, size: int) -> torch.Tensor:
     flat = originals.flatten(1, 2).float()  # the images of a task lie side by side as channels, under one grid
-    read = warps.read_at(flat, _places(maps.to(flat), flat.shape[-1]), "bilinear")
+    read = warps.read_at(flat, _places(maps, flat.shape[-1]), "bilinear")
     return resized(read, size).unflatten(1, originals.shape[1:3])
 
 
