@@ -73,8 +73,7 @@ def from_pil(image: Image.Image, size: int, channels: int) -> torch.Tensor:
 def resized(images: torch.Tensor, size: int) -> torch.Tensor:
     """Square images [..., S, S] of levels 0 to 255 as uint8 [..., size, size], resized as `from_pil` does it.
 
-    The same to within one level, and the same bits however many images there are and wherever they lie: whole levels
-    by weights of 14 binary places add up in float32 without rounding.
+    The same to within one level: of a half, it is left to the last bit whether it is rounded up or down.
     """
     levels = images.float().round()
     if size != images.shape[-1]:
@@ -91,7 +90,7 @@ def _lanczos(source: int, size: int) -> torch.Tensor:
     places = (np.arange(source) + 0.5 - (np.arange(size)[:, None] + 0.5) * scale) / max(scale, 1)
     weights = np.sinc(places) * np.sinc(places / 3) * (abs(places) < 3)
     weights /= weights.sum(1, keepdims=True)
-    return torch.from_numpy((np.round(weights * 2**14) / 2**14).astype(np.float32))
+    return torch.from_numpy(weights).float()
 
 
 def read_image(path: Path, size: int, channels: int) -> torch.Tensor:

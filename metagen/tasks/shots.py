@@ -29,13 +29,14 @@ def distribution_of(shots: int | Mapping[int, float] | Mapping[str, float]) -> d
             "data.shots: expected numbers of 1 or more with probabilities of 0 or more that sum to 1, such as "
             f"{{1: 0.4, 5: 0.6}}; got {given}, whose sum is {sum(given.values()):g}"
         )
-    return {k: given[k] for k in sorted(given) if given[k]}
+    return {k: p for k, p in given.items() if p}
 
 
 def drawn(distribution: Mapping[int, float], rng: np.random.Generator) -> int:
-    """One k."""
-    shares = np.array(list(distribution.values()))
-    return int(rng.choice(list(distribution), p=shares / shares.sum()))
+    """One k, in whatever order they are given."""
+    numbers = sorted(distribution)
+    shares = np.array([distribution[k] for k in numbers])
+    return int(rng.choice(numbers, p=shares / shares.sum()))
 
 
 def held_out_shots(distribution: Mapping[int, float], val_shots: Sequence[int] | None = None) -> list[int]:
