@@ -372,6 +372,7 @@ def _add_data_arguments(parser: ArgumentParser, argv: Sequence[str], twice: bool
     twice: a task is looked at by its shots and by as many queries, so that there are no fewer by default.
     """
     from metagen.tasks.data import EpisodeData
+    from metagen.tasks.shots import distribution_of, held_out_shots
 
     parser.add_class_arguments(EpisodeData, "data")
     first = argparse.ArgumentParser(exit_on_error=False, add_help=False, allow_abbrev=False)
@@ -384,7 +385,7 @@ def _add_data_arguments(parser: ArgumentParser, argv: Sequence[str], twice: bool
         known = inspect.signature(EpisodeData).parameters
         parser.set_defaults({f"data.{key}": value for key, value in data.items() if key in known})
     if twice:
-        shots = typed.shots or parser.get_default("data.shots")
+        shots = typed.shots or held_out_shots(distribution_of(parser.get_default("data.shots")))[-1]
         parser.set_defaults({"data.queries": max(shots, parser.get_default("data.queries"))})
 
 

@@ -138,7 +138,7 @@ def embed(wanted: Wanted, out: Path, tasks: EpisodeData, overwrite: bool) -> Non
         "extractor": seen,
         "data": tasks.description,
         "split": wanted.split,
-        "shots": tasks.shots,
+        "shots": tasks.held_out_shots,
         "train_tasks": len(train.tasks),
         "tasks": len(groups),
         "neighbours": min(NEIGHBOURS, len(groups) - 1),
@@ -167,10 +167,11 @@ def _numbers(wanted: Wanted, tasks: EpisodeData) -> dict[str, list[int]]:
     """The tasks to fit on and those to judge, by number in their splits."""
     if wanted.split not in HELD_OUT:
         raise MetagenError(f"split: expected one of {', '.join(HELD_OUT)}, got {wanted.split!r}")
-    if tasks.queries < tasks.shots:
+    shots = tasks.held_out_shots
+    if tasks.queries < shots:
         raise MetagenError(
-            f"data.queries: a task is embedded twice, by {tasks.shots} shots and as many others; got {tasks.queries}, "
-            f"give --data.queries {tasks.shots} or more"
+            f"data.queries: a task is embedded twice, by {shots} shots and as many others; got {tasks.queries}, "
+            f"give --data.queries {shots} or more"
         )
     counts = {"train": wanted.fitted_on, wanted.split: wanted.limit}
     for option, (split, count), least in zip(("fitted_on", "limit"), counts.items(), (4, 3), strict=True):

@@ -151,7 +151,7 @@ def _depended_on(tasks: EpisodeData, base: Model, joint: Model | None) -> dict[s
     """What figures depend on beside weights and options."""
     root = tasks.options["root"] and os.path.realpath(tasks.options["root"])
     return {
-        "images": [root, tasks.options["on_bad_image"], tasks.task_set.split.hash, tasks.shots, tasks.queries],
+        "images": [root, tasks.options["on_bad_image"], tasks.task_set.split.hash, tasks.held_out_shots, tasks.queries],
         "learner": describe(base.learner),
         "joint": [joint.weights_hash, describe(joint.learner)] if joint else None,
         "metagen": metagen.__version__,

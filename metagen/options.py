@@ -35,6 +35,7 @@ SWITCHES = (
     "--data.invert",
     "--data.binarise",
     "--data.download",
+    "--data.augment",
 )
 
 # What an exported model says of its tasks, which are the defaults of verbs that take one.

@@ -162,13 +162,16 @@ class MetaTraining(pl.LightningModule):
         self.learner.anneal(1.0)
 
     def validation_step(self, episode: Episode, batch_index: int) -> None:
-        """Adapt to val tasks and judge on their queries."""
+        """Adapt to val tasks and judge on their queries: the mean is over all numbers of shots, and over each."""
         key = (0, "val", 0)
         before = episode.support[:, :0] if self.learner.conditioned else episode.support  # which adapts before any step
         for name, support, steps in (("val/unadapted", before, 0), (self.monitored, episode.support, None)):
             adapted = adapt_tasks(self.learner, support, key, episode.numbers, steps)
             judged = self.criterion(adapted, episode.query, key, episode.numbers)
-            self._mean(name).update(judged.nan_to_num(math.inf, math.inf))  # a mean over the others would hide it
+            judged = judged.nan_to_num(math.inf, math.inf)  # a mean over the others would hide it
+            self._mean(name).update(judged)
+            if name == self.monitored and len(self.data.val_shots) > 1:
+                self._mean(f"{name}/{support.shape[1]}shots").update(judged)
         for name, each in adapted.told(episode.query, (*key, "told"), episode.numbers).items():
             self._mean(f"val/{name}").update(each)
 

@@ -91,12 +91,13 @@ def check_taught(name: str, zoo: Zoo, data: EpisodeData) -> None:
     """Refuse a zoo, by what the user calls it, of which nothing would be learned of these tasks.
 
     Raises:
-        MetagenError: it has a model of no train task, or train tasks are turned, of which it has none.
+        MetagenError: it has a model of no train task, or train tasks are turned or augmented, of which it has none.
     """
     if not set(zoo.split.train) & set(data.task_set.split.train):
         raise MetagenError(f"zoo: {name} has no model of any train task of {data.name}; make one of these tasks")
-    if data.turns:
-        raise MetagenError(f"zoo: {name} has no models of turned tasks; leave out --data.turns")
+    if data.turns or data.augment:
+        option = "turns" if data.turns else "augment"
+        raise MetagenError(f"zoo: {name} has no models of turned tasks; leave out --data.{option}")
 
 
 @dataclass(frozen=True)

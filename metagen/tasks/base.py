@@ -47,6 +47,17 @@ class TaskSet(ABC):
         which: the places of the n images to read, in this order, each from 0 below `readable_count`; None for all.
         """
 
+    def originals(self, task: str, which: Sequence[int] | None = None) -> torch.Tensor:
+        """The same images before they are resized, where there is more to see: uint8 [n, C, S, S], of one S for all.
+
+        Resized and `finished`, they are `images` to within one level of 255.
+        """
+        return self.images(task, which)
+
+    def finished(self, images: torch.Tensor) -> torch.Tensor:
+        """Images [..., C, H, W] of this size, uint8, after what reading does to them last: here nothing."""
+        return images
+
     def image_count(self, task: str) -> int:
         """How many images one task has, as far as that is known without reading them."""
         return len(self.images(task))

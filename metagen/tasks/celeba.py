@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 IDENTITIES, OFFICIAL, IMAGES = "identity_CelebA.txt", "list_eval_partition.txt", "img_align_celeba"
 PARTITIONS = ("identity", "official")
+SIDE = 178  # pixels of the central square of a photograph
 SHARES = {"val": 0.1, "test": 0.1}  # of `identity`
 
 
@@ -81,13 +82,20 @@ class CelebA(TaskSet):
         Raises:
             MetagenError: there is no such identity, or a photograph cannot be read.
         """
+        return self._read(task, which, self.size)
+
+    def originals(self, task: str, which: Sequence[int] | None = None) -> torch.Tensor:
+        """The same, but uint8 [n, C, 178, 178]: the central squares of aligned photographs as they come."""
+        return self._read(task, which, SIDE)
+
+    def _read(self, task: str, which: Sequence[int] | None, size: int) -> torch.Tensor:
         if task not in self._files:
             raise MetagenError(
                 f"{self.root}: no identity {task!r} with {self.min_images} or more images; "
                 "expected a number as text, such as '2880'"
             )
         names = self._files[task] if which is None else [self._files[task][place] for place in which]
-        images = read_files([self._tree / IMAGES / name for name in names], self.size, self.channels)
+        images = read_files([self._tree / IMAGES / name for name in names], size, self.channels)
         return 255 - images if self.invert else images
 
     def image_count(self, task: str) -> int:

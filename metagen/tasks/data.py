@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +16,10 @@ from metagen.errors import MetagenError, check_at_least
 from metagen.tasks import TaskSet, task_sets
 from metagen.tasks.base import some
 from metagen.tasks.episodes import Episode, Episodes
+from metagen.tasks.shots import distribution_of, held_out_shots
 from metagen.tasks.splits import Split
+
+log = logging.getLogger(__name__)
 
 
 class EpisodeData(pl.LightningDataModule):
@@ -34,17 +38,21 @@ class EpisodeData(pl.LightningDataModule):
         download: fetch the images into `root` first if they are not there (omniglot, celeba).
         on_bad_image: "raise", or "skip" images that cannot be read (folder).
         min_images: tasks with fewer images are left out, and told (folder, celeba).
-        shots: k, the support images of a task.
+        shots: k, the support images of a task; or, of train episodes, the probability of each k: {1: 0.4, 5: 0.6}.
         queries: the images of a task that judge an adaptation.
         tasks: train tasks an episode, over all processes.
-        turns: whether a train task turned by quarters is a train task too, for signs that may stand any way.
+        augment: turn, mirror and distort each train task of an episode, all its images alike, for signs that may stand
+            any way.
+        turns: deprecated, see `augment`: whether a train task turned by quarters is a train task too.
         val_tasks: how many val tasks are watched during training.
+        val_shots: the k at which they are; that of `shots` or, of several, 1 and 5 where no more than the largest. The
+            largest of them is that of all held-out tasks.
         episodes: meta-steps of the run (of an epoch, to be exact).
         seed: of the episodes.
         workers: processes that read ahead where images are streamed from disk (celeba, a large folder); 0 for none.
 
     Raises:
-        MetagenError: a number is out of range.
+        MetagenError: a number is out of range, or both `augment` and `turns` are asked for.
     """
 
     def __init__(
@@ -60,17 +68,19 @@ class EpisodeData(pl.LightningDataModule):
         download: bool = False,
         on_bad_image: str | None = None,
         min_images: int | None = None,
-        shots: int = 5,
+        shots: int | dict[int, float] = 5,
         queries: int = 15,
         tasks: int = 16,
+        augment: bool = False,
         turns: bool = False,
         val_tasks: int = 60,
+        val_shots: list[int] | None = None,
         episodes: int = 3000,
         seed: int = 0,
         workers: int = 2,
     ) -> None:
         super().__init__()
-        numbers = {"shots": shots, "queries": queries, "tasks": tasks, "val_tasks": val_tasks, "episodes": episodes}
+        numbers = {"queries": queries, "tasks": tasks, "val_tasks": val_tasks, "episodes": episodes}
         for name, value in numbers.items():
             check_at_least(f"data.{name}", value, 1)
         for name, value in {"seed": seed, "workers": workers}.items():
@@ -81,8 +91,18 @@ class EpisodeData(pl.LightningDataModule):
         self.options |= {"min_images": min_images}
         self.options |= {"binarise": binarise or None, "download": download or None}  # unknown to most task sets
         self.name, self.shots, self.queries, self.seed = task_set, shots, queries, seed
-        self.turns, self.tasks, self.val_tasks, self.episodes_per_epoch = turns, tasks, val_tasks, episodes
+        self.train_shots = distribution_of(shots)
+        self.val_shots = held_out_shots(self.train_shots, val_shots)
+        if turns:
+            _check_turns(augment)
+        self.augment, self.turns = augment, turns
+        self.tasks, self.val_tasks, self.episodes_per_epoch = tasks, val_tasks, episodes
         self._task_set: TaskSet | None = None
+
+    @property
+    def held_out_shots(self) -> int:
+        """The k of held-out tasks: the largest of `val_shots`."""
+        return self.val_shots[-1]
 
     @property
     def task_set(self) -> TaskSet:
@@ -109,7 +129,8 @@ class EpisodeData(pl.LightningDataModule):
         return self._episodes_on("cpu")
 
     def _episodes_on(self, device: torch.device | str) -> Episodes:
-        return Episodes(self.task_set, self.shots, self.queries, self.seed, self.turns, device)
+        shots = (self.held_out_shots, self.queries)
+        return Episodes(self.task_set, *shots, self.seed, self.turns, device, self.augment, self.train_shots)
 
     def prepare_data(self) -> None:
         """Make or read the images once, before the other processes look for them."""
@@ -140,21 +161,25 @@ class EpisodeData(pl.LightningDataModule):
                 f"got {min(self.val_tasks, len(val))}"
             )
 
-        self.check_counts([*train, *val])
+        self.check_counts(train, max(self.train_shots))
+        self.check_counts(val)
 
-    def check_counts(self, tasks: Sequence[str]) -> None:
+    def check_counts(self, tasks: Sequence[str], shots: int | None = None) -> None:
         """Refuse tasks with fewer images than an episode needs.
+
+        shots: the most support images of one; None for those of held-out tasks.
 
         Raises:
             MetagenError: naming them.
         """
         counts = {task: self.task_set.image_count(task) for task in tasks}
-        need = self.shots + self.queries
+        shots = shots or self.held_out_shots
+        need = shots + self.queries
         small = [f"{task!r} has {count}" for task, count in counts.items() if count < need]
         if small:
             how = f" with --data.min_images {need}" if hasattr(self.task_set, "min_images") else ""
             raise MetagenError(
-                f"{self.shots} shots and {self.queries} queries need {need} images a task, but {some(small)}: "
+                f"{shots} shots and {self.queries} queries need {need} images a task, but {some(small)}: "
                 f"add images, lower --data.queries or --data.shots, or leave those tasks out{how}"
             )
 
@@ -220,14 +245,24 @@ class EpisodeData(pl.LightningDataModule):
         return DataLoader(_Stream(epoch, self.episodes_per_epoch), batch_size=None)
 
     def val_dataloader(self) -> DataLoader[Episode]:
-        """The fixed val episodes, each process its own tasks."""
+        """The fixed val episodes, each process its own tasks: at each of `val_shots`, with the same queries."""
         trainer = self._trainer
         episodes = self._episodes_on(trainer.strategy.root_device)
         rank, world = trainer.global_rank, trainer.world_size
         known = min(self.val_tasks, len(self.task_set.split.val))
         batches = math.ceil(len(range(rank, known, world)) / self.tasks)
-        stream = _Stream(lambda: episodes.held_out("val", self.tasks, self.val_tasks, rank, world), batches)
-        return DataLoader(stream, batch_size=None)
+
+        def each() -> Iterator[Episode]:
+            for episode in episodes.held_out("val", self.tasks, self.val_tasks, rank, world):
+                yield from (episode._replace(support=episode.support[:, :shots]) for shots in self.val_shots)
+
+        return DataLoader(_Stream(each, batches * len(self.val_shots)), batch_size=None)
+
+
+def _check_turns(augment: bool) -> None:
+    if augment:
+        raise MetagenError("data.turns: data.augment turns tasks already; leave out --data.turns")
+    log.warning("data.turns: deprecated, and gone in the next release; data.augment takes its place")
 
 
 class _Stream(IterableDataset[Episode]):

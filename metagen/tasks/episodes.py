@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,7 +11,9 @@ from torch import nn
 
 from metagen.errors import MetagenError, check_at_least
 from metagen.seeding import numpy_rng
+from metagen.tasks.augmentation import DRAWS, mapped, task_maps
 from metagen.tasks.base import TaskSet
+from metagen.tasks.shots import drawn
 
 
 class Episode(NamedTuple):
@@ -34,13 +36,16 @@ class Episodes:
 
     Args:
         task_set: where the images come from.
-        shots: k, at least 1.
+        shots: k of held-out tasks, at least 1.
         queries: q, at least 1.
         seed: of the run; held-out episodes do not depend on it.
         turns: whether a train task turned by a quarter, half or three quarters is a train task too (Santoro 2016,
             arXiv:1605.06065, section 4.1).
         device: where episodes are put together. The images of each task stay there from the first time they are
             needed; those of a streamed task set are read anew each time, and its episodes are always on the CPU.
+        augment: whether each train task of an episode is turned, mirrored and distorted, all its images alike (see
+            `task_maps`), read from `TaskSet.originals`.
+        train_shots: the probability of each k of a train episode; None for that of held-out tasks.
 
     Attributes:
         known: the name of every train task, and by how many quarters it is turned.
@@ -57,13 +62,16 @@ class Episodes:
         seed: int = 0,
         turns: bool = False,
         device: torch.device | str = "cpu",
+        augment: bool = False,
+        train_shots: Mapping[int, float] | None = None,
     ) -> None:
         for name, value in (("shots", shots), ("queries", queries)):
             check_at_least(name, value, 1)
         self.task_set, self.shots, self.queries, self.seed = task_set, shots, queries, seed
         self.device = torch.device("cpu" if task_set.streamed else device)  # workers must not touch another
         self.known = tuple((name, turns) for turns in range(4 if turns else 1) for name in task_set.split.train)
-        self._kept: dict[str, torch.Tensor] = {}
+        self.augment, self.train_shots = augment, train_shots or {shots: 1.0}
+        self._kept: dict[tuple[str, bool], torch.Tensor] = {}  # as they are shown, or originals
 
     def train(self, index: int, tasks: int, rank: int = 0, world: int = 1) -> Episode:
         """Episode `index` of `tasks` different train tasks, or the share of it that one of `world` processes has."""
@@ -72,11 +80,13 @@ class Episodes:
             raise MetagenError(f"tasks: an episode of {tasks} tasks needs as many train tasks; there are {count}")
         if tasks % world:
             raise MetagenError(f"tasks: {tasks} tasks an episode cannot be shared evenly by {world} processes")
-        chosen = numpy_rng(self.seed, "train", index, "tasks").choice(count, tasks, replace=False)
+        key = (self.seed, "train", index)
+        chosen = numpy_rng(*key, "tasks").choice(count, tasks, replace=False)
         share = tasks // world
         numbers = range(rank * share, (rank + 1) * share)
         names, turns = zip(*(self.known[chosen[n]] for n in numbers), strict=True)
-        episode = self._gather(index, names, numbers, (self.seed, "train", index))
+        shots = drawn(self.train_shots, numpy_rng(*key, "shots"))  # whichever process asks
+        episode = self._gather(index, names, numbers, key, shots, self.augment)
         return _turn(episode, turns) if any(turns) else episode
 
     def held_out(
@@ -98,40 +108,67 @@ class Episodes:
     def of(self, split: str, numbers: Sequence[int]) -> Episode:
         """The fixed episode of one or more held-out tasks by number, in this order, whichever others there are."""
         names = self.task_set.split[split]
-        return self._gather(0, [names[n] for n in numbers], numbers, (0, split))
+        return self._gather(0, [names[n] for n in numbers], numbers, (0, split), self.shots)
 
     def first(self, split: str, count: int) -> Episode:
         """The same for the first tasks of a split by order, as pictures show them."""
         return self.of(split, range(min(count, len(self.task_set.split[split]))))
 
-    def _gather(self, index: int, names: Sequence[str], numbers: Sequence[int], key: tuple[int | str, ...]) -> Episode:
+    def _gather(
+        self,
+        index: int,
+        names: Sequence[str],
+        numbers: Sequence[int],
+        key: tuple[int | str, ...],
+        shots: int,
+        augment: bool = False,
+    ) -> Episode:
         rngs = [numpy_rng(*key, number, "images") for number in numbers]
-        images = torch.stack([self._drawn(name, rng) for name, rng in zip(names, rngs, strict=True)]).float()
-        images = images / images.new_full((1,), 255)  # by a plain 255 CUDA multiplies by 1/255: the last bit differs
-        return Episode(index, tuple(names), tuple(numbers), images[:, : self.shots], images[:, self.shots :])
+        images = self._drawn(names, rngs, shots, augment)
+        if augment:
+            draws = np.stack([numpy_rng(*key, number, "augment").random(DRAWS) for number in numbers])
+            maps = task_maps(torch.from_numpy(draws))
+            images = self.task_set.finished(mapped(images, maps, self.task_set.size))
+        floats = images.float()
+        floats = floats / floats.new_full((1,), 255)  # by a plain 255 CUDA multiplies by 1/255: the last bit differs
+        return Episode(index, tuple(names), tuple(numbers), floats[:, :shots], floats[:, shots:])
 
-    def _drawn(self, name: str, rng: np.random.Generator) -> torch.Tensor:
-        """The support and then the query of one task, uint8 [k + q, C, H, W]."""
-        kept = None if self.task_set.streamed else self._resident(name)
-        count = self.task_set.readable_count(name) if kept is None else len(kept)
-        need = self.shots + self.queries
-        if count < need:
-            raise MetagenError(
-                f"task {name!r} has {count} images; {self.shots} shots and {self.queries} queries need {need}: "
-                "lower --data.queries or --data.shots, or add images"
-            )
-        places = rng.permutation(count)[:need]
-        if kept is None:
-            return self.task_set.images(name, places.tolist())
-        return kept[torch.from_numpy(places).to(kept.device)]
+    def _drawn(
+        self, names: Sequence[str], rngs: Sequence[np.random.Generator], shots: int, originals: bool
+    ) -> torch.Tensor:
+        """The support and then the query of each task, uint8 [T, k + q, C, H, W]."""
+        read = self.task_set.originals if originals else self.task_set.images
+        if self.task_set.streamed:
+            counts = map(self.task_set.readable_count, names)
+            places = self._places(names, counts, rngs, shots)
+            return torch.stack([read(name, each.tolist()) for name, each in zip(names, places, strict=True)])
+        kept = [self._resident(name, originals) for name in names]
+        places = self._places(names, map(len, kept), rngs, shots)
+        there = torch.from_numpy(np.stack(places)).to(kept[0].device)  # in one go: each copy waits for the device
+        return torch.stack([images[each] for images, each in zip(kept, there, strict=True)])
 
-    def _resident(self, name: str) -> torch.Tensor:
+    def _places(
+        self, names: Sequence[str], counts: Iterable[int], rngs: Sequence[np.random.Generator], shots: int
+    ) -> list[np.ndarray[Any, np.dtype[np.int64]]]:
+        """Which images of each task are drawn."""
+        need, places = shots + self.queries, []
+        for name, count, rng in zip(names, counts, rngs, strict=True):
+            if count < need:
+                raise MetagenError(
+                    f"task {name!r} has {count} images; {shots} shots and {self.queries} queries need {need}: "
+                    "lower --data.queries or --data.shots, or add images"
+                )
+            places.append(rng.permutation(count)[:need])
+        return places
+
+    def _resident(self, name: str, originals: bool) -> torch.Tensor:
         """All images of a task, on the device; on the CPU it is the task set that keeps them."""
+        read, key = self.task_set.originals if originals else self.task_set.images, (name, originals)
         if self.device.type == "cpu":
-            return self.task_set.images(name)
-        if name not in self._kept:
-            self._kept[name] = self.task_set.images(name).to(self.device)
-        return self._kept[name]
+            return read(name)
+        if key not in self._kept:
+            self._kept[key] = read(name).to(self.device)
+        return self._kept[key]
 
 
 def _turn(episode: Episode, quarters: Sequence[int]) -> Episode:

@@ -25,7 +25,7 @@ class Folder(TaskSet):
     """Every folder under `root` with images directly in it is a task, named by its path below `root`.
 
     Images are read when a task is first asked for, and kept; of a tree that would take more than a GiB, read each time.
-    Which files there are is looked up once, at the start.
+    Which files there are is looked up once, at the start. Their sizes are their own, so that `originals` are `images`.
 
     Args:
         root: the top of the tree, or a zip or tar file of one; links to folders are followed, each counts once.

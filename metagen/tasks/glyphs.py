@@ -323,6 +323,8 @@ def keep(path: Path, content: bytes) -> None:
 class Glyphs(TaskSet):
     """Letters drawn by many hands: one task for each letter, held out by whole scripts.
 
+    They are drawn with the pixels of their size, so that `originals` are `images`.
+
     Args:
         size: height and width in pixels, 28 to 128.
         channels: 1, or 3 for the same grey thrice.

@@ -75,6 +75,7 @@ FOLDERS = {"images_background": BACKGROUND, "images_evaluation": EVALUATION}
 VAL_ALPHABETS = tuple(sorted(BACKGROUND)[5::6])  # every sixth of the background, 158 characters
 PARTITIONS = ("canonical", "random1200")
 RANDOM_TRAIN, RANDOM_VAL = 1200, 100  # of the first, the second is set apart from training
+SIDE = 105  # pixels of a drawing
 INK = 0.3  # at 28 pixels the thinner lines cover about a third of a pixel
 
 
@@ -119,6 +120,7 @@ class Omniglot(TaskSet):
         self.split_file, self.seed = split_file, seed
         self._folders = _characters(Path(root), download)
         self._images: dict[str, torch.Tensor] = {}
+        self._originals: dict[str, torch.Tensor] = {}
         whole = read_split(Path(split_file)) if split_file else whole_split(partition, seed)
         self.missing = tuple(name for part in SPLITS for name in whole[part] if name not in self._folders)
         if self.missing:
@@ -136,14 +138,29 @@ class Omniglot(TaskSet):
         Raises:
             MetagenError: there is no such character, or a drawing cannot be read.
         """
+        if task not in self._images:
+            self._images[task] = self.finished(self._read(task, self.size))
+        return self._images[task] if which is None else self._images[task][list(which)]
+
+    def originals(self, task: str, which: Sequence[int] | None = None) -> torch.Tensor:
+        """The drawings as they come, uint8 [n, C, 105, 105]; otherwise as `images`, but never binarised."""
+        if task not in self._originals:
+            self._originals[task] = self._read(task, SIDE)
+        return self._originals[task] if which is None else self._originals[task][list(which)]
+
+    def finished(self, images: torch.Tensor) -> torch.Tensor:
+        """Drawings [..., C, H, W], uint8, binarised where that is asked for."""
+        if not self.binarise:
+            return images
+        ink = 255 - images if self.invert else images
+        ink = (ink >= round(255 * INK)).to(torch.uint8) * 255
+        return 255 - ink if self.invert else ink
+
+    def _read(self, task: str, size: int) -> torch.Tensor:
         if task not in self._folders:
             raise MetagenError(f"{self.root}: no character {task!r}; expected a name such as 'Greek/character01'")
-        if task not in self._images:
-            ink = 255 - read_folder(self._folders[task], self.size, self.channels)
-            if self.binarise:
-                ink = (ink >= round(255 * INK)).to(torch.uint8) * 255
-            self._images[task] = 255 - ink if self.invert else ink
-        return self._images[task] if which is None else self._images[task][list(which)]
+        paper = read_folder(self._folders[task], size, self.channels)
+        return paper if self.invert else 255 - paper
 
     def image_count(self, task: str) -> int:
         """How many drawings one character has."""
