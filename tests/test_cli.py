@@ -104,7 +104,7 @@ def test_it_runs_as_a_module():
 
 
 def test_an_unknown_verb_names_the_nearest(capsys):
-    refused(capsys, ["sampel", "--n", "3"], "unknown verb 'sampel': did you mean sample?")
+    refused(capsys, ["sampl", "--n", "3"], "unknown verb 'sampl': did you mean sample?")
 
 
 @pytest.mark.parametrize("verb", list(VERBS))
@@ -387,7 +387,8 @@ def test_a_dry_run_prints_the_options_and_stops(place, capsys):
     options = dry(capsys, adapt)
     assert (options["out"], options["invert"], options["standalone"]) == ("o", True, False)
     options = dry(capsys, ["sample", "--dry-run", "--model", "absent", "--n", "3", "--out", "o"])
-    assert options == {"model": "absent", "n": 3, "out": "o", "seed": 0, "overwrite": False}
+    given = {name: value for name, value in options.items() if value is not None}  # no sampling option is
+    assert given == {"model": "absent", "n": 3, "out": "o", "seed": 0, "overwrite": False}
     options = dry(capsys, [*evaluation_words(place), "--dry-run"])
     assert (options["split"], options["limit"]) == ("test", 100)
     assert (options["data"]["task_set"], options["data"]["shots"], options["data"]["queries"]) == ("folder", 2, 2)
