@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import reprlib
 import shutil
@@ -32,8 +33,10 @@ from metagen.files import fresh_folder, write_atomically
 from metagen.generators import generators
 from metagen.learners import Learner, learners
 from metagen.metrics import Extractor, extractors
+from metagen.resources import those_travelling
 from metagen.tasks.splits import Split
 
+log = logging.getLogger(__name__)
 M = TypeVar("M", bound=nn.Module)
 VERSION = 1
 KINDS = {  # what a saved folder is, in words, and the verb that writes it
@@ -42,6 +45,7 @@ KINDS = {  # what a saved folder is, in words, and the verb that writes it
     "extractor": ("an extractor", "metagen train-extractor"),
     "zoo": ("a zoo", "metagen zoo"),
 }
+FULL, HALF = "float32", "float16"  # what weights are computed in; how they may also be stored
 MAX_CONFIG_BYTES = 1_000_000
 MAX_TOLD = 500  # characters of what a file holds, in a message
 SLACK = 4  # a network may register a weight more than once while it is built
@@ -63,19 +67,26 @@ def build(description: Mapping[str, Any]) -> Learner:
 
 
 def save_model(
-    path: Path, learner: Learner, info: Mapping[str, Any], split: Split | None = None, overwrite: bool = False
+    path: Path,
+    learner: Learner,
+    info: Mapping[str, Any],
+    split: Split | None = None,
+    overwrite: bool = False,
+    stored_as: str = FULL,
 ) -> str:
     """Write a model; `info` says how it was made (data, training) and comes back from `load_model`.
 
     split: the tasks it was trained on and those held out, written beside it.
+    stored_as: "float32", or "float16" for a file of half the size, which is widened when it is loaded.
 
     Returns:
         The SHA-256 of its weights file.
 
     Raises:
-        MetagenError: the place is taken, or cannot be written.
+        MetagenError: the place is taken, or cannot be written, or float16 cannot hold a weight.
     """
-    content = {**describe(learner), "info": dict(info)}
+    stored = {} if stored_as == FULL else {"stored_as": stored_as}
+    content = {**describe(learner), **stored, "info": dict(info)}
     return _save(path, "model", learner, content, _model_card, split, overwrite)
 
 
@@ -159,16 +170,7 @@ def load_adapted(path: Path) -> tuple[dict[str, torch.Tensor], torch.Tensor | No
         raise MetagenError(f"{where}: expected the objects base (path, weights_sha256) and info; save it again")
     if not reference["path"].isprintable():
         raise MetagenError(f"{where}: its base's path {reprlib.repr(reference['path'])} is none; save it again")
-    base = Path(os.path.normpath(path.resolve() / reference["path"]))
-    if not os.path.isdir(base):  # where the name is too long, Path.is_dir raises
-        hint = "put it there, or save it again with --standalone"
-        raise MetagenError(f"{where}: its base model is not at {_brief(base)}; {hint}")
-    found = read_config(base, "model")["weights_sha256"]
-    if found != reference.get("weights_sha256"):
-        raise MetagenError(
-            f"{where}: made from a base with weights {reprlib.repr(reference.get('weights_sha256'))}, but {base} has "
-            f"{reprlib.repr(found)}; put the right base there"
-        )
+    base = _base_of(path, reference)
     difference = _read_tensors(path / "difference.safetensors", config["weights_sha256"])
     support = None
     if "support_sha256" in config:
@@ -176,6 +178,28 @@ def load_adapted(path: Path) -> tuple[dict[str, torch.Tensor], torch.Tensor | No
         if support is not None and support.dtype != torch.float32:
             raise MetagenError(f"{path / 'support.safetensors'}: expected torch.float32, got {support.dtype}")
     return difference, support, base, info
+
+
+def _base_of(path: Path, reference: Mapping[str, Any]) -> Path:
+    """The base that an adapted model names: what lies there or, where it has moved, travels with metagen."""
+    base, stated = Path(os.path.normpath(path.resolve() / reference["path"])), reference.get("weights_sha256")
+    found = None
+    if os.path.isdir(base):  # where the name is too long, Path.is_dir raises
+        found = read_config(base, "model")["weights_sha256"]
+        if found == stated:
+            return base
+    for other in those_travelling("models"):
+        if read_config(other)["weights_sha256"] == stated:
+            log.warning("%s: its base model is not at %s any more; took %s", path, _brief(base), other.name)
+            return other
+    where = path / "config.json"
+    if found is None:
+        hint = "put it there, or save it again with --standalone"
+        raise MetagenError(f"{where}: its base model is not at {_brief(base)}; {hint}")
+    raise MetagenError(
+        f"{where}: made from a base with weights {reprlib.repr(stated)}, but {base} has {reprlib.repr(found)}; put the "
+        "right base there"
+    )
 
 
 def save_zoo(path: Path, deltas: Mapping[str, torch.Tensor], info: Mapping[str, Any], overwrite: bool = False) -> None:
@@ -271,8 +295,9 @@ def _save(
     split: Split | None,
     overwrite: bool,
 ) -> str:
+    tensors = _narrowed(path, module.state_dict(), content.get("stored_as", FULL))
     with fresh_folder(path, overwrite) as folder:
-        weights = _write_tensors(folder / "model.safetensors", module.state_dict())
+        weights = _write_tensors(folder / "model.safetensors", tensors)
         _write_config(folder, kind, weights, content)
         count = sum(w.numel() for w in module.parameters())
         write_atomically(folder / "README.md", card(content, count, weights).encode())
@@ -288,6 +313,25 @@ def _described(path: Path, kind: str, parts: Sequence[str]) -> dict[str, Any]:
     return config
 
 
+def _stored(where: Path, tensors: Mapping[str, torch.Tensor], stored_as: object) -> dict[str, torch.Tensor]:
+    """The tensors in the type that a config declares: floating ones narrowed, unless it is the full one."""
+    if stored_as not in (FULL, HALF):
+        got = reprlib.repr(stored_as)
+        raise MetagenError(f"{where}: stored_as: expected {FULL} or {HALF}, got {got}; save it again")
+    half = stored_as == HALF
+    return {name: t.half() if half and t.is_floating_point() else t for name, t in tensors.items()}
+
+
+def _narrowed(path: Path, tensors: Mapping[str, torch.Tensor], stored_as: object) -> dict[str, torch.Tensor]:
+    """The tensors as they are to be stored; none may overflow."""
+    narrow = _stored(path, tensors, stored_as)
+    for name, tensor in narrow.items():
+        if tensor.dtype == torch.float16 and not tensor.isfinite().all():
+            most = tensors[name].abs().max().item()
+            raise MetagenError(f"{path}: {name} holds {most:g}, beyond {HALF}; store it as {FULL}")
+    return narrow
+
+
 def _with_weights(path: Path, config: Mapping[str, Any], build: Callable[[Mapping[str, Any]], M]) -> M:
     tensors = _read_tensors(path / "model.safetensors", config["weights_sha256"])
     most = max(SMALL, SLACK * sum(t.numel() for t in tensors.values()))
@@ -296,7 +340,8 @@ def _with_weights(path: Path, config: Mapping[str, Any], build: Callable[[Mappin
             planned = build(config)
     except (MetagenError, RecursionError) as error:  # the latter of a value nested too deep to be told
         raise MetagenError(f"{path / 'config.json'}: {_brief(error)}") from error
-    check_tensors(path / "model.safetensors", tensors, planned.state_dict())
+    expected = _stored(path / "config.json", planned.state_dict(), config.get("stored_as", FULL))
+    check_tensors(path / "model.safetensors", tensors, expected)
     module = build(config)
     module.load_state_dict(tensors)
     return module.requires_grad_(False).eval()

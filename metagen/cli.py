@@ -1,4 +1,4 @@
-"""The verbs: `metagen fit | adapt | sample | evaluate | compare | embed | zoo | train-extractor`."""
+"""The verbs: `metagen fit | adapt | sample | evaluate | compare | embed | zoo | train-extractor | models`."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ import torch
 from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter
 
 from metagen.artifacts import save_extractor
+from metagen.catalogue import table
 from metagen.errors import MetagenError, unknown
 from metagen.files import check_free, fresh_folder
 from metagen.images import conversions, grid, save_png, save_pngs
 from metagen.learners import RuleEngine
 from metagen.learners.meta_generator import RANK
 from metagen.model import Steps, load_adapted, load_base
-from metagen.options import EXAMPLES, OfTheModel, explained, spelled_out
+from metagen.options import EXAMPLES, OfTheModel, add_sampling_arguments, explained, spelled_out
 from metagen.processes import Processes
 from metagen.quiet import quieten
 
@@ -47,6 +48,8 @@ OVERVIEW = f"""usage: metagen VERB [options]     (metagen VERB --help for each)
                    {EXAMPLES["zoo"]}
   train-extractor  train what evaluate looks through
                    {EXAMPLES["train-extractor"]}
+  models           list the models that travel with metagen
+                   {EXAMPLES["models"]}
 
 with every verb: --dry-run prints the resolved options and stops; --debug shows the traceback of an error"""
 
@@ -99,7 +102,7 @@ def _chosen(info: dict[str, Any]) -> str:
     )
 
 
-def sample(model: str, n: int, out: str, seed: int = 0, overwrite: bool = False) -> None:
+def sample(model: str, n: int, out: str, seed: int = 0, overwrite: bool = False, **settings: float | None) -> None:
     """Sample from an adapted model: PNG files, and all of them in grid.png.
 
     Args:
@@ -108,15 +111,19 @@ def sample(model: str, n: int, out: str, seed: int = 0, overwrite: bool = False)
         out: the folder to write them to.
         seed: image i of a seed is the same at every n.
         overwrite: replace what stands at `out`.
+        settings: sampling options in place of the model's own, where not None.
     """
-    images = load_adapted(model).sample(n, seed)
+    adapted = load_adapted(model)
+    changed = {name: value for name, value in settings.items() if value is not None}
+    images, own = adapted.sample(n, seed, **changed), adapted.model.sampling
     columns = min(n, max(1, round(n**0.5)))
     blank = -n % columns
     cells = torch.cat([images, torch.ones(blank, *images.shape[1:])]).unflatten(0, (-1, columns))
     with fresh_folder(Path(out), overwrite) as folder:
         save_pngs(images, folder)
         save_png(grid(cells), folder / "grid.png")
-    print(f"wrote {n} images and grid.png to {out}")
+    told = [f"{name} {value:g} (its own: {own[name]:g})" for name, value in changed.items() if value != own[name]]
+    print(f"wrote {n} images and grid.png to {out}" + "".join(f"; {each}" for each in told))
 
 
 def evaluate(
@@ -325,6 +332,14 @@ def train_extractor(
     print(f"wrote {out}; look through it with: metagen evaluate --extractor {out}")
 
 
+def models() -> None:
+    """List the models that travel with metagen: name, size in pixels, what they were trained on, and how good they are.
+
+    `metagen adapt --model NAME` and `metagen.load("NAME")` take them by name.
+    """
+    print(table())
+
+
 def _run(function: Callable[..., None], argv: Sequence[str]) -> None:
     verb = function.__name__.replace("_", "-")
     groups = [name for name in ("data", "trainer") if name in inspect.signature(function).parameters]
@@ -352,7 +367,9 @@ def _parser(function: Callable[..., None], verb: str, groups: Sequence[str], arg
     if function is embed:
         about = "one or more of gradient, fisher, adapted, filtering and generative; the first is drawn"
         parser.add_argument("--ways", nargs="+", default=["gradient"], help=about)
-    parser.add_function_arguments(function, as_positional=False, skip={*groups, "results", "ways"})
+    parser.add_function_arguments(function, as_positional=False, skip={*groups, "results", "ways", "settings"})
+    if function is sample:
+        add_sampling_arguments(parser)
     if "data" in groups:
         _add_data_arguments(parser, argv, function is embed)
     if "trainer" in groups:
@@ -405,6 +422,7 @@ VERBS: dict[str, Callable[[Sequence[str]], None]] = {
     "embed": lambda argv: _run(embed, argv),
     "zoo": lambda argv: _run(zoo, argv),
     "train-extractor": lambda argv: _run(train_extractor, argv),
+    "models": lambda argv: _run(models, argv),
 }
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from metagen import artifacts, resources
 from metagen.adaptation import Rule
 from metagen.errors import MetagenError, check_at_least
-from metagen.generators import generators
+from metagen.generators import generators, with_sampling
 from metagen.images import from_pil, read_folder, to_float
 from metagen.learners import Adapted, Learner, RuleEngine, adapt_each, adapt_tasks, auto_steps
 from metagen.seeding import torch_rng
@@ -139,15 +139,27 @@ class Model:
         self.check(support, "rule")
         return self.learner.rule(support.to(self.device))
 
-    def save(self, path: str | Path, overwrite: bool = False) -> None:
+    def save(self, path: str | Path, overwrite: bool = False, stored_as: str = artifacts.FULL) -> None:
         """Write the model to a folder.
 
+        stored_as: "float32", or "float16" for a file of half the size; the model goes on with the weights that the
+            file holds, so that what is adapted from it is the same after loading.
+
         Raises:
-            MetagenError: the folder is not empty and may not be overwritten, or cannot be written.
+            MetagenError: the folder is not empty and may not be overwritten, or cannot be written, or float16 cannot
+                hold a weight.
         """
         place = Path(path).resolve()  # adapted models name it also when the current folder is another one
-        self.weights_hash = artifacts.save_model(place, self.learner, self.info, self.split, overwrite)
+        self.weights_hash = artifacts.save_model(place, self.learner, self.info, self.split, overwrite, stored_as)
+        if stored_as != artifacts.FULL:
+            self.learner.load_state_dict(artifacts.load_model(place)[0].state_dict())
         self.path = place
+
+    @property
+    def sampling(self) -> dict[str, float]:
+        """The options that bear on samples alone, by name, as the model has them; `sample` takes others."""
+        generator = self.learner.generator
+        return {name: getattr(generator, name) for name in generator.sampling}
 
     @property
     def device(self) -> torch.device:
@@ -241,14 +253,21 @@ class AdaptedModels:
         own = {} if self.own is None else self.own[task]
         return AdaptedModel(self.model, self.adapted[task % len(self)], {**self.info, **own})
 
-    def sample(self, n: int, seed: int = 0) -> torch.Tensor:
-        """New images [T, n, C, H, W] in [0, 1]; image i of a seed is the same at every n."""
+    def sample(self, n: int, seed: int = 0, **settings: float) -> torch.Tensor:
+        """New images [T, n, C, H, W] in [0, 1]; image i of a seed is the same at every n.
+
+        settings: sampling options in place of the model's own (see `Model.sampling`), such as temperature=0.8.
+
+        Raises:
+            MetagenError: n is below 1, or the generator has no such option, or it is out of range.
+        """
         if n < 1:
             raise MetagenError(f"n: expected 1 or more images, got {n}")
-        generator, like = self.adapted.generator, self.adapted.support
+        generator, like = with_sampling(self.adapted.generator, settings), self.adapted.support
         each = [generator.noise(1, torch_rng(seed, "sample", index)) for index in range(n)]
         noise = {name: torch.cat([e[name] for e in each]).to(like) for name in each[0]}
-        return self.adapted.generate({name: x.expand(len(self), *x.shape) for name, x in noise.items()})
+        adapted = Adapted(generator, self.adapted.difference, like)
+        return adapted.generate({name: x.expand(len(self), *x.shape) for name, x in noise.items()})
 
 
 class AdaptedModel:
@@ -257,9 +276,12 @@ class AdaptedModel:
     def __init__(self, model: Model, adapted: Adapted, info: dict[str, Any]) -> None:
         self.model, self.adapted, self.info = model, adapted, info
 
-    def sample(self, n: int, seed: int = 0) -> torch.Tensor:
-        """New images [n, C, H, W] in [0, 1]; image i of a seed is the same at every n."""
-        return AdaptedModels(self.model, self.adapted, self.info).sample(n, seed)[0]
+    def sample(self, n: int, seed: int = 0, **settings: float) -> torch.Tensor:
+        """New images [n, C, H, W] in [0, 1]; image i of a seed is the same at every n.
+
+        settings: see `AdaptedModels.sample`, as are the errors.
+        """
+        return AdaptedModels(self.model, self.adapted, self.info).sample(n, seed, **settings)[0]
 
     def project(self, images: torch.Tensor) -> torch.Tensor:
         """The latents [n, latent] of images [n, C, H, W]: a VAE's posterior means, a GAN's by descent.

@@ -9,9 +9,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import DefaultHelpFormatter
+from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from metagen.errors import MetagenError, unknown
+from metagen.generators import generators
 from metagen.registry import options_of
 from metagen.resources import resource
 
@@ -24,6 +25,7 @@ EXAMPLES = {
     "embed": "metagen embed --model runs/x/export --ways gradient adapted --out runs/x/embedding",
     "zoo": "metagen zoo --model runs/x/export --tasks 300 --out runs/x/zoo",
     "train-extractor": "metagen train-extractor --data.task_set folder --data.root my_images/ --out my_extractor/",
+    "models": "metagen models",
 }
 SWITCHES = (
     "--overwrite",
@@ -84,6 +86,14 @@ def _config(name: str) -> str:
         return str(resource("configs", f"{name.removeprefix('configs/').removesuffix('.yaml')}.yaml"))
     except MetagenError as error:
         raise MetagenError(f"--config: {name}: no such file, and none that travels with metagen: {error}") from None
+
+
+def add_sampling_arguments(parser: ArgumentParser) -> None:
+    """One option for each that bears on samples alone, of all generators: which of them the model has, it knows."""
+    for name in sorted({name for cls in generators.classes for name in cls.sampling}):
+        able = ", ".join(cls.__name__ for cls in generators.classes if name in cls.sampling)
+        about = f"in place of the model's own; of {able}"
+        parser.add_argument(f"--{name}", type=float | None, default=None, help=about)
 
 
 def explained(

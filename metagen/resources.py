@@ -29,6 +29,11 @@ def resource(kind: str, name: str) -> Path:
     return root / name
 
 
+def those_travelling(kind: str) -> list[Path]:
+    """The folders of the "models" or "extractors" that travel with metagen, in the order of their names."""
+    return sorted(resource("assets", "README.md").parent.glob(f"{kind}/*"))
+
+
 def travelling(kind: str, name: str | Path) -> Path:
     """A folder, or the name of one of the "models" or "extractors" that travel with metagen.
 
@@ -41,6 +46,6 @@ def travelling(kind: str, name: str | Path) -> Path:
     try:
         return resource("assets", f"{kind}/{name}")
     except MetagenError:
-        there = sorted(place.name for place in resource("assets", "README.md").parent.glob(f"{kind}/*"))
+        there = [place.name for place in those_travelling(kind)]
         known = f"; those are {', '.join(there)}" if there else ""
         raise MetagenError(f"{name}: neither a folder nor one of the {kind} that travel with metagen{known}") from None

@@ -92,6 +92,65 @@ def test_every_learner_over_every_generator_comes_back_bit_for_bit(tmp_path, lea
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+def test_a_model_stored_as_float16_is_half_as_large_and_widened(tmp_path):
+    learner = tiny_learner()
+    exact = {name: w.clone() for name, w in learner.state_dict().items()}
+    save_model(tmp_path / "full", learner, INFO)
+    weights = save_model(tmp_path / "half", learner, INFO, stored_as="float16")
+    assert "stored_as" not in read_config(tmp_path / "full", "model")
+    assert read_config(tmp_path / "half", "model")["stored_as"] == "float16"
+    assert '- stored_as: `"float16"`' in (tmp_path / "half/README.md").read_text()
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("half", "full")]
+    assert sizes[0] < 0.7 * sizes[1]  # the header is as long
+    stored = load((tmp_path / "half/model.safetensors").read_bytes())
+    again, info, stated = load_model(tmp_path / "half")
+    assert (info, stated) == (INFO, weights)
+    for name, weight in again.state_dict().items():
+        assert stored[name].dtype == torch.float16
+        assert weight.dtype == torch.float32
+        assert torch.equal(weight, exact[name].half().float())
+    assert all(torch.equal(w, exact[name]) for name, w in learner.state_dict().items())  # rounded in the file alone
+
+
+def test_what_is_adapted_from_a_model_stored_as_float16_is_the_same_after_loading(tmp_path):
+    model, support = Model(tiny_learner(), INFO), torch.full((2, 1, 8, 8), 0.5)
+    before = model.adapt(support)
+    model.save(tmp_path / "base", stored_as="float16")
+    for number, adapted in enumerate((before, model.adapt(support))):
+        adapted.save(tmp_path / f"mine-{number}")
+        assert torch.equal(metagen.load(tmp_path / f"mine-{number}").sample(3), adapted.sample(3))
+    assert torch.equal(metagen.load(tmp_path / "base").adapt(support).sample(3), adapted.sample(3))
+
+
+@pytest.mark.parametrize("stored_as", ["float64", "bfloat16", "", None, 16, ["float16"], {"float16": 1}])
+def test_another_storage_type_is_refused(saved, tmp_path, stored_as):
+    edit(saved[0], stored_as=stored_as)
+    refusal(saved[0], saved[0] / "config.json", "stored_as: expected float32 or float16, got")
+    with pytest.raises(MetagenError, match="stored_as: expected float32 or float16"):
+        save_model(tmp_path / "new", tiny_learner(), INFO, stored_as=stored_as)
+    assert not (tmp_path / "new").exists()
+
+
+def test_tensors_of_another_type_than_declared_are_refused(saved):
+    base, _ = saved
+    edit(base, stored_as="float16")
+    refusal(base, base / "model.safetensors", "expected", "torch.float16, got", "torch.float32")
+    edit(base, stored_as="float32")
+    metagen.load(base)
+    tensors = load((base / "model.safetensors").read_bytes())
+    put(base / "model.safetensors", save({name: t.half() for name, t in tensors.items()}))
+    refusal(base, base / "model.safetensors", "torch.float32, got", "torch.float16")
+
+
+@pytest.mark.parametrize("value", [1e5, -1e5, float("nan")])
+def test_what_float16_cannot_hold_is_refused_before_anything_is_written(tmp_path, value):
+    learner = tiny_learner()
+    next(learner.parameters()).data.view(-1)[0] = value
+    with pytest.raises(MetagenError, match=r"beyond float16; store it as float32$"):
+        Model(learner, INFO).save(tmp_path / "half", stored_as="float16")
+    assert not (tmp_path / "half").exists()
+
+
 @pytest.mark.parametrize("standalone", [False, True])
 def test_an_adapted_model_samples_the_same_after_its_file(tmp_path, standalone):
     model = Model(tiny_learner(name="maml", moves=("decoder.*",)), INFO)

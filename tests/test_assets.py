@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,27 +10,68 @@ import torch
 
 import metagen
 from metagen.artifacts import load_extractor
+from metagen.cli import main
+from metagen.learners import Reptile
 from metagen.model import Model
 from metagen.resources import resource, travelling
 from metagen.tasks import Glyphs
 from metagen.tasks.omniglot import whole_split
 from metagen.tasks.splits import read_split
+from tests.doubles import tiny_vae
 
 DOMAINS = ("glyphs", "omniglot")
-OMNIGLOT = ("omniglot", "omniglot-first")
+OMNIGLOT = ("omniglot-redraw",)
 EXTRACTORS = [f"{domain}-{role}" for domain in DOMAINS for role in ("select", "report")]
 MODELS = sorted(place.name for place in resource("assets", "models").iterdir())
 
 
-def size(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.rglob("*"))
+def size(folder: Path, name: str = "*") -> int:
+    return sum(file.stat().st_size for file in folder.rglob(name))
+
+
+def test_what_travels_is_small():
+    assets, configs = resource("assets", "README.md").parent, resource("configs", "quickstart.yaml").parent
+    assert all(size(travelling("models", name)) <= 6_000_000 for name in MODELS)
+    assert size(assets) <= 30_000_000
+    assert size(Path(metagen.__file__).parent, "*.py") + size(configs) + size(assets) <= 35_000_000  # the whole wheel
+
+
+def test_models_are_listed_with_what_they_are(capsys):
+    assert main(["models"]) == 0
+    heading, *lines = capsys.readouterr().out.splitlines()
+    assert heading.split() == ["name", "pixels", "trained", "on", "score"]
+    assert [line.split()[0] for line in lines] == MODELS
+    for line, name in zip(lines, MODELS, strict=True):
+        model = metagen.load(name)
+        assert isinstance(model, Model)
+        told = line.split(maxsplit=3)
+        assert told[1:] == [str(model.learner.generator.size), model.info["data"]["task_set"], model.info["score"]]
+
+
+@pytest.mark.parametrize("there", [None, "tiny"], ids=["nothing there", "another there"])
+def test_an_adapted_model_finds_its_base_under_its_new_name(tmp_path, caplog, there):
+    """It was saved over the model that was called omniglot then, and names it by its path and hash."""
+    model = metagen.load("omniglot-redraw")
+    assert isinstance(model, Model)
+    assert model.weights_hash == "6831667093fc3d596b7d72a0fe799d38b6b728829b3e07627077c867ccc5f87c"  # as it was then
+    mine = model.adapt(torch.rand(2, 1, 28, 28))
+    mine.save(tmp_path / "mine")
+    file = tmp_path / "mine/config.json"
+    config = json.loads(file.read_text())
+    config["base"]["path"] = "../omniglot"
+    file.write_text(json.dumps(config))
+    if there:
+        Model(Reptile(tiny_vae()), {}).save(tmp_path / "omniglot")
+    again = metagen.load(tmp_path / "mine")
+    assert torch.equal(again.sample(2), mine.sample(2))
+    (told,) = [record.getMessage() for record in caplog.records if record.name == "metagen.artifacts"]
+    assert told.endswith(f"not at {tmp_path / 'omniglot'} any more; took omniglot-redraw")
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_loads_by_its_name_adapts_and_samples(name):
     model = metagen.load(name)
     assert isinstance(model, Model)
-    assert size(travelling("models", name)) <= 4_000_000
     generator = model.learner.generator
     support = torch.rand(2, generator.channels, generator.size, generator.size)
     images = model.adapt(support).sample(3, seed=1)

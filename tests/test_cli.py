@@ -22,13 +22,14 @@ from metagen.cli import OVERVIEW, VERBS, main
 from metagen.errors import MetagenError
 from metagen.images import grid as grid_of
 from metagen.images import save_pngs
-from metagen.learners import Reptile
+from metagen.learners import Amortised, Reptile
+from metagen.model import Model
 from metagen.options import EXAMPLES, OF_THE_MODEL
 from metagen.tasks.data import EpisodeData
 from metagen.tasks.episodes import Episodes
 from metagen.tasks.splits import Split
 from metagen.views import short
-from tests.doubles import Blobs, tiny_vae
+from tests.doubles import Blobs, tiny_generator, tiny_vae
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 
@@ -103,7 +104,7 @@ def test_it_runs_as_a_module():
 
 
 def test_an_unknown_verb_names_the_nearest(capsys):
-    refused(capsys, ["sampel", "--n", "3"], "unknown verb 'sampel': did you mean sample?")
+    refused(capsys, ["sampl", "--n", "3"], "unknown verb 'sampl': did you mean sample?")
 
 
 @pytest.mark.parametrize("verb", list(VERBS))
@@ -114,7 +115,7 @@ def test_every_verb_explains_itself(capsys, verb):
     out = capsys.readouterr().out
     if verb != "fit":  # whose help is LightningCLI's
         assert f"example: {EXAMPLES[verb]}" in " ".join(out.split())
-    expected = {"adapt": "--support", "sample": "--n", "compare": "--by"}
+    expected = {"adapt": "--support", "sample": "--n", "compare": "--by", "models": "--config"}
     assert expected.get(verb, "--data.shots") in out
 
 
@@ -156,6 +157,20 @@ def test_adapt_and_sample_write_what_the_python_face_makes(place, capsys):
         assert (picture.height, picture.width) == tuple(
             grid_of(torch.zeros(3, 2, 1, 28, 28)).shape[1:]  # three rows of two columns
         )
+
+
+def test_sampling_options_are_taken_and_told_where_they_are_not_the_model_s_own(tmp_path, capsys):
+    Model(Amortised(tiny_generator("redraw")), {}).save(tmp_path / "export")
+    mine = metagen.load(tmp_path / "export").adapt(torch.rand(2, 1, 8, 8))
+    mine.save(tmp_path / "mine")
+    words = ["sample", "--model", "mine", "--n", "3"]
+    assert main([*words, "--out", "cold", "--temperature", "0.5"]) == 0
+    assert "grid.png to cold; temperature 0.5 (its own: 1)\n" in capsys.readouterr().out
+    assert main([*words, "--out", "own", "--temperature", "1"]) == 0
+    assert capsys.readouterr().out.endswith("grid.png to own\n")
+    save_pngs(mine.sample(3, temperature=0.5), tmp_path / "expected")
+    drawn = {name: data for name, data in contents(Path("cold")).items() if name != "grid.png"}
+    assert drawn == contents(Path("expected")) != {name: contents(Path("own"))[name] for name in drawn}
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7])
@@ -237,6 +252,8 @@ def test_an_interruption_has_a_code_of_its_own(monkeypatch, capsys):
         (["sample", "--model", "{place}/mine", "--n", "1"], "out"),
         (["sample", "--model", "{place}/mine", "--n", "1", "--ot", "o"], "unknown option --ot: did you mean --out"),
         (["sample", "--config", "absent.yaml"], "absent.yaml"),
+        (["sample", "--model", "{place}/mine", "--n", "1", "--out", "o", "--temperature", "2"], "VAE has no sampling"),
+        (["sample", "--model", "{place}/mine", "--n", "1", "--out", "o", "--temperature", "a"], "--temperature"),
         (["adapt", "--model", "{place}/export", "--support", "absent", "--out", "o"], "absent"),
         (["adapt", "--model", "{place}/export", "--support", ".", "--out", "o"], "no image"),
         (["adapt", "--model", "{place}/mine", "--support", "{place}/tasks/blob-7", "--out", "o"], "name its base"),
@@ -370,7 +387,8 @@ def test_a_dry_run_prints_the_options_and_stops(place, capsys):
     options = dry(capsys, adapt)
     assert (options["out"], options["invert"], options["standalone"]) == ("o", True, False)
     options = dry(capsys, ["sample", "--dry-run", "--model", "absent", "--n", "3", "--out", "o"])
-    assert options == {"model": "absent", "n": 3, "out": "o", "seed": 0, "overwrite": False}
+    given = {name: value for name, value in options.items() if value is not None}  # no sampling option is
+    assert given == {"model": "absent", "n": 3, "out": "o", "seed": 0, "overwrite": False}
     options = dry(capsys, [*evaluation_words(place), "--dry-run"])
     assert (options["split"], options["limit"]) == ("test", 100)
     assert (options["data"]["task_set"], options["data"]["shots"], options["data"]["queries"]) == ("folder", 2, 2)

@@ -10,6 +10,7 @@ from PIL import Image
 import metagen
 from metagen import resources
 from metagen.errors import MetagenError
+from metagen.generators import with_sampling
 from metagen.images import read_folder, save_pngs
 from metagen.learners import Amortised, Joint, Reptile
 from metagen.model import Model
@@ -118,6 +119,41 @@ def test_an_image_of_a_seed_is_the_same_at_every_n(adapted):
     torch.testing.assert_close(adapted.sample(8, seed=3), many[:8], rtol=0, atol=1e-6)
     assert not torch.allclose(adapted.sample(8, seed=4), many[:8], atol=1e-4)
     assert len({tuple(image.flatten().tolist()) for image in many}) == 64
+
+
+@pytest.mark.parametrize("kind", ["redraw", "set_vae"])
+def test_sampling_options_may_be_changed_and_leave_the_model_as_it_is(kind):
+    """As if the model had been built with them; in other threads its own hold at the same time."""
+    torch.manual_seed(0)
+    generator = tiny_generator(kind)
+    model = Model(Amortised(generator), {})
+    adapted = model.adapt(images(3, 1))
+    own = adapted.sample(4, seed=2)
+    assert model.sampling == {"temperature": 1.0}
+    cold = adapted.sample(4, seed=2, temperature=0.25)
+    many = model.adapt_many(images(3, 1)[None]).sample(4, seed=2, temperature=0.25)
+    assert torch.equal(cold, many[0])
+    assert not torch.allclose(cold, own)
+    assert model.sampling == {"temperature": 1.0}
+    assert torch.equal(adapted.sample(4, seed=2, temperature=1), own)
+    built = tiny_generator(kind, temperature=0.25)
+    built.load_state_dict(generator.state_dict())
+    assert torch.equal(cold, Model(Amortised(built), {}).adapt(images(3, 1)).sample(4, seed=2))
+    changed = with_sampling(generator, {"temperature": 0.5})
+    assert [vars(each)["temperature"] for each in (changed, generator)] == [0.5, 1.0]
+    assert all(a is b for a, b in zip(changed.parameters(), generator.parameters(), strict=True))
+
+
+def test_sampling_options_that_a_model_has_not_or_that_are_out_of_range_are_refused(adapted):
+    mine = Model(Amortised(tiny_generator("redraw")), {}).adapt(images(3, 1))
+    for value in (-0.1, float("nan"), float("inf"), "warm"):
+        with pytest.raises(MetagenError, match=f"temperature: expected .* got {value}"):
+            mine.sample(1, temperature=value)
+    with pytest.raises(MetagenError, match=r"^Redraw has no sampling option guidance; it has temperature$"):
+        mine.sample(1, temperature=0.5, guidance=1.5)
+    with pytest.raises(MetagenError, match=r"^VAE has no sampling option temperature; it has none$"):
+        adapted.sample(1, temperature=0.5)
+    assert adapted.model.sampling == {}
 
 
 @pytest.mark.parametrize("n", [0, -1])

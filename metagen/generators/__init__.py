@@ -1,6 +1,6 @@
 """Base generators: what makes the images. To add one: a file here and a line below."""
 
-from metagen.generators.base import Context, Generator, Noise, PerPlayer, Weights, by_player, call
+from metagen.generators.base import Context, Generator, Noise, PerPlayer, Weights, by_player, call, with_sampling
 from metagen.generators.consistency import distance_consistency
 from metagen.generators.game import Game
 from metagen.generators.gan import GAN
@@ -55,4 +55,5 @@ __all__ = [
     "call",
     "distance_consistency",
     "generators",
+    "with_sampling",
 ]

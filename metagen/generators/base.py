@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any, ClassVar
 
@@ -77,11 +80,18 @@ class Generator(nn.Module, ABC):
     def parts(self) -> dict[str, tuple[str, ...]]:
         """Names for what may move in an inner loop, each for globs over names of weights.
 
-        Every generator has "biases" and, where it has norms, "normalisation"; "head" (the last layer that makes the image)
-        and "last_block" (all since the last change of scale) are its own.
+        Every generator has "biases" and, where it has norms, "normalisation"; "head" (the last layer that makes the
+        image) and "last_block" (all since the last change of scale) are its own.
         """
         norms = tuple(f"{name}.*" for name, module in self.named_modules() if isinstance(module, NORMS))
         return {"biases": ("*.bias",), **({"normalisation": norms} if norms else {})}
+
+    def check_sampling(self) -> None:
+        """Refuse values of the options named in `sampling`; a constructor calls it, too.
+
+        Raises:
+            MetagenError: one is out of range.
+        """
 
     def anneal(self, progress: float) -> None:
         """Go to a point of meta-training, from 0 to 1, if anything is annealed."""
@@ -161,6 +171,25 @@ def by_player(option: str, value: PerPlayer, generator: Generator, at_least: int
         else:
             check_at_least(name, number, at_least)
     return {player: each[player] for player in generator.players}
+
+
+def with_sampling(generator: Generator, settings: Mapping[str, float]) -> Generator:
+    """The generator with other sampling options: a shallow copy that shares all weights; the given one stays as it is.
+
+    Raises:
+        MetagenError: the generator has no such option, or a value is out of range.
+    """
+    for name, value in settings.items():
+        if name not in generator.sampling:
+            known = " and ".join(generator.sampling) or "none"
+            raise MetagenError(f"{type(generator).__name__} has no sampling option {name}; it has {known}")
+        if not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise MetagenError(f"{name}: expected a finite number, got {value}")
+    changed = copy.copy(generator)
+    for name, value in settings.items():
+        setattr(changed, name, value)
+    changed.check_sampling()
+    return changed
 
 
 def call(module: nn.Module, weights: Weights, method: str, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401

@@ -60,6 +60,7 @@ class Redraw(Generator):
 
     players: ClassVar[tuple[str, ...]] = ("vae",)
     uses_support: ClassVar[bool] = True
+    sampling: ClassVar[tuple[str, ...]] = ("temperature",)
 
     def __init__(
         self,
@@ -76,12 +77,11 @@ class Redraw(Generator):
         super().__init__()
         check_at_least("latent", latent, 1)
         check_at_least("hidden", hidden, 2)
-        if not 0 <= null_rate < 1 or temperature < 0 or beta < 0:
-            raise MetagenError(
-                f"expected 0 <= null_rate < 1, temperature >= 0, beta >= 0, got {null_rate}, {temperature}, {beta}"
-            )
+        if not 0 <= null_rate < 1 or beta < 0:
+            raise MetagenError(f"expected 0 <= null_rate < 1 and beta >= 0, got {null_rate} and {beta}")
         self.size, self.channels, self.latent, self.hidden = size, channels, latent, hidden
         self.likelihood, self.beta, self.temperature, self.null_rate = likelihood, beta, temperature, null_rate
+        self.check_sampling()
         self.widths = widths_for(size, widths)
         low = size >> len(self.widths)
         self.encoder = Encoder(size, 2 * channels, self.widths, 2 * latent, "none")
@@ -105,6 +105,10 @@ class Redraw(Generator):
         self.contrast = nn.Parameter(torch.tensor([6.0, -3.0] if likelihood == "bernoulli" else [1.0, 0.0]))
         self.null = nn.Parameter(0.5 + 0.1 * torch.randn(channels, size, size))
         self.log_likelihood = Likelihood(likelihood)
+
+    def check_sampling(self) -> None:
+        """See `Generator`."""
+        check_at_least("temperature", self.temperature, 0)
 
     @property
     def parts(self) -> dict[str, tuple[str, ...]]:

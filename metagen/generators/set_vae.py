@@ -52,6 +52,7 @@ class SetVAE(Generator):
 
     players: ClassVar[tuple[str, ...]] = ("vae",)
     uses_support: ClassVar[bool] = True
+    sampling: ClassVar[tuple[str, ...]] = ("temperature",)
 
     def __init__(
         self,
@@ -69,10 +70,11 @@ class SetVAE(Generator):
         super().__init__()
         for name, value in (("latent", latent), ("code", code), ("hidden", hidden)):
             check_at_least(name, value, 1)
-        if not 0 <= null_rate < 1 or not temperature >= 0:
-            raise MetagenError(f"expected 0 <= null_rate < 1 and temperature >= 0, got {null_rate} and {temperature}")
+        if not 0 <= null_rate < 1:
+            raise MetagenError(f"null_rate: expected 0 <= null_rate < 1, got {null_rate}")
         self.size, self.channels, self.latent, self.code, self.hidden = size, channels, latent, code, hidden
         self.likelihood, self.attend, self.temperature, self.null_rate = likelihood, attend, temperature, null_rate
+        self.check_sampling()
         self.widths = widths_for(size, widths)
         low, top = size >> len(self.widths), self.widths[-1]
         self.features = nn.ModuleList(
@@ -98,6 +100,10 @@ class SetVAE(Generator):
             *(*_doubling(fine[-1], last), nn.SiLU(), nn.Conv2d(last, channels, 3, padding=1)),
         )
         self.log_likelihood = Likelihood(likelihood)
+
+    def check_sampling(self) -> None:
+        """See `Generator`."""
+        check_at_least("temperature", self.temperature, 0)
 
     @property
     def likelihood_of_samples(self) -> bool:
