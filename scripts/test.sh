@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Style, types and the fast tests; further arguments go to pytest.
+# Style, types and the fast tests, these on up to four cores; further arguments go to pytest (-n 0 for one process).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -8,4 +8,5 @@ bin="${VENV:-$PWD/.venv}/bin"
 "$bin/ruff" check .
 "$bin/ruff" format --check .
 "$bin/mypy"
-"$bin/python" -m pytest -q "$@"
+export OMP_NUM_THREADS=1  # of each process: they share the cores
+"$bin/python" -m pytest -q -n auto --maxprocesses 4 --dist worksteal "$@"
