@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import torch
@@ -10,11 +14,11 @@ from PIL import Image
 import metagen
 from metagen import resources
 from metagen.errors import MetagenError
-from metagen.generators import with_sampling
+from metagen.generators import Redraw, with_sampling
 from metagen.images import read_folder, save_pngs
-from metagen.learners import Amortised, Joint, Reptile
+from metagen.learners import MAML, Amortised, Joint, Reptile
 from metagen.model import Model
-from tests.doubles import Quadratic, tiny_generator, tiny_vae
+from tests.doubles import TINY, Quadratic, tiny_generator, tiny_vae
 
 
 def make_model(**options) -> Model:
@@ -123,7 +127,7 @@ def test_an_image_of_a_seed_is_the_same_at_every_n(adapted):
 
 @pytest.mark.parametrize("kind", ["redraw", "set_vae"])
 def test_sampling_options_may_be_changed_and_leave_the_model_as_it_is(kind):
-    """As if the model had been built with them; in other threads its own hold at the same time."""
+    """As if the model had been built with them."""
     torch.manual_seed(0)
     generator = tiny_generator(kind)
     model = Model(Amortised(generator), {})
@@ -142,6 +146,29 @@ def test_sampling_options_may_be_changed_and_leave_the_model_as_it_is(kind):
     changed = with_sampling(generator, {"temperature": 0.5})
     assert [vars(each)["temperature"] for each in (changed, generator)] == [0.5, 1.0]
     assert all(a is b for a, b in zip(changed.parameters(), generator.parameters(), strict=True))
+
+
+class Meeting(Redraw):
+    """Samples only when two threads are at it, both with their weights in place."""
+
+    barrier: ClassVar[Barrier] = Barrier(2, timeout=30)
+
+    def sample(self, noise, context):
+        self.barrier.wait()
+        return super().sample(noise, context)
+
+
+def test_threads_sample_from_one_model_each_with_its_own_options():
+    redraw = tiny_generator("redraw")
+    meeting = Meeting(**TINY["redraw"])
+    meeting.load_state_dict(redraw.state_dict())
+    alone, shared = (Model(MAML(each, steps=1, rate=0.5), {}) for each in (redraw, meeting))
+    jobs = [(images(3, seed), {"temperature": value}) for seed, value in ((1, 1.0), (2, 0.25))]
+    expected = [alone.adapt(support).sample(2, **settings) for support, settings in jobs]
+    adapted = [shared.adapt(support) for support, _ in jobs]
+    with ThreadPoolExecutor(2) as threads:
+        made = list(threads.map(lambda job: adapted[job].sample(2, **jobs[job][1]), range(2)))
+    assert all(map(torch.equal, made, expected))
 
 
 def test_sampling_options_that_a_model_has_not_or_that_are_out_of_range_are_refused(adapted):

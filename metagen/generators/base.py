@@ -174,7 +174,9 @@ def by_player(option: str, value: PerPlayer, generator: Generator, at_least: int
 
 
 def with_sampling(generator: Generator, settings: Mapping[str, float]) -> Generator:
-    """The generator with other sampling options: a shallow copy that shares all weights; the given one stays as it is.
+    """The generator with other sampling options: a copy that shares all weights; the given one stays as it is.
+
+    Its modules are copies, as `call` puts weights into them for a moment: so threads may sample from one model at once.
 
     Raises:
         MetagenError: the generator has no such option, or a value is out of range.
@@ -185,7 +187,9 @@ def with_sampling(generator: Generator, settings: Mapping[str, float]) -> Genera
             raise MetagenError(f"{type(generator).__name__} has no sampling option {name}; it has {known}")
         if not isinstance(value, (int, float)) or not math.isfinite(value):
             raise MetagenError(f"{name}: expected a finite number, got {value}")
-    changed = copy.copy(generator)
+    changed = copy.deepcopy(
+        generator, {id(weight): weight for weight in (*generator.parameters(), *generator.buffers())}
+    )
     for name, value in settings.items():
         setattr(changed, name, value)
     changed.check_sampling()
