@@ -19,7 +19,7 @@ def module(generator=None, learner=Joint, **options):
     """One that believes to be in a run of 100 steps."""
     made = MetaTraining(generator or tiny_vae(), learner, **options)
     data = SimpleNamespace(episodes_per_epoch=100)
-    made._trainer = SimpleNamespace(max_epochs=1, accumulate_grad_batches=1, datamodule=data)
+    made._trainer = SimpleNamespace(max_epochs=1, accumulate_grad_batches=1, datamodule=data)  # type: ignore[assignment]
     return made
 
 
@@ -71,9 +71,8 @@ def test_weight_decay_takes_from_matrices_alone(monkeypatch):
 def test_weight_decay_is_apart_from_the_gradient(monkeypatch):
     made, twin = module(weight_decay=0.1, warmup=0), tiny_vae()
     twin.load_state_dict(made.learner.generator.state_dict())
-    decayed = [{"params": [w for w in twin.parameters() if (w.ndim > 1) == matrix]} for matrix in (True, False)]
-    decayed[1]["weight_decay"] = 0.0
-    adamw = torch.optim.AdamW(decayed, lr=1e-3, weight_decay=0.1)
+    matrices, rest = ([w for w in twin.parameters() if (w.ndim > 1) == matrix] for matrix in (True, False))
+    adamw = torch.optim.AdamW([{"params": matrices, "weight_decay": 0.1}, {"params": rest}], lr=1e-3, weight_decay=0)
     for one, other in zip(made.learner.generator.parameters(), twin.parameters(), strict=True):
         one.grad = torch.randn_like(one)
         other.grad = one.grad.clone()
