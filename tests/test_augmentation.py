@@ -165,7 +165,7 @@ def without(episodes: Episodes) -> Episodes:
 
 def test_a_task_is_mapped_anew_in_every_episode_and_at_every_seed(episodes):
     other = Episodes(episodes.task_set, 2, 3, seed=2, augment=True)
-    seen = {}
+    seen: dict[str, list[torch.Tensor]] = {}
     for index in range(8):
         for each in (episodes, other):
             episode = each.train(index, 10)  # all of them
@@ -194,7 +194,12 @@ def test_held_out_tasks_are_never_augmented(episodes):
 
 def test_originals_stay_on_the_device(episodes, monkeypatch):
     asked, originals = [], episodes.task_set.originals
-    monkeypatch.setattr(episodes.task_set, "originals", lambda task: asked.append(task) or originals(task))
+
+    def watched(task):
+        asked.append(task)
+        return originals(task)
+
+    monkeypatch.setattr(episodes.task_set, "originals", watched)
     monkeypatch.setattr(episodes.task_set, "images", None)  # nobody needs them
     there = Episodes(episodes.task_set, 2, 3, seed=1, device="meta", augment=True)
     for index in range(40):

@@ -10,6 +10,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -17,6 +18,7 @@ from PIL import Image
 
 from metagen import images
 from metagen.errors import MetagenError
+from metagen.images import resized
 from metagen.tasks import CelebA, task_sets
 from metagen.tasks.data import EpisodeData
 from metagen.tasks.episodes import Episodes
@@ -92,6 +94,16 @@ def test_every_image_is_of_its_identity(root, identity):
     assert images.shape == (EACH, 3, 64, 64)
     expected = torch.tensor(colour(identity)).view(3, 1, 1)
     assert (images.int() - expected).abs().max() <= 4  # a JPEG is not exact
+
+
+@pytest.mark.parametrize("options", [{"size": 64, "channels": 3}, {"size": 28, "channels": 1, "invert": True}])
+def test_originals_resized_are_what_is_read(tmp_path, options):
+    noise = np.random.default_rng(0).integers(0, 256, (*SHAPE[::-1], 3), np.uint8)
+    tasks = celeba(make(tmp_path), **options)
+    Image.fromarray(noise).save(of(tmp_path, 2)[1])
+    originals = tasks.originals("2", [1, 0])
+    assert originals.shape == (2, options["channels"], 178, 178)
+    assert (resized(originals, options["size"]).int() - tasks.images("2", [1, 0]).int()).abs().max() <= 1
 
 
 @pytest.mark.parametrize(("size", "channels"), [(28, 1), (64, 3), (128, 3)])
