@@ -258,20 +258,20 @@ def test_the_baselines_score_as_they_must(card):
 
 
 def test_reconstructions_are_of_the_human_half_by_the_model_as_it_is_adapted(learner, monkeypatch):
-    seen = []
-    monkeypatch.setattr(Half, "of", lambda self, images: seen.append(images) or Extractor.of(self, images))
+    seen: list[torch.Tensor] = []
+
+    def of(self, images):
+        seen.append(images)
+        return Extractor.of(self, images)
+
+    monkeypatch.setattr(Half, "of", of)
     episodes = Episodes(Blobs(), 2, 8)
     result = measure(learner, episodes, "test", 3, (), 0, {"half": Half()}, baselines=False)
     episode = episodes.of("test", episodes.held_out_numbers("test", 3))
-    adapted = Contender(learner, 2).adapted(episode, episode.support, KEY)
-    again = adapted.each("reconstruct", {"images": episode.query[:, 4:]})
+    adapted, start = (Contender(learner, n).adapted(episode, episode.support, KEY) for n in (2, 0))
+    again, by_the_start = (each.each("reconstruct", {"images": episode.query[:, 4:]}) for each in (adapted, start))
     assert torch.equal(seen[-1], again)
-    assert not torch.equal(
-        again,
-        Contender(learner, 0)
-        .adapted(episode, episode.support, KEY)
-        .each("reconstruct", {"images": episode.query[:, 4:]}),
-    )
+    assert not torch.equal(again, by_the_start)
     row = next(row for row in result.result["rows"] if row["row"] == "reconstruction")
     assert (row["steps"], row["diverged"]) == (None, 0)
 
