@@ -12,16 +12,18 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
+from metagen.artifacts import FULL, read_config
 from metagen.criterion import Look
 from metagen.domain import extractor_of
 from metagen.errors import MetagenError
 from metagen.evaluation import Contender, grey_where_diverged, real_rows
 from metagen.files import check_free
-from metagen.generators.base import with_sampling
+from metagen.generators import with_sampling
 from metagen.judging import judged
 from metagen.learners import Adapted, Learner
 from metagen.metrics import Seen, metrics
 from metagen.processes import Processes
+from metagen.resources import travelling
 from metagen.seeding import torch_rng
 from metagen.tasks.data import EpisodeData
 from metagen.tasks.episodes import Episode, Episodes
@@ -246,7 +248,7 @@ def told(choice: Choice) -> str:
     words = ", ".join(f"{name} {value:g}" for name, value in choice.settings.items())
     return (
         f"sampling with {words}: distance from people {chosen:.2f} by {choice.info['val_tasks']} val tasks, "
-        f"{first['distance']:.2f} as trained; {len(choice.info['tried'])} settings tried"
+        f"{first['distance']:.2f} of plain sampling; {len(choice.info['tried'])} settings tried"
     )
 
 
@@ -268,9 +270,10 @@ def tune(
     """
     check_free(out, overwrite)
     base = judged(model, data, "val")
+    stored_as = read_config(travelling("models", model)).get("stored_as", FULL)
     with processes.launched() as device:
         choice = choose_sampling(base.learner.to(device), data, shots, extractor, limit, seed)
     take_sampling(choice.settings, base.learner.cpu())
     base.info = {**base.info, "sampling": choice.info}
-    base.save(out, overwrite)
+    base.save(out, overwrite, stored_as)
     print(f"{told(choice)}; wrote {out}")

@@ -12,7 +12,7 @@ from metagen import sampling_choice
 from metagen.cli import main
 from metagen.errors import MetagenError
 from metagen.evaluation import measure
-from metagen.generators import Redraw
+from metagen.generators import Redraw, generators, with_sampling
 from metagen.learners import Amortised
 from metagen.metrics import Extractor
 from metagen.model import Model
@@ -38,7 +38,6 @@ class Half(Extractor):
 @pytest.fixture
 def chosen_from(monkeypatch):
     """Let redraw's temperature be chosen, through Half."""
-    monkeypatch.setattr(Redraw, "sampling", ("temperature",))
     monkeypatch.setattr(Redraw, "grid", GRID)
     monkeypatch.setattr(sampling_choice, "extractor_of", lambda *_: (Half(), {"name": "half"}))
 
@@ -125,6 +124,20 @@ def test_the_choice_is_the_best_that_was_tried_and_test_tasks_are_never_looked_a
     assert json.loads(json.dumps(choice.info)) == choice.info
 
 
+def test_contrast_is_chosen_of_ink_alone():
+    assert list(tiny_generator("token_vae").grid) == ["guidance", "contrast", "top_p", "temperature"]
+    assert "contrast" not in tiny_generator("token_vae", likelihood="gaussian", contrast=1.0).grid
+
+
+def test_every_setting_of_a_grid_is_allowed():
+    for name in generators:
+        generator = tiny_generator(name)
+        assert set(generator.grid) <= set(generator.sampling)
+        for option, values in generator.grid.items():
+            for value in values:
+                assert getattr(with_sampling(generator, {option: value}), option) == value
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -192,7 +205,7 @@ def test_fit_tells_why_nothing_was_chosen(redraw, monkeypatch, tmp_path, capsys,
 
 def test_tune_writes_a_copy_with_the_choice(learner, chosen_from, blobs, tmp_path, capsys):
     there, out = tmp_path / "model", tmp_path / "tuned"
-    Model(learner, {"made": "by hand"}).save(there)
+    Model(learner, {"made": "by hand"}).save(there, stored_as="float16")
     words = ["tune", "--model", str(there), "--out", str(out), "--shots", "[1]", "--accelerator", "cpu"]
     words += ["--data.task_set", "folder", "--data.root", str(blobs / "tasks")]
     words += ["--data.split_file", str(blobs / "split.json")]
@@ -202,6 +215,6 @@ def test_tune_writes_a_copy_with_the_choice(learner, chosen_from, blobs, tmp_pat
     assert before.learner.generator.temperature == 1.0
     assert after.learner.generator.temperature == after.info["sampling"]["chosen"]["temperature"]
     assert after.info["made"] == "by hand"
-    assert after.weights_hash == before.weights_hash
+    assert after.weights_hash == before.weights_hash  # of half precision, too
     assert main(words) == 2
     assert "tuned" in capsys.readouterr().err

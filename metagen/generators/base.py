@@ -36,7 +36,6 @@ class Generator(nn.Module, ABC):
         still: globs over the names of weights that no inner step ever moves.
         frozen: globs over the names of weights that nothing trains, neither inner steps nor meta-training.
         sampling: names of the options that bear on samples alone, so that they may change after training.
-        grid: values to choose those options from after training, the plain one first; options in the order of choosing.
         shared: names of draws that are the same for every visit of one inner step, or of one query.
         comparable: whether a low loss means good images; what a player of a game loses says how good the other one is.
         descends: whether its `project` seeks latents by descent, in many passes, for want of an encoder.
@@ -53,7 +52,6 @@ class Generator(nn.Module, ABC):
     still: ClassVar[tuple[str, ...]] = ()
     frozen: ClassVar[tuple[str, ...]] = ()
     sampling: ClassVar[tuple[str, ...]] = ()
-    grid: ClassVar[Mapping[str, tuple[float, ...]]] = {}
     shared: ClassVar[tuple[str, ...]] = ()
     comparable: ClassVar[bool] = True
     descends: ClassVar[bool] = False
@@ -66,6 +64,11 @@ class Generator(nn.Module, ABC):
     def likelihood_of_samples(self) -> bool:
         """Whether its likelihood is of what it samples; redraw's is of blurred drawings."""
         return False
+
+    @property
+    def grid(self) -> Mapping[str, tuple[float, ...]]:
+        """Values to choose sampling options from after training, the plain one first; options in order of choosing."""
+        return {}
 
     def player_of(self, name: str) -> str:
         """The player that a parameter belongs to: the only one, or the first part of the parameter's name."""
