@@ -422,4 +422,14 @@ def _extractor_card(content: Mapping[str, Any], count: int, weights: str) -> str
 
 def _told(content: Mapping[str, Any]) -> str:
     told = {**content, **content["info"]}
-    return "".join(f"- {key}: `{json.dumps(value)}`\n" for key, value in told.items() if key != "info")
+    return "".join(_line(key, value) for key, value in told.items() if key != "info")
+
+
+def _line(key: str, value: object) -> str:
+    """A bullet; what was tried, if there is such a list, below it one by one."""
+    if not isinstance(value, dict) or not isinstance(value.get("tried"), list):
+        return f"- {key}: `{json.dumps(value)}`\n"
+    head = {name: each for name, each in value.items() if name != "tried"}
+    return f"- {key}: `{json.dumps(head)}`; tried:\n" + "".join(
+        f"  - `{json.dumps(each)}`\n" for each in value["tried"]
+    )

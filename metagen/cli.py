@@ -1,4 +1,4 @@
-"""The verbs: `metagen fit | adapt | sample | evaluate | compare | embed | zoo | train-extractor | models`."""
+"""The verbs: `metagen fit | adapt | sample | tune | evaluate | compare | embed | zoo | train-extractor | models`."""
 
 from __future__ import annotations
 
@@ -38,6 +38,8 @@ OVERVIEW = f"""usage: metagen VERB [options]     (metagen VERB --help for each)
                    {EXAMPLES["adapt"]}
   sample           make new images of it
                    {EXAMPLES["sample"]}
+  tune             choose how a model samples, on val tasks
+                   {EXAMPLES["tune"]}
   evaluate         measure on held-out tasks
                    {EXAMPLES["evaluate"]}
   compare          a league table of evaluated models
@@ -124,6 +126,36 @@ def sample(model: str, n: int, out: str, seed: int = 0, overwrite: bool = False,
         save_png(grid(cells), folder / "grid.png")
     told = [f"{name} {value:g} (its own: {own[name]:g})" for name, value in changed.items() if value != own[name]]
     print(f"wrote {n} images and grid.png to {out}" + "".join(f"; {each}" for each in told))
+
+
+def tune(
+    model: str,
+    out: str,
+    data: EpisodeData,
+    shots: tuple[int, ...] = (1, 5),
+    extractor: str | None = None,
+    limit: int | None = 100,
+    seed: int = 0,
+    accelerator: str = "auto",
+    overwrite: bool = False,
+) -> None:
+    """Write a copy of a model whose sampling options are chosen on val tasks, as at the end of fit.
+
+    Args:
+        model: an exported model: a folder, or the name of one that travels with metagen.
+        out: the folder to write the copy to.
+        data: options of the tasks; those that the model was trained on where not given.
+        shots: numbers of support images at which samples are judged; the mean over them counts.
+        extractor: what samples are looked at through: a folder, or the name of one that travels with metagen; by
+            default the one of the task set to choose by ("glyphs-select", "omniglot-select").
+        limit: take only this many val tasks, chosen once and for all; null for all.
+        seed: of the noise.
+        accelerator: "auto" (a GPU where there is one), "cpu", "gpu" or another that Lightning knows.
+        overwrite: replace what stands at `out`.
+    """
+    from metagen.sampling_choice import tune as run  # slow to import, and for this verb alone
+
+    run(model, Path(out), data, shots, extractor, limit, seed, Processes(accelerator=accelerator), overwrite)
 
 
 def evaluate(
@@ -417,6 +449,7 @@ VERBS: dict[str, Callable[[Sequence[str]], None]] = {
     "fit": fit,
     "adapt": lambda argv: _run(adapt, argv),
     "sample": lambda argv: _run(sample, argv),
+    "tune": lambda argv: _run(tune, argv),
     "evaluate": lambda argv: _run(evaluate, argv),
     "compare": lambda argv: _run(compare, argv),
     "embed": lambda argv: _run(embed, argv),

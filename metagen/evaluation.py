@@ -29,6 +29,7 @@ from metagen.warps import DRAWS, random_affine
 
 AFFINE = {"affine x1": 1.0, "affine x1.5": 1.5}
 MODEL_FREE = ("human", "copy", *AFFINE)
+RECONSTRUCTION = "reconstruction"  # the human half through the model and back: as good as it can make images
 ALONE = Spread()
 GREY = 0.5  # what diverged samples count as
 Grid = Sequence[tuple[float, int]]
@@ -288,26 +289,28 @@ class Trial:
         "diverged/ROW" [T] tells whose samples are not finite: they count as grey, so that one does not end it all.
         """
         learner = self.rows["adapted"].learner
-        episode = self.episodes.of(self.split, tasks).beside(learner)
+        generator, episode = learner.generator, self.episodes.of(self.split, tasks).beside(learner)
         others = self.episodes.of(self.split, [self._before(task) for task in tasks]).beside(learner).support
         found = {
             "images": torch.tensor([_checksum(*each) for each in zip(episode.support, episode.query, strict=True)])
         }
-        for name, images in self._real(episode):
+        for name, images in real_rows(episode, self.half, self.key) if self.half else ():
             found |= self._seen(name, images, episode.support)
         for name, contender in self.rows.items():
             started = time.perf_counter()
             adapted = contender.adapted(episode, others, self.key)
-            if learner.generator.comparable:
+            if generator.comparable:
                 found[f"loss/{name}"] = ByLoss()(adapted, episode.query, self.key, tasks)
                 found[f"loss/{name}"].cpu()  # waits for the device
             made = self._made(adapted, tasks) if self.half else None
             found[f"seconds/{name}"] = torch.full((len(tasks),), (time.perf_counter() - started) / len(tasks))
             if made is not None:
-                whole = made.isfinite().flatten(1).all(1)
-                found[f"diverged/{name}"] = ~whole
-                shown = torch.where(whole[:, None, None, None, None], made, GREY)
-                found |= self._seen(name, shown, episode.support)
+                found |= self._judged(name, made, episode.support)
+        if (
+            self.half and hasattr(generator, "reconstruct") and not generator.descends
+        ):  # by the last row's model, the adapted one
+            again = adapted.each("reconstruct", {"images": episode.query[:, self.half : 2 * self.half]})
+            found |= self._judged(RECONSTRUCTION, again, episode.support)
         for steps in self.curve:
             found[f"curve/{steps}"] = judged(learner, episode, self.key, steps, self.criterion)
         return {name: value.cpu() for name, value in found.items()}
@@ -321,23 +324,38 @@ class Trial:
         looks = self.extractors.items()
         return {f"{name}/{row}": look.of_tasks(images, support, self.half) for name, look in looks}
 
+    def _judged(self, row: str, images: torch.Tensor, support: torch.Tensor) -> dict[str, torch.Tensor]:
+        shown, diverged = grey_where_diverged(images)
+        return {f"diverged/{row}": diverged, **self._seen(row, shown, support)}
+
     def _before(self, task: int) -> int:
         return self.tasks[self.tasks.index(task) - 1]
 
-    def _real(self, episode: Episode) -> Iterator[tuple[str, torch.Tensor]]:
-        """Images that need no model: real ones, the support itself, random affine maps of it."""
-        if not self.extractors:
-            return
-        made, support = self.half, episode.support
-        yield "support", support
-        yield "reference", episode.query[:, :made]
-        yield "human", episode.query[:, made : 2 * made]
-        copies = support[:, torch.arange(made) % support.shape[1]]
-        yield "copy", copies
-        draws = [torch.rand(made, DRAWS, generator=torch_rng(*self.key, n, "affine")) for n in episode.numbers]
-        for name, strength in AFFINE.items():
-            moved = random_affine(copies.flatten(0, 1), torch.cat(draws).to(support), strength)
-            yield name, moved.unflatten(0, copies.shape[:2])
+
+def real_rows(episode: Episode, half: int, key: Sequence[int | str]) -> Iterator[tuple[str, torch.Tensor]]:
+    """Images that need no model, each [T, n, C, H, W], by name: real ones, the support, random affine maps of it.
+
+    Args:
+        episode: the tasks, with at least 2 * half queries.
+        half: how many images the reference, and each row, holds.
+        key: names the draws of the maps.
+    """
+    support = episode.support
+    yield "support", support
+    yield "reference", episode.query[:, :half]
+    yield "human", episode.query[:, half : 2 * half]
+    copies = support[:, torch.arange(half) % support.shape[1]]
+    yield "copy", copies
+    draws = [torch.rand(half, DRAWS, generator=torch_rng(*key, n, "affine")) for n in episode.numbers]
+    for name, strength in AFFINE.items():
+        moved = random_affine(copies.flatten(0, 1), torch.cat(draws).to(support), strength)
+        yield name, moved.unflatten(0, copies.shape[:2])
+
+
+def grey_where_diverged(made: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images of tasks [T, n, C, H, W], grey where some of a task are not finite; and which tasks those are, [T]."""
+    whole = made.isfinite().flatten(1).all(1)
+    return torch.where(whole[:, None, None, None, None], made, GREY), ~whole
 
 
 class Scorecard:
@@ -363,7 +381,8 @@ class Scorecard:
     ) -> None:
         self.found, self.contenders = found, rows
         self.unfit: list[str] = []
-        self.names = [*(MODEL_FREE if extractors else ()), *rows]
+        again = [RECONSTRUCTION] if f"diverged/{RECONSTRUCTION}" in found else []
+        self.names = [*(MODEL_FREE if extractors else ()), *again, *rows]
         losses = {name: found[f"loss/{name}"] for name in rows if f"loss/{name}" in found}
         self.columns: dict[str, Column] = {"query_loss": QueryLoss()} if losses else {}
         self.values = {f"{name}/query_loss": loss.double() for name, loss in losses.items()}

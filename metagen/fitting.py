@@ -21,6 +21,7 @@ from metagen import artifacts
 from metagen.adaptation.encoders import GradientEncoder
 from metagen.callbacks import EMA, NonFiniteGuard, Progress, Samples
 from metagen.checkpoints import Checkpoints, WholeFiles, find_checkpoint, read_checkpoint, stops_on_interrupt
+from metagen.criterion import PIXELS
 from metagen.errors import MetagenError
 from metagen.files import write_atomically
 from metagen.generators import VAE, SearchVAE, generators
@@ -28,6 +29,7 @@ from metagen.learners import Learner, MetaGenerator, learners
 from metagen.options import EXAMPLES, explained
 from metagen.quiet import quieten
 from metagen.resources import travelling
+from metagen.sampling_choice import Choice, choose_sampling, take_sampling, told
 from metagen.tasks.data import EpisodeData
 from metagen.tasks.splits import HELD_OUT, split_of
 from metagen.training import MetaTraining
@@ -62,6 +64,8 @@ class FitCLI(LightningCLI):
         """The run's folder, the averaged weights, and sizes that follow from the data."""
         parser.add_argument("--run_dir", type=str, default="runs/metagen", help="folder for all that the run leaves")
         parser.add_argument("--overwrite", type=bool, default=False, help="replace an earlier run in run_dir")
+        about = "choose the sampling options on val tasks at the end, where the generator has a grid of them"
+        parser.add_argument("--choose_sampling", type=bool, default=True, help=about)
         parser.add_lightning_class_args(Samples, "samples")
         parser.add_lightning_class_args(EMA, "ema")
         for option in ("size", "channels"):
@@ -189,10 +193,32 @@ class FitCLI(LightningCLI):
         learner.load_state_dict({n.removeprefix("learner."): w for n, w in state.items() if n.startswith("learner.")})
         split = self.datamodule.task_set.split
         artifacts.save_model(self.run_dir / "export", learner, self._info(), split, overwrite=True)
+        if choice := self._chosen_sampling(learner):
+            info = {**self._info(), "sampling": choice.info}
+            artifacts.save_model(self.run_dir / "export", learner, info, split, overwrite=True)
         by = self.model.criterion.figure.replace("_", " ")
         print(f"best val {by} {self.checkpoints.best:.2f}; exported the model to {self.run_dir / 'export'}")
         if isinstance(learner.generator, SearchVAE):
             self._write_found(learner.generator)
+
+    def _chosen_sampling(self, learner: Learner) -> Choice | None:
+        """What the learner now samples with, chosen on val tasks; None where nothing was, which is told."""
+        if not learner.generator.grid:
+            return None
+        if not self.config["fit"].choose_sampling:
+            print("sampling options stay as they are, as --choose_sampling false says; metagen tune chooses them")
+            return None
+        by = None if self.model.chosen_by == PIXELS else self.model.chosen_by
+        try:
+            choice = choose_sampling(learner.to(self.trainer.strategy.root_device), self.datamodule, extractor=by)
+        except MetagenError as error:
+            print(f"sampling options stay as they are: {error}")
+            return None
+        finally:
+            learner.cpu()
+        take_sampling(choice.settings, learner)
+        print(told(choice))
+        return choice
 
     def _write_found(self, generator: SearchVAE) -> None:
         options, found, place = self.config["fit"].clone(), generator.discrete(), self.run_dir / FOUND

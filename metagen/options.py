@@ -20,6 +20,7 @@ EXAMPLES = {
     "fit": "metagen fit --config configs/quickstart.yaml",
     "adapt": "metagen adapt --model runs/x/export --support five_images/ --out my_glyph/",
     "sample": "metagen sample --model my_glyph/ --n 64 --out samples/",
+    "tune": "metagen tune --model runs/x/export --out runs/x/tuned",
     "evaluate": "metagen evaluate --model runs/x/export --out runs/x/evaluation",
     "compare": "metagen compare runs/x runs/y runs/z --out league/",
     "embed": "metagen embed --model runs/x/export --ways gradient adapted --out runs/x/embedding",

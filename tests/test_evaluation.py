@@ -231,7 +231,7 @@ def card(learner):
 
 
 def test_a_scorecard_has_every_row_and_every_metric(card):
-    names = ["human", "copy", "affine x1", "affine x1.5", "unadapted", "scratch", "joint + fine-tune"]
+    names = ["human", "copy", "affine x1", "affine x1.5", "reconstruction", "unadapted", "scratch", "joint + fine-tune"]
     names += ["another task's support", "adapted"]
     assert [row["row"] for row in card["rows"]] == names
     usual = {f"{name}[half]" for name, column in metrics.items() if not column.on_request and name != "is"}
@@ -255,6 +255,33 @@ def test_the_baselines_score_as_they_must(card):
     assert figures["human"]["recognisability"] > 25  # chance is 5
     assert figures["copy"]["diversity"] < figures["affine x1"]["diversity"] < figures["affine x1.5"]["diversity"]
     assert figures["another task's support"]["recognisability"] <= figures["adapted"]["recognisability"]
+
+
+def test_reconstructions_are_of_the_human_half_by_the_model_as_it_is_adapted(learner, monkeypatch):
+    seen: list[torch.Tensor] = []
+
+    def of(self, images):
+        seen.append(images)
+        return Extractor.of(self, images)
+
+    monkeypatch.setattr(Half, "of", of)
+    episodes = Episodes(Blobs(), 2, 8)
+    result = measure(learner, episodes, "test", 3, (), 0, {"half": Half()}, baselines=False)
+    episode = episodes.of("test", episodes.held_out_numbers("test", 3))
+    adapted, start = (Contender(learner, n).adapted(episode, episode.support, KEY) for n in (2, 0))
+    again, by_the_start = (each.each("reconstruct", {"images": episode.query[:, 4:]}) for each in (adapted, start))
+    assert torch.equal(seen[-1], again)
+    assert not torch.equal(again, by_the_start)
+    row = next(row for row in result.result["rows"] if row["row"] == "reconstruction")
+    assert (row["steps"], row["diverged"]) == (None, 0)
+
+
+def test_no_row_of_reconstructions_where_there_is_no_encoder():
+    for name in ("redraw", "wgan_gp"):
+        model = Amortised(tiny_generator(name, size=28)) if name == "redraw" else MAML(tiny_generator(name, size=28), 1)
+        model.requires_grad_(False).eval()
+        card = measure(model, Episodes(Blobs(), 2, 8), "test", 3, (), 0, {"half": Half()}, baselines=False).result
+        assert "reconstruction" not in [row["row"] for row in card["rows"]]
 
 
 def test_the_human_half_and_the_reference_are_disjoint_and_no_support(learner, small_grid, monkeypatch):

@@ -38,6 +38,7 @@ class Generator(nn.Module, ABC):
         sampling: names of the options that bear on samples alone, so that they may change after training.
         shared: names of draws that are the same for every visit of one inner step, or of one query.
         comparable: whether a low loss means good images; what a player of a game loses says how good the other one is.
+        descends: whether its `project` seeks latents by descent, in many passes, for want of an encoder.
         betas: of Adam, where this generator is trained.
         consistency: how much its last player pays in an inner loop for changing which images are like which.
         size: height and width of the images in pixels.
@@ -53,6 +54,7 @@ class Generator(nn.Module, ABC):
     sampling: ClassVar[tuple[str, ...]] = ()
     shared: ClassVar[tuple[str, ...]] = ()
     comparable: ClassVar[bool] = True
+    descends: ClassVar[bool] = False
     betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
     consistency: float = 0.0
     size: int
@@ -62,6 +64,11 @@ class Generator(nn.Module, ABC):
     def likelihood_of_samples(self) -> bool:
         """Whether its likelihood is of what it samples; redraw's is of blurred drawings."""
         return False
+
+    @property
+    def grid(self) -> Mapping[str, tuple[float, ...]]:
+        """Values to choose sampling options from after training, the plain one first; options in order of choosing."""
+        return {}
 
     def player_of(self, name: str) -> str:
         """The player that a parameter belongs to: the only one, or the first part of the parameter's name."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 
 from metagen.generators.base import Context, Noise
@@ -13,6 +15,7 @@ from metagen.generators.projection import projected, way
 class GAN(Game):
     """A network that makes images of standard normal latents, and a critic; for the options see `Game`."""
 
+    descends: ClassVar[bool] = True
     generator: Maker
 
     def maker(self) -> Maker:

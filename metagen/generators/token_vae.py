@@ -6,6 +6,7 @@ Discrete latents with a learned prior: van den Oord 2017, arXiv:1711.00937; the 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -21,6 +22,14 @@ from metagen.warps import DRAWS, random_affine
 COPY = 1.0  # strength of the affine map through which a single image sees itself
 ROWS = 8  # images of one task that are drawn together, always as many
 AT_ONCE = {"cpu": 8, "cuda": 128}  # such groups at once, always as many
+
+
+GRID = {
+    "guidance": (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0),
+    "contrast": (1.0, 1.25, 1.5, 2.0),
+    "top_p": (1.0, 0.98, 0.95),
+    "temperature": (1.0, 0.9),
+}
 
 
 class TokenContext(NamedTuple):
@@ -117,6 +126,11 @@ class TokenVAE(Generator):
             raise MetagenError(f"guidance: expected a finite number of 0 or more, got {self.guidance}")
         if self.contrast != 1 and self.likelihood != "bernoulli":
             raise MetagenError(f"contrast: expected 1 with the likelihood {self.likelihood}, got {self.contrast}")
+
+    @property
+    def grid(self) -> Mapping[str, tuple[float, ...]]:
+        """See `Generator`."""
+        return {name: values for name, values in GRID.items() if name != "contrast" or self.likelihood == "bernoulli"}
 
     @property
     def likelihood_of_samples(self) -> bool:

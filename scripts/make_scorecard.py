@@ -1,0 +1,206 @@
+"""Write docs/omniglot.md and docs/omniglot-plane.png from result files of `metagen evaluate`; no figure is typed.
+
+    python scripts/make_scorecard.py runs/omniglot/evaluation-*/result.json \
+        --beside runs/omniglot-redraw/evaluation-*/result.json
+
+The files are of one model at several numbers of shots, and of another one on the same tasks for the row beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from league_beside import wrapped
+from make_results import ROOT, Columns, bare, table
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from metagen.comparing import ALIKE
+from metagen.files import write_atomically
+
+PAGE, PLANE = "omniglot.md", "omniglot-plane.png"
+COLUMNS: Columns = {
+    "fd": ("Frechet", 2),
+    "recognisability": ("recognised %", 1),
+    "diversity_relative": ("diversity % of people's", 1),
+    "diversity": ("diversity", 3),
+    "near_copies": ("near copies %", 1),
+    "copy_ratio": ("copy ratio", 2),
+    "query_loss": ("query loss", 2),
+}
+PEOPLE, CURVE = "human", ("copy", "affine x1", "affine x1.5")  # the curve: a support image moved ever further
+ROWS = {PEOPLE: "people", "reconstruction": "reconstruction", **{name: name for name in (*CURVE[1:], CURVE[0])}}
+X, Y = "diversity_relative", "recognisability"
+# Diversity over that of people's drawings in the same figure, recognisability in %, as read from the published figures.
+RAW, NORMALISED, PUBLISHED_PEOPLE = 1.29, 0.39, 97.5
+PUBLISHED = {
+    "VAE-NS": (1.75 / RAW, 85.0),
+    "VAE-STN": (2.05 / RAW, 74.8),
+    "DA-GAN UNet": (0.32 / RAW, 88.3),
+    "DA-GAN ResNet": (0.36 / RAW, 82.8),
+    "DDPM": (0.50 / NORMALISED, 89.6),
+    "FSDM": (0.49 / NORMALISED, 94.8),
+    "CFGDM": (0.365 / NORMALISED, 96.8),
+}
+HEAD = """# Characters nobody was trained on: the scorecard of `{name}`
+
+Made by `python scripts/make_scorecard.py`; no figure here is typed. {tasks} {split} characters of Omniglot (split
+{split_hash}) through `{extractor}`, weights {weights}, seed {seed}; {hardware}.{sampling}
+
+Each figure has its 95 % interval over characters. Every row makes as many images as *people* have, and all are judged
+by the same other drawings of people. *Reconstruction* is people's drawings through the model's encoder and back, the
+ceiling of what it can draw; *affine* a random affine map of a support image, *copy* the support itself. The last row
+is a difference, paired by character. What each column means, and how it can fool you: [evaluation.md](evaluation.md).
+The query loss compares models of one kind alone.
+"""
+CAPTION = """The plane of diversity and recognisability at {shots}, with 95 % intervals over characters. Best is where
+people are. The grey line is the support itself, moved at random ever further (copy, affine x1, x1.5), which takes
+no model at all. Crosses are published models, 1 shot, read from the figures of Boutin 2022 (arXiv:2205.10370, VAE and
+DA-GAN) and Boutin 2023 (arXiv:2301.11722, the diffusion models). They were measured through other critics, at 50 px,
+on another split, whose test characters are of alphabets that were seen. So all diversity is given relative to that of
+people's drawings in the same place, and the cross *people, there* shows where those lie. Compare each by its distance
+from its own people, and not in the last digit.
+"""
+
+
+def read(paths: Sequence[str]) -> dict[int, dict[str, Any]]:
+    """Results by their number of shots, in ascending order.
+
+    Raises:
+        SystemExit: two are of one number of shots, or they are of several models.
+    """
+    results = [json.loads(Path(path).read_text(encoding="utf-8")) for path in paths]
+    found = {result["shots"]: result for result in results}
+    if len(found) < len(results):
+        raise SystemExit(f"{', '.join(paths)}: expected one result for each number of shots; name each once")
+    if len({result["model"]["weights_sha256"] for result in results}) > 1:
+        raise SystemExit(f"{', '.join(paths)}: are of several models; give another one's results after --beside")
+    return dict(sorted(found.items()))
+
+
+def check_alike(one: dict[str, Any], other: dict[str, Any]) -> None:
+    """Refuse two models that were not measured on the same images through the same extractor."""
+    keys = {"extractor": [each["extractors"][0]["weights_sha256"] for each in (one, other)]}
+    keys |= {said: [each[key] for each in (one, other)] for key, said in ALIKE.items()}
+    differ = [said for said, (ours, theirs) in keys.items() if ours != theirs]
+    if differ:
+        raise SystemExit(f"{shots_of(one)}: the results differ in {', '.join(differ)}; measure both models alike")
+
+
+def row(result: dict[str, Any], name: str, part: str = "rows") -> dict[str, Any] | None:
+    """A row of a result, or a difference, by its name; None where there is none."""
+    return next((each for each in result[part] if each["row"] == name), None)
+
+
+def rows_of(result: dict[str, Any], name: str, beside: tuple[str, dict[str, Any]] | None) -> dict[str, dict[str, Any]]:
+    """What a table shows at one number of shots, by what it is called there."""
+    found = {said: row(result, each) for each, said in ROWS.items()}
+    if beside:
+        found[beside[0]] = row(beside[1], "adapted")
+    found[f"**{name}**"] = row(result, "adapted")
+    found[f"{name} - affine x1"] = row(result, "adapted - affine x1", "differences")
+    return {said: each for said, each in found.items() if each}
+
+
+def shots_of(result: dict[str, Any]) -> str:
+    """How many shots, in words."""
+    return f"{result['shots']} shot{'s' if result['shots'] > 1 else ''}"
+
+
+def head(name: str, result: dict[str, Any]) -> str:
+    """What the page is of."""
+    model = result["model"]
+    chosen = model.get("sampling", {}).get("chosen", {})
+    sampling = f" Sampled with {', '.join(f'{key} {value:g}' for key, value in chosen.items())}." if chosen else ""
+    told = {
+        "split_hash": result["split_sha256"][:12],
+        "extractor": result["extractors"][0]["name"],
+        "weights": model["weights_sha256"][:12],
+        "hardware": result["environment"]["hardware"],
+        "sampling": sampling,
+    }
+    return wrapped(HEAD.format(**{**result, **told, "name": name}))
+
+
+def page(name: str, results: dict[int, dict[str, Any]], beside_name: str, beside: dict[int, dict[str, Any]]) -> str:
+    """All of docs/omniglot.md."""
+    first = next(iter(results.values()))
+    lines = [head(name, first)]
+    for shots, result in results.items():
+        other = (beside_name, beside[shots]) if shots in beside else None
+        images = f"{result['queries']} drawings a character beside the support, {result['made']} images a row."
+        lines += [f"## {shots_of(result).capitalize()}\n", images, ""]
+        lines += [*table(rows_of(result, name, other).items(), "row", COLUMNS), ""]
+    picture = f"![Diversity against recognisability]({PLANE})"
+    return "\n".join([*lines, "## The plane\n", picture, "", wrapped(CAPTION.format(shots=shots_of(first)))])
+
+
+def place(found: dict[str, Any]) -> tuple[dict[str, float], dict[str, float]]:
+    """The two figures of a row."""
+    figures = bare(found["figures"])
+    return figures[X], figures[Y]
+
+
+def point(axes: Axes, found: dict[str, Any], label: str, colour: str, marker: str) -> None:
+    """A row as a point with the intervals of both figures."""
+    x, y = place(found)
+    reach = [[[max(0, f["mean"] - f["low"])], [max(0, f["high"] - f["mean"])]] for f in (x, y)]  # rounding: -1e-14
+    axes.errorbar(
+        x["mean"], y["mean"], reach[1], reach[0], marker, color=colour, label=label, capsize=2, markersize=8, zorder=3
+    )
+
+
+def plane(name: str, result: dict[str, Any], beside: tuple[str, dict[str, Any]] | None) -> bytes:
+    """Diversity against recognisability, as a PNG file."""
+    figure = Figure(figsize=(8, 5.5), layout="constrained")
+    axes = figure.add_subplot(
+        xlabel="diversity, % of people's drawings", ylabel="recognised among 20 characters, %",
+        title=f"{result['tasks']} {result['split']} characters, {shots_of(result)}",
+    )  # fmt: skip
+    curve = {each: found for each in CURVE if (found := row(result, each))}
+    spots = {each: tuple(axis["mean"] for axis in place(found)) for each, found in curve.items()}
+    axes.plot(*zip(*spots.values(), strict=True), "o-", color="grey", label="support moved at random")
+    for each, spot in spots.items():
+        axes.annotate(each, spot, xytext=(6, -12), textcoords="offset points", color="grey", fontsize=8)
+    theirs = {**PUBLISHED, "people, there": (1.0, PUBLISHED_PEOPLE)}
+    axes.plot(*zip(*((100 * x, y) for x, y in theirs.values()), strict=True), "kx", label="published, other critics")
+    for each, (x, y) in theirs.items():
+        aside = {"xytext": (-6, -3), "ha": "right"} if x < 1 else {"xytext": (6, -3)}
+        axes.annotate(each, (100 * x, y), textcoords="offset points", fontsize=8, **aside)
+    axes.margins(x=0.12)
+    shown = [(row(result, PEOPLE), "people", "C2", "*"), (row(result, "reconstruction"), "reconstruction", "C9", "d")]
+    shown += [(row(beside[1], "adapted"), beside[0], "C1", "s")] if beside else []
+    for found, label, colour, marker in [*shown, (row(result, "adapted"), name, "C3", "D")]:
+        if found:
+            point(axes, found, label, colour, marker)
+    axes.legend(loc="lower left")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    return buffer.getvalue()
+
+
+def main(paths: Sequence[str], beside_paths: Sequence[str], name: str, beside_name: str, out: Path) -> None:
+    """Write the page and the picture."""
+    results, beside = read(paths), read(beside_paths)
+    for shots in results.keys() & beside.keys():
+        check_alike(results[shots], beside[shots])
+    least = next(iter(results))
+    other = (beside_name, beside[least]) if least in beside else None
+    write_atomically(out / PAGE, page(name, results, beside_name, beside).encode())
+    write_atomically(out / PLANE, plane(name, results[least], other))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", nargs="+", help="result files of the model, one for each number of shots")
+    parser.add_argument("--beside", nargs="*", default=[], help="result files of the other model")
+    parser.add_argument("--name", default="omniglot", help="what the model is called")
+    parser.add_argument("--beside_name", default="omniglot-redraw", help="what the other one is called")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs", help="the folder to write to")
+    given = parser.parse_args()
+    main(given.results, given.beside, given.name, given.beside_name, given.out)
