@@ -254,8 +254,14 @@ def check_random_start(learner: Learner) -> None:
     """Refuse a learner that keeps the generator as it is when training begins, for one that begins at random.
 
     Raises:
-        MetagenError: its generator is frozen, or an encoder reads gradients of a copy of it.
+        MetagenError: its generator is frozen, in part or as a whole, or an encoder reads gradients of a copy of it.
     """
+    generator = learner.generator
+    if generator.frozen:
+        raise MetagenError(
+            f"initial: {type(generator).__name__} keeps {', '.join(generator.frozen)} as they are when training "
+            "begins, which would be random; give a model that has them as --model.initial"
+        )
     frozen = isinstance(learner, MetaGenerator) and learner.frozen
     if frozen or any(isinstance(module, GradientEncoder) for module in learner.modules()):
         what = "frozen" if frozen else "encoder gradient"

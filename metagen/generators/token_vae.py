@@ -16,12 +16,13 @@ from metagen.errors import MetagenError, check_at_least, check_positive
 from metagen.generators.base import Generator, Noise
 from metagen.generators.likelihoods import Likelihood
 from metagen.generators.token_networks import CodePrior, Heads, SupportEncoder
+from metagen.generators.token_sampling import Sampling, draw_codes
 from metagen.generators.tokenizer import Tokenizer, at_least_single
 from metagen.warps import DRAWS, random_affine
 
 COPY = 1.0  # strength of the affine map through which a single image sees itself
 ROWS = 8  # images of one task that are drawn together, always as many
-AT_ONCE = {"cpu": 8, "cuda": 128}  # such groups at once, always as many
+AT_ONCE = {"cpu": 8, "cuda": 128}  # such groups, always as many
 
 
 GRID = {
@@ -149,7 +150,7 @@ class TokenVAE(Generator):
         return {**super().parts, "head": head, "last_block": last, "cross_attention": ("prior.blocks.*.cross.*",)}
 
     def context(self, support: torch.Tensor, mask: torch.Tensor) -> TokenContext:
-        """Keys and values of null tokens and of the support [k, C, H, W], of which a target sees what mask [n, k] says."""
+        """Keys and values of null tokens and support [k, C, H, W], of which a target sees what mask [n, k] says."""
         nulls = mask.new_ones(len(mask), self.null_tokens)
         return TokenContext(
             self.prior.memory(support), torch.cat([nulls, mask.repeat_interleave(self.tokenizer.places, -1)], -1)
@@ -174,34 +175,33 @@ class TokenVAE(Generator):
         if len(support) > 1:
             context = self.context(support, ~torch.eye(len(support), dtype=torch.bool, device=support.device))
         else:
-            copy = random_affine(support, noise["copy"], COPY)
-            context = TokenContext(self.prior.memory(copy), None)
+            context = self._of_all(random_affine(support, noise["copy"], COPY))
         return self._code_nats(self._codes(support), noise, context).mean(-1)
 
     def query_loss(self, player: str, query: torch.Tensor, noise: Noise, support: torch.Tensor) -> torch.Tensor:
         """See `Generator`; also of tasks [T, q, C, H, W] that share all weights: [T]."""
-        return self.loss(player, query, noise, TokenContext(self.prior.memory(support), None))
+        return self.loss(player, query, noise, self._of_all(support))
 
     def told(self, images: torch.Tensor, noise: Noise, support: torch.Tensor) -> dict[str, torch.Tensor]:
         """The two terms of the loss, nats per image."""
-        codes, context = self._codes(images), TokenContext(self.prior.memory(support), None)
+        codes, context = self._codes(images), self._of_all(support)
         nats = {"code_nats": self._code_nats(codes, noise, context), "pixel_nats": self._pixel_nats(codes, images)}
         return {name: each.mean(-1) for name, each in nats.items()}
 
     def log_prob(self, images: torch.Tensor, support: torch.Tensor) -> torch.Tensor:
         """The lower bound on log p(image | support) of images [n, C, H, W], nats [n]: exact but for other codes."""
-        codes, context = self._codes(images), TokenContext(self.prior.memory(support), None)
+        codes, context = self._codes(images), self._of_all(support)
         return -self._code_nats(codes, {}, context) - self._pixel_nats(codes, images)
 
     def sample(self, noise: Noise, context: TokenContext) -> torch.Tensor:
-        """New images [n, C, H, W], a fixed number of rows at a time so that none depends on how many there are."""
+        """New images [n, C, H, W], a fixed number of rows at a time, so that none depends on how many there are."""
         made = []
         for start in range(0, len(noise["codes"]), ROWS):
-            uniform, mask = (None if x is None else x[start : start + ROWS] for x in (noise["codes"], context.mask))
+            uniform = noise["codes"][start : start + ROWS]
             missing = ROWS - len(uniform)
-            padded = F.pad(uniform, (0, 0, 0, missing))
+            mask = None if context.mask is None else context.mask[start : start + ROWS]
             seen = None if mask is None else F.pad(mask, (0, 0, 0, missing), value=True)
-            made.append(self._made(self._drawn(padded, TokenContext(context.memory, seen)))[: len(uniform)])
+            made.append(self._made(F.pad(uniform, (0, 0, 0, missing)), context.memory, seen)[: len(uniform)])
         return torch.cat(made)
 
     def generate(self, noise: Noise, support: torch.Tensor) -> torch.Tensor:
@@ -210,24 +210,19 @@ class TokenVAE(Generator):
         Work is cut into pieces of one shape, so that an image depends on nothing but its support and its draws.
         """
         if support.ndim == 4:
-            return self.sample(noise, TokenContext(self.prior.memory(support), None))
+            return self.sample(noise, self._of_all(support))
         memories = [self.prior.memory(each[None]) for each in support]
-        uniform = noise["codes"]
-        count, groups = uniform.shape[1], -(-uniform.shape[1] // ROWS)
-        rows = F.pad(uniform, (0, 0, 0, groups * ROWS - count)).unflatten(1, (groups, ROWS)).flatten(0, 1)
-        task = torch.arange(len(support)).repeat_interleave(groups)
-        at_once = AT_ONCE[support.device.type]
-        parts = []
+        count = noise["codes"].shape[1]
+        groups = math.ceil(count / ROWS)
+        padded = F.pad(noise["codes"], (0, 0, 0, groups * ROWS - count))
+        rows, at_once = padded.unflatten(1, (groups, ROWS)).flatten(0, 1), AT_ONCE[support.device.type]
+        made = []
         for start in range(0, len(rows), at_once):
             part = rows[start : start + at_once]
-            whose = F.pad(task[start : start + at_once], (0, at_once - len(part))).tolist()
-            memory = [
-                tuple(torch.cat(sides) for sides in zip(*(memories[t][block] for t in whose), strict=True))
-                for block in range(self.blocks)
-            ]
-            codes = self._drawn(F.pad(part, (0, 0, 0, 0, 0, at_once - len(part))), TokenContext(memory, None))
-            parts.append(self._made(codes)[: len(part)])
-        return torch.cat(parts).unflatten(0, (len(support), groups)).flatten(1, 2)[:, :count]
+            whose = [min(group // groups, len(support) - 1) for group in range(start, start + at_once)]
+            uniform = F.pad(part, (0, 0, 0, 0, 0, at_once - len(part)))
+            made.append(self._made(uniform, _stacked([memories[task] for task in whose]), None)[: len(part)])
+        return torch.cat(made).unflatten(0, (len(support), groups)).flatten(1, 2)[:, :count]
 
     def project(self, images: torch.Tensor) -> torch.Tensor:
         """The codes [n, places] of images [n, C, H, W]."""
@@ -235,11 +230,15 @@ class TokenVAE(Generator):
 
     def reconstruct(self, images: torch.Tensor) -> torch.Tensor:
         """Images [n, C, H, W] through their codes and back."""
-        return self._made(self._codes(images))
+        return self._painted(self._codes(images))
 
     def interpolate(self, first: torch.Tensor, last: torch.Tensor, steps: int) -> torch.Tensor:
         """From each image of `first` [n, C, H, W] to that of `last`, by maps not yet rounded: [n, steps, C, H, W]."""
         return self._expected(self.tokenizer.blended(first, last, steps))
+
+    def _of_all(self, support: torch.Tensor) -> TokenContext:
+        """What targets know that see all of the support [..., k, C, H, W]."""
+        return TokenContext(self.prior.memory(support), None)
 
     def _codes(self, images: torch.Tensor) -> torch.Tensor:
         """The codes [..., n, places] of images [..., n, C, H, W]."""
@@ -267,41 +266,22 @@ class TokenVAE(Generator):
         decoded = at_least_single(self.tokenizer.decode(codes.flatten(0, -2)))
         return -self.log_likelihood(decoded, images.flatten(0, -4)).unflatten(0, codes.shape[:-1])
 
-    def _drawn(self, uniform: torch.Tensor, context: TokenContext) -> torch.Tensor:
-        """Codes [..., n, places] drawn by inverting their distribution functions at uniform numbers."""
-        rows, tokens = uniform.shape[-2], context.memory[0][0].shape[-2]
-        nulls = torch.arange(tokens, device=uniform.device) < self.null_tokens
-        mask = torch.ones_like(nulls).expand(*uniform.shape[:-1], tokens) if context.mask is None else context.mask
-        if self.guidance:  # beside each row, one that sees no support
-            mask = torch.cat([mask, nulls.expand_as(mask)], -2)
-        past: list[Heads | None] = [None] * self.blocks
-        code, codes = mask.new_zeros(mask.shape[:-1], dtype=torch.long), []
-        for place in range(uniform.shape[-1]):
-            logits, now = self.prior.step(place, code, past, context.memory, mask)
-            past = [*now]
-            if self.guidance:
-                seeing, blind = logits.split(rows, -2)
-                logits = seeing + self.guidance * (seeing - blind)
-            drawn = self._picked(logits, uniform[..., place])
-            codes.append(drawn)
-            code = torch.cat([drawn, drawn], -1) if self.guidance else drawn
-        return torch.stack(codes, -1)
+    def _made(self, uniform: torch.Tensor, memory: list[Heads], mask: torch.Tensor | None) -> torch.Tensor:
+        """Images [..., n, C, H, W] by uniform draws [..., n, places]."""
+        how = Sampling(self.guidance, self.temperature, self.top_p)
+        return self._painted(draw_codes(self.prior, uniform, memory, mask, how))
 
-    def _picked(self, logits: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
-        """One code [..., n] of logits [..., n, codes] by its uniform number, in single precision."""
-        chances = (logits.float() / self.temperature).softmax(-1)
-        if self.top_p < 1:
-            ranked = chances.sort(-1, descending=True).values
-            inside = ranked.cumsum(-1) - ranked < self.top_p
-            least = torch.where(inside, ranked, torch.inf).amin(-1, keepdim=True)
-            chances = torch.where(chances >= least, chances, 0)
-        heights = chances.cumsum(-1)
-        aim = uniform.float().clamp(max=1 - 2**-20)[..., None] * heights[..., -1:]
-        return (heights <= aim).sum(-1)
-
-    def _made(self, codes: torch.Tensor) -> torch.Tensor:
+    def _painted(self, codes: torch.Tensor) -> torch.Tensor:
         """Images [..., n, C, H, W] of codes [..., n, places]."""
         return self._expected(self.tokenizer.decode(codes.flatten(0, -2)).unflatten(0, codes.shape[:-1]))
 
     def _expected(self, decoded: torch.Tensor) -> torch.Tensor:
         return self.log_likelihood.expected(self.contrast * decoded)
+
+
+def _stacked(memories: list[list[Heads]]) -> list[Heads]:
+    """The memories of tasks, each of T = 1, as one, block by block."""
+    return [
+        (torch.cat([keys for keys, _ in of_block]), torch.cat([values for _, values in of_block]))
+        for of_block in zip(*memories, strict=True)
+    ]
