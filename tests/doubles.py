@@ -24,7 +24,7 @@ TINY: dict[str, dict] = {
     "redraw": {"size": 8, "latent": 2, "widths": (4, 8), "hidden": 8, "null_rate": 0.5},
     "search_vae": {"size": 8, "latent": 2, "widths": (4,), "operations": ("skip", "separable"), "choice": "sampled"},
     "set_vae": {"size": 8, "latent": 2, "code": 3, "widths": (4, 8), "hidden": 6, "null_rate": 0.3},
-    "tokenizer": {"size": 8, "width": 4, "levels": (3, 3), "halvings": 2},
+    "tokenizer": {"size": 8, "width": 4, "levels": (15, 15), "halvings": 2},
     "token_vae": {
         "size": 8,
         "tokenizer_width": 4,
