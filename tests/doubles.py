@@ -6,6 +6,7 @@ import inspect
 import os
 import signal
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, ClassVar
 
 import pytorch_lightning as pl
@@ -89,6 +90,7 @@ def pairs() -> list[tuple[str, str]]:
     ]
 
 
+@cache
 def _takes(learner: str, generator: str) -> bool:
     with torch.random.fork_rng():  # how many are registered is nothing to the weights that are drawn next
         try:

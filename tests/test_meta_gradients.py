@@ -130,7 +130,7 @@ def test_chunks_and_execution_change_nothing(learner, generator):
     images = torch.rand(3, 6, 1, 8, 8, dtype=torch.float64)
     batch = batch_for(learner, images[:, :2], images[:, 2:])
     whole = gradient(learner, batch)
-    for how in ({"chunk": 2}, {"chunk": 1, "execution": "loop"}, {"execution": "loop"}):
+    for how in ({"chunk": 2}, {"chunk": 2, "execution": "loop"}):
         other = gradient(learner, batch, **how)
         for parameter, g in whole.items():
             torch.testing.assert_close(other[parameter], g, rtol=1e-9, atol=1e-12, msg=f"{parameter} under {how}")
@@ -139,7 +139,7 @@ def test_chunks_and_execution_change_nothing(learner, generator):
 @pytest.mark.parametrize(("learner", "generator"), pairs())
 def test_every_meta_parameter_receives_gradient(learner, generator):
     torch.manual_seed(0)
-    learner = tiny_learner(learner, generator, rate=1e-3)
+    learner = tiny_learner(learner, generator, rate=1e-3, steps=2)
     with torch.no_grad():
         for name, weight in learner.named_parameters():
             if not name.startswith("generator."):  # a last layer that begins at 0 keeps gradient from those before
