@@ -36,7 +36,7 @@ PEOPLE, AFFINE = "human", "affine x1"
 RECOGNISED, SPREAD = 2.0, 10.0  # points that count as much as all of the distance of affine x1
 FIGURES = ("fd", "recognisability", "diversity_relative", "near_copies")
 CRITERION = (
-    "fd / fd of affine x1 + |recognised % - people's| / 2 + |diversity % of human - 100| / 10 + near copies above "
+    "fd / fd of affine x1 + recognised % below people's / 2 + |diversity % of human - 100| / 10 + near copies above "
     "people's / people's; the less the better; mean over the shots"
 )
 Settings = dict[str, float]
@@ -59,9 +59,10 @@ class Choice(NamedTuple):
 def distance_to_people(made: Figures, people: Figures, affine: Figures) -> float:
     """J, which says how far samples are from what people make, the less the better; see `CRITERION`.
 
-    J = FD / FD(affine x1) + |R - R(people)| / 2 points + |D - 100 %| / 10 points + max(0, C - C(people)) / C(people),
-    with FD the Frechet distance of all tasks together, R recognisability in %, D diversity in % of people's and C the
-    share of near copies in %.
+    J = FD / FD(affine x1) + max(0, R(people) - R) / 2 points + |D - 100 %| / 10 points
+    + max(0, C - C(people)) / C(people), with FD the Frechet distance of all tasks together, R recognisability in %, D
+    diversity in % of people's and C the share of near copies in %. To be recognised more often than people's drawings
+    is no fault in itself: samples that are too alike, or too near to the support, are counted apart.
 
     Args:
         made: FIGURES of samples.
@@ -73,7 +74,7 @@ def distance_to_people(made: Figures, people: Figures, affine: Figures) -> float
     """
     found = (
         made["fd"] / affine["fd"]
-        + abs(made["recognisability"] - people["recognisability"]) / RECOGNISED
+        + max(0.0, people["recognisability"] - made["recognisability"]) / RECOGNISED
         + abs(made["diversity_relative"] - 100) / SPREAD
         + max(0.0, made["near_copies"] - people["near_copies"]) / people["near_copies"]
     )

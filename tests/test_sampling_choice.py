@@ -59,6 +59,7 @@ def test_the_distance_is_the_sum_of_four_parts():
     assert distance_to_people(PEOPLE, PEOPLE, AFFINE) == pytest.approx(1 / 8)
     made = {"fd": 4.0, "recognisability": 93.0, "diversity_relative": 115.0, "near_copies": 7.5}
     assert distance_to_people(made, PEOPLE, AFFINE) == pytest.approx(4 / 8 + 3 / 2 + 15 / 10 + 0.5)
+    assert distance_to_people(made | {"recognisability": 99.0}, PEOPLE, AFFINE) == pytest.approx(4 / 8 + 15 / 10 + 0.5)
     few_copies = made | {"near_copies": 1.0}
     assert distance_to_people(few_copies, PEOPLE, AFFINE) == pytest.approx(4 / 8 + 3 / 2 + 15 / 10)
     assert distance_to_people(made | {"fd": float("nan")}, PEOPLE, AFFINE) == float("inf")
