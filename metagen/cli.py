@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import inspect
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -11,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter
+from jsonargparse import ArgumentError
 
 from metagen.artifacts import save_extractor
 from metagen.catalogue import table
@@ -21,7 +19,8 @@ from metagen.images import conversions, grid, save_png, save_pngs
 from metagen.learners import RuleEngine
 from metagen.learners.meta_generator import RANK
 from metagen.model import Steps, load_adapted, load_base
-from metagen.options import EXAMPLES, OfTheModel, add_sampling_arguments, explained, spelled_out
+from metagen.options import EXAMPLES, spelled_out
+from metagen.parsers import run_verb
 from metagen.processes import Processes
 from metagen.quiet import quieten
 
@@ -372,72 +371,6 @@ def models() -> None:
     print(table())
 
 
-def _run(function: Callable[..., None], argv: Sequence[str]) -> None:
-    verb = function.__name__.replace("_", "-")
-    groups = [name for name in ("data", "trainer") if name in inspect.signature(function).parameters]
-    parser = _parser(function, verb, groups, argv)
-    try:
-        options = parser.parse_args(list(argv)).as_dict()
-    except ArgumentError as error:
-        raise explained(error, verb, parser._option_string_actions) from error
-    made = {name: _made(name, options[name]) for name in groups}
-    function(**{key: value for key, value in {**options, **made}.items() if key != "config"})
-
-
-def _parser(function: Callable[..., None], verb: str, groups: Sequence[str], argv: Sequence[str]) -> ArgumentParser:
-    of_the_model = "model" in inspect.signature(function).parameters
-    parser = ArgumentParser(
-        prog=f"metagen {verb}",
-        exit_on_error=False,
-        allow_abbrev=False,
-        epilog=f"example: {EXAMPLES[verb]}",
-        formatter_class=OfTheModel if of_the_model else DefaultHelpFormatter,
-    )
-    parser.add_argument("--config", action="config", help="read options from a YAML file")
-    if function is compare:
-        parser.add_argument("results", nargs="+", help="result folders, runs or exported models, each evaluated alike")
-    if function is embed:
-        about = "one or more of gradient, fisher, adapted, filtering and generative; the first is drawn"
-        parser.add_argument("--ways", nargs="+", default=["gradient"], help=about)
-    parser.add_function_arguments(function, as_positional=False, skip={*groups, "results", "ways", "settings"})
-    if function is sample:
-        add_sampling_arguments(parser)
-    if "data" in groups:
-        _add_data_arguments(parser, argv, function is embed)
-    if "trainer" in groups:
-        parser.add_class_arguments(Processes, "trainer")
-    return parser
-
-
-def _made(group: str, options: dict[str, Any]) -> EpisodeData | Processes:
-    from metagen.tasks.data import EpisodeData
-
-    return EpisodeData(**options) if group == "data" else Processes(**options)
-
-
-def _add_data_arguments(parser: ArgumentParser, argv: Sequence[str], twice: bool) -> None:
-    """The one set of `--data.*` options; by default those that the named model was trained with.
-
-    twice: a task is looked at by its shots and by as many queries, so that there are no fewer by default.
-    """
-    from metagen.tasks.data import EpisodeData
-    from metagen.tasks.shots import distribution_of, held_out_shots
-
-    parser.add_class_arguments(EpisodeData, "data")
-    first = argparse.ArgumentParser(exit_on_error=False, add_help=False, allow_abbrev=False)
-    first.add_argument("--model", nargs="?")
-    if twice:
-        first.add_argument("--data.shots", dest="shots", type=int)
-    typed = first.parse_known_args(list(argv))[0]
-    data = load_base(typed.model).info.get("data") if typed.model else None
-    if isinstance(data, dict):
-        known = inspect.signature(EpisodeData).parameters
-        parser.set_defaults({f"data.{key}": value for key, value in data.items() if key in known})
-    if twice:
-        shots = typed.shots or held_out_shots(distribution_of(parser.get_default("data.shots")))[-1]
-        parser.set_defaults({"data.queries": max(shots, parser.get_default("data.queries"))})
-
-
 def fit(argv: Sequence[str]) -> None:
     """Meta-train a model."""
     from metagen.fitting import fit as run  # Lightning takes seconds to import, and other verbs do without
@@ -447,15 +380,15 @@ def fit(argv: Sequence[str]) -> None:
 
 VERBS: dict[str, Callable[[Sequence[str]], None]] = {
     "fit": fit,
-    "adapt": lambda argv: _run(adapt, argv),
-    "sample": lambda argv: _run(sample, argv),
-    "tune": lambda argv: _run(tune, argv),
-    "evaluate": lambda argv: _run(evaluate, argv),
-    "compare": lambda argv: _run(compare, argv),
-    "embed": lambda argv: _run(embed, argv),
-    "zoo": lambda argv: _run(zoo, argv),
-    "train-extractor": lambda argv: _run(train_extractor, argv),
-    "models": lambda argv: _run(models, argv),
+    "adapt": lambda argv: run_verb(adapt, argv),
+    "sample": lambda argv: run_verb(sample, argv),
+    "tune": lambda argv: run_verb(tune, argv),
+    "evaluate": lambda argv: run_verb(evaluate, argv),
+    "compare": lambda argv: run_verb(compare, argv),
+    "embed": lambda argv: run_verb(embed, argv),
+    "zoo": lambda argv: run_verb(zoo, argv),
+    "train-extractor": lambda argv: run_verb(train_extractor, argv),
+    "models": lambda argv: run_verb(models, argv),
 }
 
 

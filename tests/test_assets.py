@@ -20,9 +20,9 @@ from metagen.tasks.splits import read_split
 from tests.doubles import tiny_vae
 
 DOMAINS = ("glyphs", "omniglot")
-OMNIGLOT = ("omniglot-redraw",)
 EXTRACTORS = [f"{domain}-{role}" for domain in DOMAINS for role in ("select", "report")]
 MODELS = sorted(place.name for place in resource("assets", "models").iterdir())
+OMNIGLOT = [name for name in MODELS if name.partition("-")[0] == "omniglot"]
 
 
 def size(folder: Path, name: str = "*") -> int:
