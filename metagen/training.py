@@ -313,6 +313,7 @@ def begun(
     path = travelling("models", model)
     found, _, _ = load_model(path)
     part, taker = taker_of(generator, found.generator)
+    check_defining(taker, found.generator, path)
     misfit = give(taker, found.generator, path)
     made = learner(generator)
     if alike(found, made):
@@ -339,6 +340,18 @@ def taker_of(generator: Generator, found: Generator) -> tuple[str, nn.Module]:
             if isinstance(part, type(found)):
                 return name, part
     return "generator", generator
+
+
+def check_defining(taker: nn.Module, found: Generator, path: Path) -> None:
+    """Refuse weights that fit but would mean something else.
+
+    Raises:
+        MetagenError: naming the option that differs.
+    """
+    for option in found.defining if isinstance(taker, type(found)) else ():
+        wanted, got = (list(getattr(each, option)) for each in (taker, found))
+        if wanted != got:
+            raise MetagenError(f"initial: {path} has {option} {got}, and this run {wanted}; give both the same")
 
 
 def give(taker: nn.Module, found: Generator, path: Path) -> MetagenError | None:

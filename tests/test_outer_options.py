@@ -10,9 +10,10 @@ import torch
 
 from metagen.callbacks import EMA
 from metagen.errors import MetagenError
-from metagen.learners import MAML, Joint
-from metagen.training import MetaTraining, share_of_rate
-from tests.doubles import Bilinear, tiny_vae
+from metagen.learners import MAML, Amortised, Joint
+from metagen.model import Model
+from metagen.training import MetaTraining, begun, share_of_rate
+from tests.doubles import Bilinear, tiny_generator, tiny_vae
 
 
 def module(generator=None, learner=Joint, **options):
@@ -120,3 +121,10 @@ def test_the_average_has_the_bits_of_one_lerp_a_tensor():
         ema._count = torch.tensor(count)
         ema._average(old, new, count)
         assert all(torch.equal(x, e) for x, e in zip(old, expected, strict=True))
+
+
+def test_weights_that_fit_but_would_mean_something_else_are_refused(tmp_path):
+    """The codes of levels (3, 5) and (5, 3) have the same shapes."""
+    Model(Joint(tiny_generator("tokenizer", levels=(3, 5)), moves=(), test_steps=0), {}).save(tmp_path / "model")
+    with pytest.raises(MetagenError, match=r"^initial: .* has levels \[3, 5\], and this run \[5, 3\]"):
+        begun(tiny_generator("token_vae", levels=(5, 3)), Amortised, str(tmp_path / "model"))

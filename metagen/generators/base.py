@@ -35,6 +35,7 @@ class Generator(nn.Module, ABC):
             tensor: where nothing moves that is faster than `torch.func.vmap`, and gives the same.
         still: globs over the names of weights that no inner step ever moves.
         frozen: globs over the names of weights that nothing trains, neither inner steps nor meta-training.
+        defining: names of the options that give weights their meaning, though no shape tells of them.
         sampling: names of the options that bear on samples alone, so that they may change after training.
         shared: names of draws that are the same for every visit of one inner step, or of one query.
         comparable: whether a low loss means good images; what a player of a game loses says how good the other one is.
@@ -51,6 +52,7 @@ class Generator(nn.Module, ABC):
     batched: ClassVar[tuple[str, ...]] = ()
     still: ClassVar[tuple[str, ...]] = ()
     frozen: ClassVar[tuple[str, ...]] = ()
+    defining: ClassVar[tuple[str, ...]] = ()
     sampling: ClassVar[tuple[str, ...]] = ()
     shared: ClassVar[tuple[str, ...]] = ()
     comparable: ClassVar[bool] = True

@@ -36,6 +36,7 @@ class Tokenizer(Generator):
     """
 
     players: ClassVar[tuple[str, ...]] = ("vae",)
+    defining: ClassVar[tuple[str, ...]] = ("levels",)
     estimated: ClassVar[tuple[str, ...]] = ("encoder.*",)
     batched: ClassVar[tuple[str, ...]] = ("query_loss",)
 
