@@ -22,8 +22,8 @@ class Sampling(NamedTuple):
 
 def draw_codes(
     prior: CodePrior, uniform: torch.Tensor, memory: Sequence[Heads], mask: torch.Tensor | None, how: Sampling
-) -> torch.Tensor:
-    """Codes [..., n, L] drawn by uniform numbers [..., n, L].
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Codes [..., n, L] drawn by uniform numbers [..., n, L], and whether all logits were finite [..., n].
 
     Args:
         prior: what writes them.
@@ -47,7 +47,7 @@ def draw_codes(
         drawn = draw(logits, uniform[..., place], how.temperature, how.top_p)
         codes.append(drawn)
         code = torch.cat([drawn, drawn], -1) if how.guidance else drawn
-    return torch.stack(codes, -1)
+    return torch.stack(codes, -1), logits.isfinite().all(-1)  # the last look at all before
 
 
 def draw(logits: torch.Tensor, uniform: torch.Tensor, temperature: float = 1.0, top_p: float = 1.0) -> torch.Tensor:

@@ -22,7 +22,8 @@ from metagen.warps import DRAWS, random_affine
 
 COPY = 1.0  # strength of the affine map through which a single image sees itself
 ROWS = 8  # images of one task that are drawn together, always as many
-AT_ONCE = {"cpu": 8, "cuda": 128}  # such groups, always as many
+AT_ONCE = {"cuda": 128}  # such groups, always as many
+FEW_AT_ONCE = 8  # on any other device
 
 
 GRID = {
@@ -216,7 +217,7 @@ class TokenVAE(Generator):
         count = noise["codes"].shape[1]
         groups = math.ceil(count / ROWS)
         padded = F.pad(noise["codes"], (0, 0, 0, groups * ROWS - count))
-        rows, at_once = padded.unflatten(1, (groups, ROWS)).flatten(0, 1), AT_ONCE[support.device.type]
+        rows, at_once = padded.unflatten(1, (groups, ROWS)).flatten(0, 1), AT_ONCE.get(support.device.type, FEW_AT_ONCE)
         made = []
         for start in range(0, len(rows), at_once):
             part = rows[start : start + at_once]
@@ -268,9 +269,10 @@ class TokenVAE(Generator):
         return -self.log_likelihood(decoded, images.flatten(0, -4)).unflatten(0, codes.shape[:-1])
 
     def _made(self, uniform: torch.Tensor, memory: list[Heads], mask: torch.Tensor | None) -> torch.Tensor:
-        """Images [..., n, C, H, W] by uniform draws [..., n, places]."""
+        """Images [..., n, C, H, W] by uniform draws [..., n, places]; not-a-numbers of a prior that has diverged."""
         how = Sampling(self.guidance, self.temperature, self.top_p)
-        return self._painted(draw_codes(self.prior, uniform, memory, mask, how))
+        codes, finite = draw_codes(self.prior, uniform, memory, mask, how)
+        return torch.where(finite[..., None, None, None], self._painted(codes), torch.nan)
 
     def _painted(self, codes: torch.Tensor) -> torch.Tensor:
         """Images [..., n, C, H, W] of codes [..., n, places]."""

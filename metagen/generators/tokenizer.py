@@ -112,7 +112,7 @@ class Tokenizer(Generator):
 
     def blended(self, first: torch.Tensor, last: torch.Tensor, steps: int) -> torch.Tensor:
         """What the likelihood takes on the way from `first` [n, C, H, W] to `last`: [n, steps, C, H, W]."""
-        path = torch.linspace(0, 1, steps, device=first.device)[:, None, None, None]
+        path = torch.linspace(0, 1, steps).to(first)[:, None, None, None]
         start, end = (self.bounded(images)[:, None] for images in (first, last))
         return self._decoded(torch.lerp(start, end, path).flatten(0, 1)).unflatten(0, (-1, steps))
 
