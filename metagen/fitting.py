@@ -231,7 +231,7 @@ class FitCLI(LightningCLI):
 
     def _info(self) -> dict[str, Any]:
         data, checkpoints, regulariser = self.datamodule, self.checkpoints, self.model.learner.regulariser
-        given = {**self.origins, "regularise": regulariser and regulariser.terms}
+        given = {**self.origins, "augment": data.augment, "regularise": regulariser and regulariser.terms}
         return {
             "data": {**data.description, "shots": data.shots, "queries": data.queries},
             "split_sha256": data.task_set.split.hash,

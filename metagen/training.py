@@ -170,7 +170,7 @@ class MetaTraining(pl.LightningModule):
             judged = self.criterion(adapted, episode.query, key, episode.numbers)
             judged = judged.nan_to_num(math.inf, math.inf)  # a mean over the others would hide it
             self._mean(name).update(judged)
-            if name == self.monitored and len(self.data.val_shots) > 1:
+            if name == self.monitored:
                 self._mean(f"{name}/{support.shape[1]}shots").update(judged)
         for name, each in adapted.told(episode.query, (*key, "told"), episode.numbers).items():
             self._mean(f"val/{name}").update(each)

@@ -22,6 +22,6 @@ class Amortised(Learner):
         if not generator.uses_support:
             raise MetagenError(
                 f"Amortised: {type(generator).__name__} does not look at its support, so nothing would adapt; "
-                "take redraw or set_vae, or a learner with inner steps"
+                "take token_vae, redraw or set_vae, or a learner with inner steps"
             )
         super().__init__(generator, fixed_rate_step("sgd", 1.0), 0, 0, ())
