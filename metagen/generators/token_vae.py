@@ -27,7 +27,7 @@ FEW_AT_ONCE = 8  # on any other device
 
 
 GRID = {
-    "guidance": (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0),
+    "guidance": (0.0, 0.5, 1.0, 1.5, 2.0, 3.0),
     "contrast": (1.0, 1.25, 1.5, 2.0),
     "top_p": (1.0, 0.98, 0.95),
     "temperature": (1.0, 0.9),
@@ -48,7 +48,8 @@ class TokenVAE(Generator):
     negative evidence lower bound on log p(x | support) in nats per image. It is of the model as it is, whatever bears
     on samples. In training mode the first term, which nothing trains, is left out, and some targets see no support.
 
-    Samples are guided: logits + guidance (logits - logits without support) (Ho & Salimans 2022, arXiv:2207.12598).
+    Samples are guided: logits + g (logits - logits without support) (Ho & Salimans 2022, arXiv:2207.12598). Of k images
+    g is guidance k / (k + 1): few images show a hand as much as a character, and guidance is towards both.
 
     Args:
         size: height and width in pixels; a multiple of 2 ** halvings.
@@ -270,7 +271,8 @@ class TokenVAE(Generator):
 
     def _made(self, uniform: torch.Tensor, memory: list[Heads], mask: torch.Tensor | None) -> torch.Tensor:
         """Images [..., n, C, H, W] by uniform draws [..., n, places]; not-a-numbers of a prior that has diverged."""
-        how = Sampling(self.guidance, self.temperature, self.top_p)
+        shots = (memory[0][0].shape[-2] - self.null_tokens) // self.tokenizer.places
+        how = Sampling(self.guidance * shots / (shots + 1), self.temperature, self.top_p)
         codes, finite = draw_codes(self.prior, uniform, memory, mask, how)
         return torch.where(finite[..., None, None, None], self._painted(codes), torch.nan)
 
