@@ -349,7 +349,7 @@ def check_defining(taker: nn.Module, found: Generator, path: Path) -> None:
         MetagenError: naming the option that differs.
     """
     for option in found.defining if isinstance(taker, type(found)) else ():
-        wanted, got = (list(getattr(each, option)) for each in (taker, found))
+        wanted, got = (getattr(each, option) for each in (taker, found))
         if wanted != got:
             raise MetagenError(f"initial: {path} has {option} {got}, and this run {wanted}; give both the same")
 
