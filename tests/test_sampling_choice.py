@@ -179,11 +179,18 @@ def redraw(blobs):
 
 def test_fit_exports_the_model_with_what_was_chosen(redraw, chosen_from, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(sampling_choice, "distance_to_people", lambda made, *_: abs(made["fd"]))
-    monkeypatch.setattr(Bench, "of", lambda self, settings: {"fd": settings["temperature"] - 0.4})
+    training = []
+
+    def of(self, settings):
+        training.append(self.learner.training)
+        return {"fd": settings["temperature"] - 0.4}
+
+    monkeypatch.setattr(Bench, "of", of)
     assert main(["fit", *redraw, "--run_dir", str(tmp_path)]) == 0
     model = metagen.load(tmp_path / "export")
     assert model.learner.generator.temperature == 0.5
     assert model.info["sampling"]["chosen"] == {"temperature": 0.5}
+    assert not any(training)  # nothing is dropped out where the model adapts
     assert "sampling with temperature 0.5: distance from people 0.10" in capsys.readouterr().out
     card = (tmp_path / "export" / "README.md").read_text()
     assert '"chosen": {"temperature": 0.5}' in card
