@@ -144,6 +144,8 @@ def test_every_setting_of_a_grid_is_allowed():
     [
         ({"shots": (9,)}, "4 images or more beside the 9 shots; got 6 tasks, with 12 images or more each"),
         ({"limit": 2}, "got 2 tasks"),
+        ({"limit": 0}, "limit: expected 1 or more, got 0"),
+        ({"limit": -1}, "limit: expected 1 or more, got -1"),
     ],
 )
 def test_too_little_to_choose_by_is_refused(learner, data, chosen_from, change, said):
