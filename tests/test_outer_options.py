@@ -132,10 +132,10 @@ def test_weights_that_fit_but_would_mean_something_else_are_refused(tmp_path):
 
 def test_heads_of_attention_that_fit_but_would_mean_something_else_are_refused(tmp_path):
     Model(Amortised(tiny_generator("token_vae", heads=2)), {}).save(tmp_path / "model")
-    with pytest.raises(MetagenError, match="^initial: .* has heads 2, and this run 4"):
+    with pytest.raises(MetagenError, match=r"^initial: .* has heads 2, and this run 4"):
         begun(tiny_generator("token_vae", heads=4), Amortised, str(tmp_path / "model"))
 
 
 def test_a_frozen_generator_does_not_decay():
-    with pytest.raises(MetagenError, match="^weight_decay: it would shrink the generator"):
+    with pytest.raises(MetagenError, match=r"^weight_decay: it would shrink the generator"):
         module(learner=lambda generator: MetaGenerator(generator, widths=(2,), frozen=True), weight_decay=0.1)
