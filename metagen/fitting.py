@@ -189,7 +189,7 @@ class FitCLI(LightningCLI):
             print(f"stopped at step {step} without a validation that was finite, so there is no model to export yet")
             return
         state = read_checkpoint(best)["state_dict"]
-        learner = self.model.learner.cpu().float()  # whatever precision it was trained in
+        learner = self.model.learner.cpu().float().eval()  # whatever precision it was trained in
         learner.load_state_dict({n.removeprefix("learner."): w for n, w in state.items() if n.startswith("learner.")})
         split = self.datamodule.task_set.split
         artifacts.save_model(self.run_dir / "export", learner, self._info(), split, overwrite=True)

@@ -15,7 +15,7 @@ from rich.progress import track
 from metagen.artifacts import FULL, read_config
 from metagen.criterion import Look
 from metagen.domain import extractor_of
-from metagen.errors import MetagenError
+from metagen.errors import MetagenError, check_at_least
 from metagen.evaluation import Contender, grey_where_diverged, real_rows
 from metagen.files import check_free
 from metagen.generators import with_sampling
@@ -198,6 +198,8 @@ def choose_sampling(
     grid = learner.generator.grid
     if not grid:
         raise MetagenError(f"{type(learner.generator).__name__} has no sampling options to choose")
+    if limit is not None:
+        check_at_least("limit", limit, 1)
     name, look = _looked_through(extractor or f"{data.name}-select", data, next(learner.parameters()).device)
     tasks = Episodes(data.task_set, 1, 1).held_out_numbers("val", limit)
     benches = {
@@ -227,7 +229,7 @@ def _looked_through(name: str, data: EpisodeData, device: torch.device) -> tuple
 
 def _episodes(data: EpisodeData, tasks: Sequence[int], shots: Sequence[int]) -> list[Episodes]:
     """Those of each number of shots that leaves every val task enough images to judge by."""
-    least = min(data.task_set.image_count(data.task_set.split.val[task]) for task in tasks)
+    least = min((data.task_set.image_count(data.task_set.split.val[task]) for task in tasks), default=0)
     fitting = [k for k in shots if k >= 1 and least - k >= 4]
     if len(tasks) < 3 or not fitting:
         raise MetagenError(

@@ -20,7 +20,7 @@ from metagen.criterion import ByLoss, BySamples, Criterion
 from metagen.domain import selecting
 from metagen.errors import MetagenError, check_at_least, unknown
 from metagen.generators import Generator, PerPlayer, Weights, by_player
-from metagen.learners import Learner, adapt_tasks
+from metagen.learners import Learner, MetaGenerator, adapt_tasks
 from metagen.processes import gathered
 from metagen.resources import travelling
 from metagen.tasks.data import EpisodeData
@@ -99,6 +99,10 @@ class MetaTraining(pl.LightningModule):
                 raise MetagenError("regress: there is no zoo to learn from; give one as --model.zoo, or leave it out")
         self.learner, self.took = begun(generator, learner, initial)
         self.learner.regulariser = regulariser_for(self.learner, regularise) if regularise else None
+        if weight_decay and isinstance(self.learner, MetaGenerator) and self.learner.frozen:
+            raise MetagenError(
+                "weight_decay: it would shrink the generator that MetaGenerator keeps frozen; leave it out"
+            )
         self.zoo = None if zoo is None else zoo_for(self.learner, zoo, initial, regress)
         self.rates, self.clips = by_player("rate", rate, generator), by_player("clip", clip, generator, at_least=0)
         self.rate, self.schedule, self.warmup = rate, schedule, warmup
@@ -349,7 +353,7 @@ def check_defining(taker: nn.Module, found: Generator, path: Path) -> None:
         MetagenError: naming the option that differs.
     """
     for option in found.defining if isinstance(taker, type(found)) else ():
-        wanted, got = (list(getattr(each, option)) for each in (taker, found))
+        wanted, got = (getattr(each, option) for each in (taker, found))
         if wanted != got:
             raise MetagenError(f"initial: {path} has {option} {got}, and this run {wanted}; give both the same")
 

@@ -144,6 +144,8 @@ def test_every_setting_of_a_grid_is_allowed():
     [
         ({"shots": (9,)}, "4 images or more beside the 9 shots; got 6 tasks, with 12 images or more each"),
         ({"limit": 2}, "got 2 tasks"),
+        ({"limit": 0}, "limit: expected 1 or more, got 0"),
+        ({"limit": -1}, "limit: expected 1 or more, got -1"),
     ],
 )
 def test_too_little_to_choose_by_is_refused(learner, data, chosen_from, change, said):
@@ -179,11 +181,18 @@ def redraw(blobs):
 
 def test_fit_exports_the_model_with_what_was_chosen(redraw, chosen_from, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(sampling_choice, "distance_to_people", lambda made, *_: abs(made["fd"]))
-    monkeypatch.setattr(Bench, "of", lambda self, settings: {"fd": settings["temperature"] - 0.4})
+    training = []
+
+    def of(self, settings):
+        training.append(self.learner.training)
+        return {"fd": settings["temperature"] - 0.4}
+
+    monkeypatch.setattr(Bench, "of", of)
     assert main(["fit", *redraw, "--run_dir", str(tmp_path)]) == 0
     model = metagen.load(tmp_path / "export")
     assert model.learner.generator.temperature == 0.5
     assert model.info["sampling"]["chosen"] == {"temperature": 0.5}
+    assert not any(training)  # nothing is dropped out where the model adapts
     assert "sampling with temperature 0.5: distance from people 0.10" in capsys.readouterr().out
     card = (tmp_path / "export" / "README.md").read_text()
     assert '"chosen": {"temperature": 0.5}' in card

@@ -80,6 +80,18 @@ def test_a_prior_that_has_diverged_makes_no_images(vae):
     assert vae.generate({"codes": noise_of(vae, 3)["codes"][None]}, images(2)[None]).isnan().all()
 
 
+def test_a_place_that_no_later_one_looks_at_counts_too(vae, monkeypatch):
+    """The last layers may overflow at one place alone."""
+    step = vae.prior.step
+
+    def overflowing(place, *rest):
+        logits, past = step(place, *rest)
+        return logits + (torch.inf if place == 1 else 0), past
+
+    monkeypatch.setattr(vae.prior, "step", overflowing)
+    assert vae.generate(noise_of(vae, 3), images(2)).isnan().all()
+
+
 # one image whatever is beside it
 def tasks(learner, count: int, shots: int = 2):
     support = images(count * shots, 3, 8).float().unflatten(0, (count, shots))

@@ -348,7 +348,7 @@ def test_a_scorecard_has_reconstructions_and_the_study_of_likelihood_takes_it(to
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"levels": (8, 2)}, "levels: expected 3 or more"),
+        ({"levels": (8, 2)}, "levels: expected a whole number of 3 or more"),
         ({"heads": 3}, "heads: expected a divisor of the width 128, got 3"),
         ({"blocks": 0}, "blocks: expected 1 or more, got 0"),
         ({"null_tokens": 0}, "null_tokens: expected 1 or more, got 0"),

@@ -137,8 +137,12 @@ def test_a_model_projects_and_reconstructs():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"levels": (8, 2)}, r"levels: expected 3 or more for each channel of the code, got \[8, 2\]"),
-        ({"levels": ()}, "levels: expected 3 or more"),
+        (
+            {"levels": (8, 2)},
+            r"levels: expected a whole number of 3 or more for each channel of the code, got \[8, 2\]",
+        ),
+        ({"levels": (8, 4.5)}, r"levels: expected a whole number of 3 or more .*, got \[8, 4.5\]"),
+        ({"levels": ()}, "levels: expected a whole number of 3 or more"),
         ({"width": 0}, "width: expected 1 or more, got 0"),
         ({"halvings": 0}, "halvings: expected 1 or more, got 0"),
         ({"halvings": 3}, "halvings: 3 of them need a size that is a multiple of 8, got 28"),

@@ -23,12 +23,13 @@ class Quantiser:
         codes: how many codes there are, the product of the levels.
 
     Raises:
-        MetagenError: there is no channel, or one has fewer than 3 levels.
+        MetagenError: there is no channel, or one has fewer than 3 levels or no whole number of them.
     """
 
     def __init__(self, levels: tuple[int, ...]) -> None:
-        if not levels or min(levels) < 3:
-            raise MetagenError(f"levels: expected 3 or more for each channel of the code, got {list(levels)}")
+        if not levels or not all(isinstance(level, int) and level >= 3 for level in levels):
+            told = f"levels: expected a whole number of 3 or more for each channel of the code, got {list(levels)}"
+            raise MetagenError(told)
         self.levels = levels
         self.codes = math.prod(levels)
 

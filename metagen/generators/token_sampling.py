@@ -38,16 +38,18 @@ def draw_codes(
     if how.guidance:  # beside each image, one that is written the same but sees no support
         seen = torch.cat([seen, nulls.expand_as(seen)], -2)
     code, codes = torch.zeros(seen.shape[:-1], dtype=torch.long, device=uniform.device), []
+    finite = torch.ones_like(uniform[..., 0], dtype=torch.bool)
     past: Sequence[Heads | None] = [None] * len(memory)
     for place in range(uniform.shape[-1]):
         logits, past = prior.step(place, code, past, memory, seen)
         if how.guidance:
             seeing, blind = logits.split(rows, -2)
             logits = seeing + how.guidance * (seeing - blind)
+        finite = finite & logits.isfinite().all(-1)
         drawn = draw(logits, uniform[..., place], how.temperature, how.top_p)
         codes.append(drawn)
         code = torch.cat([drawn, drawn], -1) if how.guidance else drawn
-    return torch.stack(codes, -1), logits.isfinite().all(-1)  # the last look at all before
+    return torch.stack(codes, -1), finite
 
 
 def draw(logits: torch.Tensor, uniform: torch.Tensor, temperature: float = 1.0, top_p: float = 1.0) -> torch.Tensor:

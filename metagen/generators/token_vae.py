@@ -77,7 +77,7 @@ class TokenVAE(Generator):
     players: ClassVar[tuple[str, ...]] = ("vae",)
     uses_support: ClassVar[bool] = True
     frozen: ClassVar[tuple[str, ...]] = ("tokenizer.*",)
-    defining: ClassVar[tuple[str, ...]] = ("levels",)
+    defining: ClassVar[tuple[str, ...]] = ("levels", "heads")
     sampling: ClassVar[tuple[str, ...]] = ("guidance", "temperature", "top_p", "contrast")
     batched: ClassVar[tuple[str, ...]] = ("query_loss", "generate", "told")
 
