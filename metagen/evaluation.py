@@ -306,11 +306,9 @@ class Trial:
             found[f"seconds/{name}"] = torch.full((len(tasks),), (time.perf_counter() - started) / len(tasks))
             if made is not None:
                 found |= self._judged(name, made, episode.support)
-        if (
-            self.half and hasattr(generator, "reconstruct") and not generator.descends
-        ):  # by the last row's model, the adapted one
-            again = adapted.each("reconstruct", {"images": episode.query[:, self.half : 2 * self.half]})
-            found |= self._judged(RECONSTRUCTION, again, episode.support)
+            if name == "adapted" and self.half and hasattr(generator, "reconstruct") and not generator.descends:
+                again = adapted.each("reconstruct", {"images": episode.query[:, self.half : 2 * self.half]})
+                found |= self._judged(RECONSTRUCTION, again, episode.support)
         for steps in self.curve:
             found[f"curve/{steps}"] = judged(learner, episode, self.key, steps, self.criterion)
         return {name: value.cpu() for name, value in found.items()}

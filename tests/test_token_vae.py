@@ -358,7 +358,7 @@ def test_a_scorecard_has_reconstructions_and_the_study_of_likelihood_takes_it(to
         ({"dropout": math.nan}, "dropout"),
         ({"guidance": -1.0}, "guidance: expected a finite number of 0 or more, got -1.0"),
         ({"guidance": math.inf}, "guidance: expected a finite number"),
-        ({"temperature": 0.0}, "temperature: expected a finite number above 0, got 0.0"),
+        ({"temperature": 0.0}, "temperature: expected 0.01 or more, got 0.0"),
         ({"top_p": 0.0}, "top_p: expected more than 0 and at most 1, got 0.0"),
         ({"top_p": 1.1}, "top_p: expected more than 0 and at most 1, got 1.1"),
         ({"contrast": 0.0}, "contrast: expected a finite number above 0, got 0.0"),
@@ -370,3 +370,12 @@ def test_wrong_options_are_told_in_one_line(options, said):
     with pytest.raises(MetagenError, match=said) as caught:
         TokenVAE(**options)
     assert "\n" not in str(caught.value)
+
+
+def test_guidance_is_less_where_there_are_few_images():
+    """Of k images g is guidance k / (k + 1): at guidance 3, 1.5 of one image and 2 of two."""
+    vae, draws = made(guidance=3.0), noise_of(made(), 6)
+    for k, expected in ((1, 1.5), (2, 2.0)):
+        memory = vae.prior.memory(images(k))
+        codes, _ = draw_codes(vae.prior, draws["codes"], memory, None, Sampling(expected, 1.0, 1.0))
+        assert torch.allclose(vae.generate(draws, images(k)), vae.log_likelihood.expected(vae.tokenizer.decode(codes)))

@@ -31,8 +31,8 @@ class Generator(nn.Module, ABC):
         players: the groups of parameters with one loss each; a VAE has one, a GAN two, visited in this order.
         uses_support: whether new images are made by looking at the support, so that it belongs to an adapted model.
         estimated: globs over the names of weights whose gradient is an estimate, passing what has none.
-        batched: names of the methods that also take tasks that share all weights, as one more leading axis of every
-            tensor: where nothing moves that is faster than `torch.func.vmap`, and gives the same.
+        batched: of one player, names of the methods that also take tasks that share all weights, as one more leading
+            axis of every tensor: where nothing moves that is faster than `torch.func.vmap`, and gives the same.
         still: globs over the names of weights that no inner step ever moves.
         frozen: globs over the names of weights that nothing trains, neither inner steps nor meta-training.
         defining: names of the options that give weights their meaning, though no shape tells of them.
@@ -131,8 +131,7 @@ class Generator(nn.Module, ABC):
 
     def support_loss(self, player: str, support: torch.Tensor, noise: Noise) -> torch.Tensor:
         """The loss on the support itself: each image sees the others, never itself."""
-        others = ~torch.eye(len(support), dtype=torch.bool, device=support.device)
-        return self.loss(player, support, noise, self.context(support, others))
+        return self.loss(player, support, noise, self.context(support, self._others_of(support)))
 
     def query_loss(self, player: str, query: torch.Tensor, noise: Noise, support: torch.Tensor) -> torch.Tensor:
         """The loss on images outside the support, each seeing all of it."""
@@ -146,6 +145,10 @@ class Generator(nn.Module, ABC):
         """New images [n, C, H, W] in [0, 1], each seeing all of the support."""
         n = len(next(iter(noise.values())))
         return self.sample(noise, self.context(support, self._all_of(support, n)))
+
+    @staticmethod
+    def _others_of(support: torch.Tensor) -> torch.Tensor:
+        return ~torch.eye(len(support), dtype=torch.bool, device=support.device)
 
     @staticmethod
     def _all_of(support: torch.Tensor, n: int) -> torch.Tensor:

@@ -24,9 +24,8 @@ COPY = 1.0  # strength of the affine map through which a single image sees itsel
 ROWS = 8  # images of one task that are drawn together, always as many
 AT_ONCE = {"cuda": 128}  # such groups, always as many
 FEW_AT_ONCE = 8  # on any other device
-
-
-GRID = {
+COLDEST = 0.01  # a temperature below draws the likeliest code and no other, until logits overflow
+GRID = {  # the values that sampling is chosen from
     "guidance": (0.0, 0.5, 1.0, 1.5, 2.0, 3.0),
     "contrast": (1.0, 1.25, 1.5, 2.0),
     "top_p": (1.0, 0.98, 0.95),
@@ -122,7 +121,8 @@ class TokenVAE(Generator):
 
     def check_sampling(self) -> None:
         """See `Generator`."""
-        check_positive("temperature", self.temperature)
+        if not COLDEST <= self.temperature < math.inf:
+            raise MetagenError(f"temperature: expected {COLDEST} or more, got {self.temperature}")
         check_positive("contrast", self.contrast)
         if not 0 < self.top_p <= 1:
             raise MetagenError(f"top_p: expected more than 0 and at most 1, got {self.top_p}")
@@ -176,7 +176,7 @@ class TokenVAE(Generator):
     def support_loss(self, player: str, support: torch.Tensor, noise: Noise) -> torch.Tensor:
         """Nats of the codes alone, since no step moves the tokenizer; a single image sees an affine copy of itself."""
         if len(support) > 1:
-            context = self.context(support, ~torch.eye(len(support), dtype=torch.bool, device=support.device))
+            context = self.context(support, self._others_of(support))
         else:
             context = self._of_all(random_affine(support, noise["copy"], COPY))
         return self._code_nats(self._codes(support), noise, context).mean(-1)
