@@ -106,7 +106,8 @@ class MetaTraining(pl.LightningModule):
         self.zoo = None if zoo is None else zoo_for(self.learner, zoo, initial, regress)
         self.rates, self.clips = by_player("rate", rate, generator), by_player("clip", clip, generator, at_least=0)
         self.rate, self.schedule, self.warmup = rate, schedule, warmup
-        self.weight_decay, self.betas = weight_decay, tuple(generator.betas if betas is None else betas)
+        first, second = generator.betas if betas is None else betas
+        self.weight_decay, self.betas = weight_decay, (first, second)
         meta = self.learner.meta_parameters()
         for name, weight in self.learner.named_parameters():
             weight.requires_grad_(name in meta)  # no graph is made for what is frozen
