@@ -173,9 +173,9 @@ def test_channels_are_dropped_of_each_target_alone_and_kept_ones_grow(vae):
     noise = noise_of(vae, len(codes))
     vae.dropout, vae.null_rate = 0.5, 0.0
     nats = vae.train()._code_nats(codes, noise, vae._of_all(images(2)))
-    kept = torch.where(noise["dropout"] < 0.5, 0.0, 2.0)
-    assert set(kept.unique().tolist()) == {0.0, 2.0}
-    logits = torch.cat([vae.prior(codes[i : i + 1], memory, None, kept[i : i + 1]) for i in range(len(codes))])
+    dropout_mask = torch.where(noise["dropout"] < 0.5, 0.0, 2.0)
+    assert set(dropout_mask.unique().tolist()) == {0.0, 2.0}
+    logits = torch.cat([vae.prior(codes[i : i + 1], memory, None, dropout_mask[i : i + 1]) for i in range(len(codes))])
     by_hand = -logits.log_softmax(-1).gather(-1, codes[..., None])[..., 0].sum(-1)
     torch.testing.assert_close(nats, by_hand)
     assert (nats + log_chances(vae, codes, images(2))).abs().min() > 1e-4

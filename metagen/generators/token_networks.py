@@ -128,10 +128,15 @@ class CodeBlock(nn.Module):
         self.own, self.cross, self.mix = SelfAttention(width, heads), CrossAttention(width, heads), _perceptron(width)
 
     def forward(
-        self, x: torch.Tensor, memory: Heads, mask: torch.Tensor | None, past: Heads | None, kept: torch.Tensor | None
+        self,
+        x: torch.Tensor,
+        memory: Heads,
+        mask: torch.Tensor | None,
+        past: Heads | None,
+        dropout_mask: torch.Tensor | None,
     ) -> tuple[torch.Tensor, Heads]:
         """Tokens [..., n, L, width], and the keys and values of these and of the past; see `CodePrior.forward`."""
-        scale = 1.0 if kept is None else kept
+        scale = 1.0 if dropout_mask is None else dropout_mask
         found, now = self.own(x, past, causal=past is None)
         x = x + scale * found
         x = x + scale * self.cross(x, memory, mask)
@@ -204,7 +209,11 @@ class CodePrior(nn.Module):
         return [block.cross.memory(tokens) for block in self.blocks if isinstance(block, CodeBlock)]
 
     def forward(
-        self, codes: torch.Tensor, memory: Sequence[Heads], mask: torch.Tensor | None, kept: torch.Tensor | None = None
+        self,
+        codes: torch.Tensor,
+        memory: Sequence[Heads],
+        mask: torch.Tensor | None,
+        dropout_mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Logits [..., n, L, codes] of each code of n images [..., n, L], given those before it.
 
@@ -212,14 +221,14 @@ class CodePrior(nn.Module):
             codes: of the images.
             memory: of their task.
             mask: which tokens of it each image sees, [..., n, m]; None for all.
-            kept: what each image keeps of every channel that a block adds, [..., n, width]; None for all (dropout).
+            dropout_mask: what each image keeps of a channel that blocks add to, [..., n, width]; None for all.
         """
         start = self.start.expand(*codes.shape[:-1], *self.start.shape)
         x = torch.cat([start, self.embedding(codes[..., :-1])], -2) + self.positions
         seen = None if mask is None else mask.repeat_interleave(codes.shape[-1], -2)[..., None, :, :]
-        return self._through(x, memory, seen, [None] * len(self.blocks), None if kept is None else kept[..., None, :])[
-            0
-        ]
+        dropped = None if dropout_mask is None else dropout_mask[..., None, :]
+        logits, _ = self._through(x, memory, seen, [None] * len(self.blocks), dropped)
+        return logits
 
     def step(
         self, place: int, code: torch.Tensor, past: Sequence[Heads | None], memory: Sequence[Heads], mask: torch.Tensor
@@ -244,11 +253,11 @@ class CodePrior(nn.Module):
         memory: Sequence[Heads],
         mask: torch.Tensor | None,
         past: Sequence[Heads | None],
-        kept: torch.Tensor | None,
+        dropout_mask: torch.Tensor | None,
     ) -> tuple[torch.Tensor, list[Heads]]:
         now: list[Heads] = []
         for block, heads, before in zip(self.blocks, memory, past, strict=True):
-            x, after = block(x, heads, mask, before, kept)
+            x, after = block(x, heads, mask, before, dropout_mask)
             now.append(after)
         return self.head(self.norm(x)), now
 

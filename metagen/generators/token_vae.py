@@ -160,8 +160,9 @@ class TokenVAE(Generator):
         )
 
     def noise(self, n: int, rng: torch.Generator) -> Noise:
-        """Uniform draws: one a code [n, places]; whether the support is hidden [n]; an affine copy [n, 6]; dropout."""
-        sizes = {"codes": self.tokenizer.places, "null": 1, "copy": DRAWS, "dropout": self.width if self.dropout else 0}
+        """Uniform draws [n, ...]: one a code; for a hidden support; for an affine copy; one a channel for dropout."""
+        channels = self.width if self.dropout else 0
+        sizes = {"codes": self.tokenizer.places, "null": 1, "copy": DRAWS, "dropout": channels}
         draws = torch.rand(n, sum(sizes.values()), generator=rng).split([*sizes.values()], -1)
         return dict(zip(sizes, draws, strict=True))
 
@@ -250,12 +251,12 @@ class TokenVAE(Generator):
 
     def _code_nats(self, codes: torch.Tensor, noise: Noise, context: TokenContext) -> torch.Tensor:
         """-log p(codes [..., n, places] | support), nats of each image [..., n]."""
-        mask, kept = context.mask, None
+        mask, dropout_mask = context.mask, None
         if self.training:
             mask = self._with_some_hidden(noise["null"], context)
             if self.dropout:
-                kept = (noise["dropout"] >= self.dropout).to(noise["dropout"]) / (1 - self.dropout)
-        logits = at_least_single(self.prior(codes, context.memory, mask, kept))
+                dropout_mask = (noise["dropout"] >= self.dropout).to(noise["dropout"]) / (1 - self.dropout)
+        logits = at_least_single(self.prior(codes, context.memory, mask, dropout_mask))
         return F.cross_entropy(logits.flatten(0, -2), codes.flatten(), reduction="none").view_as(codes).sum(-1)
 
     def _with_some_hidden(self, draws: torch.Tensor, context: TokenContext) -> torch.Tensor:
