@@ -29,7 +29,7 @@ GRID = {  # the values that sampling is chosen from
     "guidance": (0.0, 0.5, 1.0, 1.5, 2.0, 3.0),
     "contrast": (1.0, 1.25, 1.5, 2.0),
     "top_p": (1.0, 0.98, 0.95),
-    "temperature": (1.0, 0.9),
+    "temperature": (1.0, 0.9, 0.8),
 }
 
 
