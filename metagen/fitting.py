@@ -202,7 +202,7 @@ class FitCLI(LightningCLI):
             self._write_found(learner.generator)
 
     def _chosen_sampling(self, learner: Learner) -> Choice | None:
-        """What the learner now samples with, chosen on val tasks; None where nothing was, which is told."""
+        """Choose sampling options on val tasks and take them; None where nothing was chosen, which is told."""
         if not learner.generator.grid:
             return None
         if not self.config["fit"].choose_sampling:

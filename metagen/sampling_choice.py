@@ -44,7 +44,7 @@ Figures = dict[str, float]
 
 
 class Choice(NamedTuple):
-    """What was chosen.
+    """The chosen sampling options, and how they were chosen.
 
     Attributes:
         settings: a value of every sampling option in the grid.

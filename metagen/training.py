@@ -204,7 +204,7 @@ class MetaTraining(pl.LightningModule):
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _groups(self) -> list[dict[str, Any]]:
-        """What Adam trains: one group a player; where weights decay, its matrices in one of their own before it."""
+        """Parameter groups of Adam: one a player; where weights decay, its matrices in one of their own before it."""
         groups: list[dict[str, Any]] = []
         for player, rate in self.rates.items():
             own = self._of(player)
@@ -336,7 +336,7 @@ def alike(one: Learner, other: Learner) -> bool:
 
 
 def taker_of(generator: Generator, found: Generator) -> tuple[str, nn.Module]:
-    """What takes the weights of a saved generator, with its name: the generator, or else its first part of that class.
+    """The module that takes the weights of a saved generator, with its name: the generator, or its first such part.
 
     So a `RedrawGAN` takes a `Redraw` as its second player.
     """

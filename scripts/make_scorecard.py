@@ -98,7 +98,7 @@ def row(result: dict[str, Any], name: str, part: str = "rows") -> dict[str, Any]
 
 
 def rows_of(result: dict[str, Any], name: str, beside: tuple[str, dict[str, Any]] | None) -> dict[str, dict[str, Any]]:
-    """What a table shows at one number of shots, by what it is called there."""
+    """Rows of the table at one number of shots, by what they are called there."""
     found = {said: row(result, each) for each, said in ROWS.items()}
     if beside:
         found[beside[0]] = row(beside[1], "adapted")
@@ -113,7 +113,7 @@ def shots_of(result: dict[str, Any]) -> str:
 
 
 def head(name: str, result: dict[str, Any]) -> str:
-    """What the page is of."""
+    """The page's head: model, tasks, hardware."""
     model = result["model"]
     chosen = model.get("sampling", {}).get("chosen", {})
     sampling = f" Sampled with {', '.join(f'{key} {value:g}' for key, value in chosen.items())}." if chosen else ""

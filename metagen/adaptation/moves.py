@@ -15,15 +15,14 @@ def moving(generator: Generator, moves: Sequence[str], option: str = "moves") ->
     Args:
         generator: whose weights.
         moves: globs over their names ("decoder.*") and names of `generator.parts` ("head", "biases"); one that starts
-            with "!" takes away again. What `generator.still` or `generator.frozen` names never
-            moves.
+            with "!" takes away again. What `generator.still` or `generator.frozen` names never moves.
         option: what the user calls them.
 
     Raises:
         MetagenError: one matches nothing, or nothing is left.
     """
-    kept = (*generator.still, *generator.frozen)
-    weights = {n: w for n, w in generator.named_parameters() if not any(fnmatchcase(n, glob) for glob in kept)}
+    fixed = (*generator.still, *generator.frozen)
+    weights = {n: w for n, w in generator.named_parameters() if not any(fnmatchcase(n, glob) for glob in fixed)}
     parts = generator.parts
     chosen: set[str] = set()
     for word in moves:

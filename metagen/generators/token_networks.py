@@ -55,7 +55,7 @@ class LayerNorm(nn.LayerNorm):
 
 
 class SelfAttention(nn.Module):
-    """What tokens find by looking at each other.
+    """Multi-head self-attention, norm first, with keys and values of a past.
 
     Args:
         width: of a token; a multiple of heads.
@@ -81,7 +81,7 @@ class SelfAttention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """What tokens find by looking at a memory; for the arguments see `SelfAttention`."""
+    """Multi-head attention of tokens to a memory, norm first; for the arguments see `SelfAttention`."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class CrossAttention(nn.Module):
         return _split(key, self.heads), _split(value, self.heads)
 
     def forward(self, x: torch.Tensor, memory: Heads, mask: torch.Tensor | None) -> torch.Tensor:
-        """What tokens [..., n, L, width] of n images find in the one memory of their task; mask [..., 1, n L, m]."""
+        """Attend from tokens [..., n, L, width] of n images to the one memory of their task; mask [..., 1, n L, m]."""
         query = _split(self.query(self.norm(x)).flatten(-3, -2), self.heads)
         return self.out(_joined(attend(query, memory, x.ndim > 3, mask))).unflatten(-2, x.shape[-3:-1])
 

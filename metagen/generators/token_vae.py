@@ -34,7 +34,7 @@ GRID = {  # the values that sampling is chosen from
 
 
 class TokenContext(NamedTuple):
-    """What targets may know of a support."""
+    """Keys and values of a support, and a mask over them."""
 
     memory: list[Heads]  # keys and values of null tokens and support, for each block of the prior: m tokens
     mask: torch.Tensor | None  # which of them each target sees, [..., n, m]; None for all
@@ -241,7 +241,7 @@ class TokenVAE(Generator):
         return self._expected(self.tokenizer.blended(first, last, steps))
 
     def _of_all(self, support: torch.Tensor) -> TokenContext:
-        """What targets know that see all of the support [..., k, C, H, W]."""
+        """Context of targets that see all of the support [..., k, C, H, W]."""
         return TokenContext(self.prior.memory(support), None)
 
     def _codes(self, images: torch.Tensor) -> torch.Tensor:

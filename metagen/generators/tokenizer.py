@@ -98,7 +98,7 @@ class Tokenizer(Generator):
         return self.quantiser.index(self.quantiser.rounded(self.bounded(images))).flatten(1)
 
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
-        """What the likelihood takes, [n, C, H, W], of codes [n, places]."""
+        """Decode codes [n, places] to logits or means [n, C, H, W], as the likelihood takes them."""
         values = self.quantiser.values(codes, next(self.decoder.parameters()))
         return self._decoded(values.unflatten(1, (self.side, self.side)))
 
@@ -111,7 +111,7 @@ class Tokenizer(Generator):
         return self.log_likelihood.expected(self.blended(first, last, steps).flatten(0, 1)).unflatten(0, (-1, steps))
 
     def blended(self, first: torch.Tensor, last: torch.Tensor, steps: int) -> torch.Tensor:
-        """What the likelihood takes on the way from `first` [n, C, H, W] to `last`: [n, steps, C, H, W]."""
+        """Logits or means on the way from `first` [n, C, H, W] to `last`: [n, steps, C, H, W]."""
         path = torch.linspace(0, 1, steps).to(first)[:, None, None, None]
         start, end = (self.bounded(images)[:, None] for images in (first, last))
         return self._decoded(torch.lerp(start, end, path).flatten(0, 1)).unflatten(0, (-1, steps))

@@ -88,7 +88,7 @@ class Learner(nn.Module):
         return not self.moving and not self.conditioned
 
     def meta_parameters(self) -> dict[str, nn.Parameter]:
-        """What meta-training trains, by name: every parameter that the generator does not freeze."""
+        """The parameters that meta-training trains, by name: all that the generator does not freeze."""
         prefix = "generator."
         frozen = {prefix + name for name, _ in self.generator.named_parameters() if self.generator.is_frozen(name)}
         return {name: w for name, w in self.named_parameters() if name not in frozen}
