@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 import reprlib
 import shutil
@@ -34,6 +35,7 @@ from metagen.generators import generators
 from metagen.learners import Learner, learners
 from metagen.metrics import Extractor, extractors
 from metagen.resources import those_travelling
+from metagen.seeding import DRAWING
 from metagen.tasks.splits import Split
 
 log = logging.getLogger(__name__)
@@ -336,15 +338,35 @@ def _with_weights(path: Path, config: Mapping[str, Any], build: Callable[[Mappin
     tensors = _read_tensors(path / "model.safetensors", config["weights_sha256"])
     most = max(SMALL, SLACK * sum(t.numel() for t in tensors.values()))
     try:
-        with torch.device("meta"), _no_more_weights_than(most):
+        with DRAWING, torch.device("meta"), _no_more_weights_than(most):
             planned = build(config)
     except (MetagenError, RecursionError) as error:  # the latter of a value nested too deep to be told
         raise MetagenError(f"{path / 'config.json'}: {_brief(error)}") from error
     expected = _stored(path / "config.json", planned.state_dict(), config.get("stored_as", FULL))
     check_tensors(path / "model.safetensors", tensors, expected)
-    module = build(config)
+    with DRAWING:
+        module = build(config)
     module.load_state_dict(tensors)
     return module.requires_grad_(False).eval()
+
+
+class _Room(threading.local):
+    """How many numbers the weights of modules may hold that are built in this thread."""
+
+    left = math.inf
+
+
+_ROOM = _Room()
+
+
+def _take_room(module: nn.Module, name: str, weight: nn.Parameter) -> None:
+    if _ROOM.left < math.inf:
+        _ROOM.left -= weight.numel()
+    if _ROOM.left < 0:
+        raise MetagenError("describes a far larger network than model.safetensors holds")
+
+
+register_module_parameter_registration_hook(_take_room)  # for good: adding one breaks what other threads build just then
 
 
 @contextmanager
@@ -353,19 +375,11 @@ def _no_more_weights_than(most: int) -> Iterator[None]:
 
     A config can describe a network of any size; one on the meta device takes no memory, but layers without end do.
     """
-    count, thread = 0, threading.get_ident()
-
-    def add(module: nn.Module, name: str, weight: nn.Parameter) -> None:
-        nonlocal count
-        count += weight.numel() if threading.get_ident() == thread else 0
-        if count > most:
-            raise MetagenError("describes a far larger network than model.safetensors holds")
-
-    handle = register_module_parameter_registration_hook(add)
+    _ROOM.left = most
     try:
         yield
     finally:
-        handle.remove()
+        _ROOM.left = math.inf
 
 
 def _brief(told: object) -> str:
