@@ -366,7 +366,9 @@ def _take_room(module: nn.Module, name: str, weight: nn.Parameter) -> None:
         raise MetagenError("describes a far larger network than model.safetensors holds")
 
 
-register_module_parameter_registration_hook(_take_room)  # for good: adding one breaks what other threads build just then
+register_module_parameter_registration_hook(
+    _take_room
+)  # for good: adding one breaks what other threads build just then
 
 
 @contextmanager
