@@ -10,7 +10,6 @@ A zoo:            config.json, deltas.safetensors, README.md
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import math
 import os
@@ -36,6 +35,7 @@ from metagen.learners import Learner, learners
 from metagen.metrics import Extractor, extractors
 from metagen.resources import those_travelling
 from metagen.seeding import DRAWING
+from metagen.strict_json import page, read_json, to_json
 from metagen.tasks.splits import Split
 
 log = logging.getLogger(__name__)
@@ -243,7 +243,7 @@ def read_config(path: Path, *kinds: str) -> dict[str, Any]:
     try:
         if where.stat().st_size > MAX_CONFIG_BYTES:
             raise MetagenError(f"{where}: larger than {MAX_CONFIG_BYTES} bytes; not a metagen config")
-        config = json.loads(where.read_text(encoding="utf-8"))
+        config = read_json(where)
     except FileNotFoundError:
         raise _misnamed(path, kinds or tuple(KINDS), "no config.json") from None
     except (OSError, ValueError, RecursionError) as error:
@@ -415,7 +415,7 @@ def _read_tensors(path: Path, stated: object) -> dict[str, torch.Tensor]:
 
 def _write_config(folder: Path, kind: str, weights: str, content: Mapping[str, Any]) -> None:
     config = {"format": "metagen", "version": VERSION, "kind": kind, "weights_sha256": weights, **content}
-    write_atomically(folder / "config.json", (json.dumps(config, indent=1) + "\n").encode())
+    write_atomically(folder / "config.json", page(config))
 
 
 def _model_card(content: Mapping[str, Any], count: int, weights: str) -> str:
@@ -444,8 +444,6 @@ def _told(content: Mapping[str, Any]) -> str:
 def _line(key: str, value: object) -> str:
     """A bullet; what was tried, if there is such a list, below it one by one."""
     if not isinstance(value, dict) or not isinstance(value.get("tried"), list):
-        return f"- {key}: `{json.dumps(value)}`\n"
+        return f"- {key}: `{to_json(value)}`\n"
     head = {name: each for name, each in value.items() if name != "tried"}
-    return f"- {key}: `{json.dumps(head)}`; tried:\n" + "".join(
-        f"  - `{json.dumps(each)}`\n" for each in value["tried"]
-    )
+    return f"- {key}: `{to_json(head)}`; tried:\n" + "".join(f"  - `{to_json(each)}`\n" for each in value["tried"])

@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 import threading
 import warnings
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -113,7 +115,7 @@ def test_looking_through_one_adapted_model(vae, method):
 
 def test_interpolating_and_sampling_of_one_adapted_model(vae):
     adapted = vae.adapt(images(0))
-    jobs = [
+    jobs: list[Callable[[], torch.Tensor]] = [
         partial(adapted.interpolate, images(1), images(2), 3),
         partial(adapted.sample, 5, 1),
         lambda: vae.adapt(images(3)).sample(2),
@@ -208,9 +210,9 @@ def test_a_pure_call_never_changes_the_module(vae):
 
 
 def test_weights_of_two_names_are_one_in_the_copy_too():
-    tied = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+    tied: Any = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
     tied[1].weight = tied[0].weight
-    copy = bases.with_weights(tied, {"1.weight": torch.zeros(2, 2)})
+    copy: Any = bases.with_weights(tied, {"1.weight": torch.zeros(2, 2)})
     assert copy[0].weight is copy[1].weight
     assert not copy[0].weight.any()
     assert tied[0].weight.any()
