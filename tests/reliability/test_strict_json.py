@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import re
@@ -173,10 +174,9 @@ def test_a_curve_is_drawn_with_gaps():
 @pytest.mark.parametrize("figure", [{**FIGURE, "mean": None}, dict.fromkeys(FIGURE), {**FIGURE, "low": None}])
 def test_scripts_that_make_pages_cope_with_null(figure, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
-    import league_beside
-    import make_results
-    import make_scorecard
-
+    league_beside, make_results, make_scorecard = map(
+        importlib.import_module, ("league_beside", "make_results", "make_scorecard")
+    )
     row = {"row": "adapted", "figures": {"fd[a]": figure, make_scorecard.X: figure, make_scorecard.Y: figure}}
     assert "None" not in make_results.figure(figure, 2)
     assert make_results.table([("a", row)], "row")
