@@ -10,8 +10,8 @@ A zoo:            config.json, deltas.safetensors, README.md
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
+import math
 import os
 import reprlib
 import shutil
@@ -34,6 +34,8 @@ from metagen.generators import generators
 from metagen.learners import Learner, learners
 from metagen.metrics import Extractor, extractors
 from metagen.resources import those_travelling
+from metagen.seeding import DRAWING
+from metagen.strict_json import page, read_json, to_json
 from metagen.tasks.splits import Split
 
 log = logging.getLogger(__name__)
@@ -241,7 +243,7 @@ def read_config(path: Path, *kinds: str) -> dict[str, Any]:
     try:
         if where.stat().st_size > MAX_CONFIG_BYTES:
             raise MetagenError(f"{where}: larger than {MAX_CONFIG_BYTES} bytes; not a metagen config")
-        config = json.loads(where.read_text(encoding="utf-8"))
+        config = read_json(where)
     except FileNotFoundError:
         raise _misnamed(path, kinds or tuple(KINDS), "no config.json") from None
     except (OSError, ValueError, RecursionError) as error:
@@ -336,15 +338,37 @@ def _with_weights(path: Path, config: Mapping[str, Any], build: Callable[[Mappin
     tensors = _read_tensors(path / "model.safetensors", config["weights_sha256"])
     most = max(SMALL, SLACK * sum(t.numel() for t in tensors.values()))
     try:
-        with torch.device("meta"), _no_more_weights_than(most):
+        with DRAWING, torch.device("meta"), _no_more_weights_than(most):
             planned = build(config)
     except (MetagenError, RecursionError) as error:  # the latter of a value nested too deep to be told
         raise MetagenError(f"{path / 'config.json'}: {_brief(error)}") from error
     expected = _stored(path / "config.json", planned.state_dict(), config.get("stored_as", FULL))
     check_tensors(path / "model.safetensors", tensors, expected)
-    module = build(config)
+    with DRAWING:
+        module = build(config)
     module.load_state_dict(tensors)
     return module.requires_grad_(False).eval()
+
+
+class _Room(threading.local):
+    """How many numbers the weights of modules may hold that are built in this thread."""
+
+    left = math.inf
+
+
+_ROOM = _Room()
+
+
+def _take_room(module: nn.Module, name: str, weight: nn.Parameter) -> None:
+    if _ROOM.left < math.inf:
+        _ROOM.left -= weight.numel()
+    if _ROOM.left < 0:
+        raise MetagenError("describes a far larger network than model.safetensors holds")
+
+
+register_module_parameter_registration_hook(
+    _take_room
+)  # for good: adding one breaks what other threads build just then
 
 
 @contextmanager
@@ -353,19 +377,11 @@ def _no_more_weights_than(most: int) -> Iterator[None]:
 
     A config can describe a network of any size; one on the meta device takes no memory, but layers without end do.
     """
-    count, thread = 0, threading.get_ident()
-
-    def add(module: nn.Module, name: str, weight: nn.Parameter) -> None:
-        nonlocal count
-        count += weight.numel() if threading.get_ident() == thread else 0
-        if count > most:
-            raise MetagenError("describes a far larger network than model.safetensors holds")
-
-    handle = register_module_parameter_registration_hook(add)
+    _ROOM.left = most
     try:
         yield
     finally:
-        handle.remove()
+        _ROOM.left = math.inf
 
 
 def _brief(told: object) -> str:
@@ -399,7 +415,7 @@ def _read_tensors(path: Path, stated: object) -> dict[str, torch.Tensor]:
 
 def _write_config(folder: Path, kind: str, weights: str, content: Mapping[str, Any]) -> None:
     config = {"format": "metagen", "version": VERSION, "kind": kind, "weights_sha256": weights, **content}
-    write_atomically(folder / "config.json", (json.dumps(config, indent=1) + "\n").encode())
+    write_atomically(folder / "config.json", page(config))
 
 
 def _model_card(content: Mapping[str, Any], count: int, weights: str) -> str:
@@ -428,8 +444,6 @@ def _told(content: Mapping[str, Any]) -> str:
 def _line(key: str, value: object) -> str:
     """A bullet; what was tried, if there is such a list, below it one by one."""
     if not isinstance(value, dict) or not isinstance(value.get("tried"), list):
-        return f"- {key}: `{json.dumps(value)}`\n"
+        return f"- {key}: `{to_json(value)}`\n"
     head = {name: each for name, each in value.items() if name != "tried"}
-    return f"- {key}: `{json.dumps(head)}`; tried:\n" + "".join(
-        f"  - `{json.dumps(each)}`\n" for each in value["tried"]
-    )
+    return f"- {key}: `{to_json(head)}`; tried:\n" + "".join(f"  - `{to_json(each)}`\n" for each in value["tried"])

@@ -8,6 +8,7 @@ import math
 import os
 import shutil
 import signal
+import threading
 import time
 import zipfile
 from collections.abc import Iterator
@@ -194,6 +195,8 @@ class Checkpoints(Checkpoint):
 def stops_on_interrupt(checkpoints: Checkpoints) -> Iterator[None]:
     """Ctrl-C asks the run to stop after its step; a second one ends it at once.
 
+    Python tells the main thread alone of Ctrl-C, so that a run in another thread goes on without.
+
     Raises:
         KeyboardInterrupt: the run was stopped.
     """
@@ -203,7 +206,8 @@ def stops_on_interrupt(checkpoints: Checkpoints) -> Iterator[None]:
             raise KeyboardInterrupt
         checkpoints.asked_to_stop = True
 
-    before = signal.signal(signal.SIGINT, ask)
+    hears = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, ask) if hears else None
     try:
         yield
     except SystemExit as stop:  # what Lightning makes of an interrupt
@@ -211,4 +215,5 @@ def stops_on_interrupt(checkpoints: Checkpoints) -> Iterator[None]:
             raise KeyboardInterrupt from None
         raise
     finally:
-        signal.signal(signal.SIGINT, before)
+        if hears:
+            signal.signal(signal.SIGINT, before)

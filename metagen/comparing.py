@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 import os
 import reprlib
@@ -24,6 +23,7 @@ from metagen.evaluation import MODEL_FREE
 from metagen.files import check_free, fresh_folder, write_atomically
 from metagen.metrics import Column, QueryLoss, metrics
 from metagen.metrics.naming import PUBLISHED
+from metagen.strict_json import finite, page, read_json
 from metagen.views import COLUMNS, as_text, short, shown
 
 RESULT, VALUES = "result.json", "values.safetensors"
@@ -80,9 +80,9 @@ def compare(given: Sequence[str], by: str | None = None, out: Path | None = None
     """
     if out:
         check_free(out, overwrite)
-    found = league(read(given), by)
+    found = finite(league(read(given), by))
     if out:
-        written = {"md": markdown(found), "csv": table_csv(found), "json": json.dumps(found, indent=1) + "\n"}
+        written = {"md": markdown(found), "csv": table_csv(found), "json": page(found).decode()}
         with fresh_folder(out, overwrite) as folder:
             for ending, text in written.items():
                 write_atomically(folder / f"league.{ending}", text.encode())
@@ -146,7 +146,7 @@ def _names(places: Sequence[Path]) -> list[str]:
 
 def _json(folder: Path) -> dict[str, Any]:
     try:
-        result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+        result = read_json(folder / RESULT)
     except (OSError, ValueError, RecursionError) as error:
         raise MetagenError(f"{folder / RESULT}: cannot be read ({type(error).__name__}); evaluate again") from error
     return result if isinstance(result, dict) else {}
@@ -196,14 +196,17 @@ def _check_alike(first: Entry, other: Entry) -> None:
         for figure in mine:
             if not _agree(mine[figure], beside[figure]):
                 raise MetagenError(
-                    f"{other.name}: its row {row!r}, which needs no model, has {figure} {beside[figure]['mean']:.4g}, "
-                    f"and that of {first.name} {mine[figure]['mean']:.4g}: the images differ; evaluate on the same ones"
+                    f"{other.name}: its row {row!r}, which needs no model, has {figure} {short(beside[figure])}, and "
+                    f"that of {first.name} {short(mine[figure])}: the images differ; evaluate on the same ones"
                 )
 
 
-def _agree(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
+def _agree(one: Mapping[str, float | None], other: Mapping[str, float | None]) -> bool:
     """Whether two figures differ by rounding alone, as they may on two machines: little beside their interval."""
-    room = 0.01 * (one["high"] - one["low"]) + 1e-4 * abs(one["mean"]) + 1e-6
+    if one["mean"] is None or other["mean"] is None:
+        return one["mean"] is other["mean"]
+    interval = 0.0 if one["high"] is None or one["low"] is None else one["high"] - one["low"]
+    room = 0.01 * interval + 1e-4 * abs(one["mean"]) + 1e-6
     return abs(one["mean"] - other["mean"]) <= room
 
 
@@ -288,10 +291,11 @@ def _column(figure: str) -> Column:
 def _badness(entry: Entry, figure: str) -> float:
     """What the league is in ascending order of; what is no number comes last."""
     mean, best = entry.row("adapted")["figures"][figure]["mean"], _column(figure).best
-    if math.isnan(mean):
+    human = entry.row("human")["figures"][figure]["mean"] if best == "human" else 0.0
+    if None in (mean, human) or math.isnan(mean):
         return math.inf
     if best == "human":
-        return abs(mean - entry.row("human")["figures"][figure]["mean"])
+        return abs(mean - human)
     return mean if best == "low" else -mean
 
 

@@ -73,5 +73,5 @@ class BySamples(Criterion):
         """See `Criterion`."""
         made = adapted.sample(query.shape[1], [torch_rng(*key, task, "criterion") for task in tasks])
         finite = made.isfinite().flatten(1).all(1)
-        distances = energy_distance(self.look(made.nan_to_num()), self.look(query))
+        distances = energy_distance(self.look(made.nan_to_num(posinf=1, neginf=0)), self.look(query))
         return torch.where(finite, distances, math.inf)

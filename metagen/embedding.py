@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,11 +25,12 @@ from metagen.model import Model
 from metagen.pictures import map_png
 from metagen.quiet import quieten
 from metagen.registry import options_of
+from metagen.strict_json import finite, page
 from metagen.tasks.base import group_of
 from metagen.tasks.data import EpisodeData
 from metagen.tasks.episodes import Episode
 from metagen.tasks.splits import HELD_OUT
-from metagen.views import as_text, short
+from metagen.views import ABSENT, as_text, noted, short
 
 NEIGHBOURS = 5
 SAMPLES = 1000  # of each prior
@@ -133,7 +133,7 @@ def embed(wanted: Wanted, out: Path, tasks: EpisodeData, overwrite: bool) -> Non
     train, held_out = (tasks.episodes.of(split, each).beside(base.learner) for split, each in numbers.items())
     groups = [group_of(name) for name in held_out.tasks]
     places = {name: Places.of(embedding, train.support, held_out) for name, embedding in made.items()}
-    result = {
+    found = {
         "model": {"weights_sha256": base.weights_hash, **base.info},
         "extractor": seen,
         "data": tasks.description,
@@ -150,13 +150,14 @@ def embed(wanted: Wanted, out: Path, tasks: EpisodeData, overwrite: bool) -> Non
         "groups": groups,
         "nearest": {name: _named(place, held_out.tasks) for name, place in places.items()},
     }
+    result = finite(found)
     tensors = {f"{name}/{part}": x for name, place in places.items() for part, x in vars(place).items()}
     tensors |= {f"{name}/pca/{part}": x for name, each in made.items() for part, x in vars(each.pca).items()}
     with fresh_folder(out, overwrite) as folder:
         write_atomically(
             folder / "embeddings.safetensors", save_tensors({n: x.contiguous() for n, x in tensors.items()})
         )
-        write_atomically(folder / "embeddings.json", (json.dumps(result, indent=1) + "\n").encode())
+        write_atomically(folder / "embeddings.json", page(result))
         first = places[wanted.ways[0]].tasks
         write_atomically(folder / "embedding.png", map_png(wanted.ways[0], first, groups, held_out.support[:, 0]))
     print(table(result))
@@ -231,11 +232,16 @@ def _named(place: Places, names: Sequence[str]) -> dict[str, list[str]]:
     return {name: [names[other] for other in others] for name, others in zip(names, found, strict=True)}
 
 
-def distances(priors: Mapping[str, Mapping[str, float]]) -> list[str]:
+def distances(priors: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """The energy distances of a row as texts, each with half the range of its seeds if there are several."""
-    figures = [priors[name] for name in PRIORS]
-    halves = [f" ±{(of['high'] - of['low']) / 2:.3f}" if of["seeds"] > 1 else "" for of in figures]
-    return [f"{of['mean']:.3f}{half}" for of, half in zip(figures, halves, strict=True)]
+    return [_distance(priors[name]) for name in PRIORS]
+
+
+def _distance(found: Mapping[str, Any]) -> str:
+    if None in found.values():
+        return ABSENT
+    half = f" ±{(found['high'] - found['low']) / 2:.3f}" if found["seeds"] > 1 else ""
+    return f"{found['mean']:.3f}{half}"
 
 
 def table(result: Mapping[str, Any]) -> str:
@@ -250,4 +256,4 @@ def table(result: Mapping[str, Any]) -> str:
             row["row"], str(row.get("dims", "")), *figures, *(distances(row["priors"]) if "priors" in row else ())
         )
     lines.add_row("chance", "", *(f"{result['chance'][name]:.2f}" for name in headings))
-    return as_text(lines)
+    return "\n".join([as_text(lines), *noted(result)]).rstrip()

@@ -21,7 +21,7 @@ from metagen.intervals import over_tasks_interval
 from metagen.learners import Adapted, Joint, Learner, adapt_each, adapt_tasks, auto_steps
 from metagen.metrics import Column, Extractor, QueryLoss, Seen, chosen, metrics
 from metagen.processes import count
-from metagen.seeding import torch_rng
+from metagen.seeding import seeded, torch_rng
 from metagen.spread import Spread
 from metagen.tasks.episodes import Episode, Episodes
 from metagen.tasks.splits import HELD_OUT
@@ -105,8 +105,7 @@ def untrained(learner: Learner, seed: int = 0) -> Generator:
     What is frozen is kept: meta-training has not made it.
     """
     trained = learner.generator
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         fresh = generators.build(generators.describe(trained))
     frozen = {name: w for name, w in trained.state_dict().items() if trained.is_frozen(name)}
     fresh.load_state_dict(frozen, strict=False)  # all the rest is as it was drawn

@@ -18,7 +18,7 @@ from metagen.metrics import recognisability
 from metagen.metrics.extractors import Embedding
 from metagen.metrics.recognition import WAYS
 from metagen.quiet import quieten
-from metagen.seeding import numpy_rng, torch_rng
+from metagen.seeding import numpy_rng, seeded, torch_rng
 from metagen.tasks import TaskSet
 from metagen.tasks.splits import SPLITS
 from metagen.warps import DRAWS, random_affine
@@ -113,8 +113,7 @@ def train_extractor(
     if steps < 1 or not rate > 0:
         raise MetagenError(f"train-extractor: expected steps >= 1 and rate > 0, got {steps} and {rate}")
     turns, classes = (4 if turned else 1), len(task_set.split.train)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         extractor = Embedding(task_set.size, task_set.channels, widths, dimensions, turns * classes)
     quieten()
     trainer = pl.Trainer(

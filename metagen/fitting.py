@@ -30,6 +30,7 @@ from metagen.options import EXAMPLES, explained
 from metagen.quiet import quieten
 from metagen.resources import travelling
 from metagen.sampling_choice import Choice, choose_sampling, take_sampling, told
+from metagen.seeding import DRAWING
 from metagen.tasks.data import EpisodeData
 from metagen.tasks.splits import HELD_OUT, split_of
 from metagen.training import MetaTraining
@@ -91,6 +92,12 @@ class FitCLI(LightningCLI):
         name = options["ckpt_path"]
         self.resumed = find_checkpoint(name, self.run_dir / "checkpoints") if name else None
         options["ckpt_path"] = None
+
+    def instantiate_classes(self) -> None:
+        """Make all that the run is made of, from the seed whatever other threads draw."""
+        with DRAWING:
+            self._set_seed()
+            super().instantiate_classes()
 
     def before_instantiate_classes(self) -> None:
         """Refuse to write over an earlier run unasked, or over what is no run."""

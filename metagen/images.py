@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -14,6 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from metagen.errors import MetagenError
 from metagen.files import write_atomically
+from metagen.quiet import unwarned
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 MAX_PIXELS = 64_000_000  # decoding more would take gigabytes; a small file can claim any number
@@ -100,16 +100,14 @@ def read_image(path: Path, size: int, channels: int) -> torch.Tensor:
         MetagenError: the file is missing, damaged, too large or no image, or the options are refused.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of damaged EXIF data; damaged pixels raise
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=_FORMATS) as image:
-                return from_pil(image, size, channels)
+        # Damaged EXIF data are passed over, damaged pixels raise; too many of them are refused by `from_pil`.
+        with unwarned(UserWarning, Image.DecompressionBombWarning), Image.open(path, formats=_FORMATS) as image:
+            return from_pil(image, size, channels)
     except MetagenError as error:
         raise MetagenError(f"{path}: {error}") from error
     except FileNotFoundError:
         raise MetagenError(f"{path}: no such file") from None
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+    except Image.DecompressionBombError:
         raise MetagenError(f"{path}: more than {MAX_PIXELS} pixels in all; make it smaller first") from None
     except UnidentifiedImageError:
         raise MetagenError(f"{path}: not an image that can be read ({', '.join(IMAGE_SUFFIXES)})") from None

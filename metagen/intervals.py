@@ -45,9 +45,10 @@ def over_tasks_interval(
     below = np.ones_like(array) if over is None else np.asarray(over, dtype=np.float64)
     rng = numpy_rng(seed, "bootstrap")
     draws = (rng.integers(0, array.size, (500, array.size)) for _ in range(RESAMPLES // 500))
-    means = np.concatenate([array[tasks].mean(1) / below[tasks].mean(1) for tasks in draws])
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Interval(float(array.mean() / below.mean()), float(low), float(high), int(array.size))
+    with np.errstate(divide="ignore", invalid="ignore"):  # over a mean of 0 it is not finite, as the figure then tells
+        means = np.concatenate([array[tasks].mean(1) / below[tasks].mean(1) for tasks in draws])
+        low, high = np.quantile(means, [0.025, 0.975])
+        return Interval(float(array.mean() / below.mean()), float(low), float(high), int(array.size))
 
 
 def over_groups_interval(values: Sequence[float] | torch.Tensor, groups: Sequence[str], seed: int = 0) -> Interval:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +27,7 @@ from metagen.pictures import curve_png
 from metagen.processes import Processes, rank
 from metagen.quiet import quieten
 from metagen.spread import Spread
+from metagen.strict_json import finite, page
 from metagen.studies import HeldOut, studies
 from metagen.tasks.data import EpisodeData
 from metagen.views import picture, study_lines, table
@@ -128,11 +128,11 @@ def judge(
         studied = {name: studies[name].run(held) for name in question.studies}
         if not rank():
             samples = picture(mine, tasks.episodes.of(split, held_out[:SHOWN]), 10)
-            result = {**about, **found.result, "studies": studied}
+            result = finite({**about, **found.result, "studies": studied})
             _write(out, result, found.values, samples, overwrite)
             shutil.rmtree(unfinished)
             print(table(result, every=question.columns is not None))
-            for name, study in studied.items():
+            for name, study in result["studies"].items():
                 print(study_lines(name, study))
             print(f"wrote result.json, values.safetensors, samples.png and curve.png to {out}")
 
@@ -166,7 +166,7 @@ def _write(
     overwrite: bool,
 ) -> None:
     with fresh_folder(out, overwrite) as folder:
-        write_atomically(folder / "result.json", (json.dumps(result, indent=1) + "\n").encode())
+        write_atomically(folder / "result.json", page(result))
         write_atomically(folder / "values.safetensors", save_tensors(dict(values)))
         save_png(samples, folder / "samples.png")
         write_atomically(folder / "curve.png", curve_png(result))

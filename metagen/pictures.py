@@ -17,6 +17,7 @@ from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from PIL import Image, ImageDraw, ImageFont
 
 from metagen.images import to_uint8
+from metagen.strict_json import number
 
 SHORTEST = 28 * 3  # small images are enlarged by a whole factor until a cell is about this high
 HEADING = 26  # pixels
@@ -47,13 +48,14 @@ def curve_png(result: Mapping[str, Any]) -> bytes:
     criterion = result["criterion"]
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.add_subplot(xlabel="inner steps N", ylabel=f"{criterion.replace('_', ' ')}, {result['unit']}")
-    steps, mean, low, high = ([point[key] for point in result["curve"]] for key in ("steps", "mean", "low", "high"))
+    steps = [point["steps"] for point in result["curve"]]
+    mean, low, high = ([number(point[key]) for point in result["curve"]] for key in ("mean", "low", "high"))
     axes.plot(steps, mean, marker="o", label="adapted")
     axes.fill_between(steps, low, high, alpha=0.2, label=f"95 % interval over {result['tasks']} tasks")
     rows = {row["row"]: row["figures"].get(criterion) for row in result["rows"]}
     for name, style in (("unadapted", "--"), ("scratch", ":"), ("joint + fine-tune", "-.")):
         if rows.get(name):
-            axes.axhline(rows[name]["mean"], color="black", linestyle=style, label=name)
+            axes.axhline(number(rows[name]["mean"]), color="black", linestyle=style, label=name)
     axes.set_xscale("symlog", linthresh=1)
     axes.set_xlim(left=-0.15)
     axes.set_xticks(steps, [str(n) for n in steps])

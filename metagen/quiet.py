@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 MESSAGES = (
     "LightningCLI's args parameter",  # the verb takes its arguments from `main`, on purpose
@@ -16,6 +19,17 @@ MESSAGES = (
     "`isinstance\\(treespec, LeafSpec\\)` is deprecated",  # Lightning's, under torch 2.14
     "There is a performance drop because we have not yet implemented the batching rule",  # torch's, in vmap
 )
+
+_FILTERS = threading.RLock()
+
+
+@contextmanager
+def unwarned(*kinds: type[Warning]) -> Iterator[None]:
+    """Ignore warnings of these kinds in the block; threads take turns, as what filters warnings is one list for all."""
+    with _FILTERS, warnings.catch_warnings():
+        for kind in kinds:
+            warnings.simplefilter("ignore", kind)
+        yield
 
 
 def quieten() -> None:

@@ -73,12 +73,17 @@ def distance_to_people(made: Figures, people: Figures, affine: Figures) -> float
         0 or more; infinite where some figure is no number.
     """
     found = (
-        made["fd"] / affine["fd"]
+        _over(made["fd"], affine["fd"])
         + max(0.0, people["recognisability"] - made["recognisability"]) / RECOGNISED
         + abs(made["diversity_relative"] - 100) / SPREAD
-        + max(0.0, made["near_copies"] - people["near_copies"]) / people["near_copies"]
+        + _over(max(0.0, made["near_copies"] - people["near_copies"]), people["near_copies"])
     )
     return found if math.isfinite(found) else math.inf
+
+
+def _over(part: float, whole: float) -> float:
+    """Their ratio; of nothing, infinite unless the part is nothing, too."""
+    return part / whole if whole else math.copysign(math.inf, part) if part else 0.0
 
 
 class Bench:

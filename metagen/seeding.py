@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 
 from metagen.errors import MetagenError
+
+DRAWING = threading.RLock()  # held by who makes a network: it draws from torch's own generator, one for all threads
 
 
 def _sequence(key: tuple[int | str, ...]) -> np.random.SeedSequence:
@@ -26,3 +31,11 @@ def torch_rng(*key: int | str) -> torch.Generator:
 def numpy_rng(*key: int | str) -> np.random.Generator:
     """The same for numpy (PCG64)."""
     return np.random.Generator(np.random.PCG64(_sequence(key)))
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Make networks in the block whose weights depend on the seed alone; torch's own generator stays as it was."""
+    with DRAWING, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import sys
@@ -21,6 +20,7 @@ from safetensors.torch import save as save_tensors
 from metagen.errors import MetagenError
 from metagen.files import write_atomically
 from metagen.processes import count, gathered, rank
+from metagen.strict_json import to_json
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class Spread:
     ) -> None:
         if batch < 1:
             raise MetagenError(f"batch: expected 1 task at once or more, got {batch}")
-        self.folder, self.batch, self.about = folder, batch, json.dumps(about, indent=1, sort_keys=True).encode()
+        self.folder, self.batch, self.about = folder, batch, to_json(about, indent=1, sort_keys=True).encode()
         self._stale = bool(folder and folder.exists() and not self._is_of_this_work(folder))
         if folder and self._stale and not (overwrite and (folder / ABOUT).is_file()):
             hint = "end it with its own options, move it away, or (if it is unfinished work) say --overwrite"

@@ -13,6 +13,7 @@ from metagen.images import grid
 from metagen.learners import Learner, adapt_tasks
 from metagen.pictures import labelled
 from metagen.seeding import torch_rng
+from metagen.strict_json import NOTES
 from metagen.tasks.episodes import Episode
 
 # What a table shows of a result's figures, each with its heading; the others stand in result.json.
@@ -26,13 +27,23 @@ COLUMNS = {
     "diversity_relative": "diversity %",
     "copy_ratio": "copy ratio",
 }
+ABSENT = "-"  # a number that is not finite
+NOTED = 8  # notes that are printed
 
 
-def short(figure: Mapping[str, float]) -> str:
-    """A figure to a few digits, and half the width of its interval."""
-    mean, half = figure["mean"], (figure["high"] - figure["low"]) / 2
+def short(figure: Mapping[str, float | None]) -> str:
+    """A figure to a few digits, and half the width of its interval; what is null in JSON is told by a dash."""
+    mean, half = figure["mean"], _half(figure["low"], figure["high"])
+    if mean is None:
+        return ABSENT
+    if half is None:
+        return f"{mean:.{1 if abs(mean) >= 20 else 2}f} ±{ABSENT}"
     digits = 1 if abs(mean) >= 20 else 2 if max(abs(mean), half) >= 0.1 else 4
     return f"{mean:.{digits}f} ±{half:.{digits}f}"
+
+
+def _half(low: float | None, high: float | None) -> float | None:
+    return None if low is None or high is None else (high - low) / 2
 
 
 def shown(rows: Iterable[Mapping[str, Any]], headings: Mapping[str, str] = COLUMNS) -> dict[str, str]:
@@ -60,7 +71,14 @@ def table(result: Mapping[str, Any], every: bool = False) -> str:
         for row in result["rows"]
         if row["diverged"]
     ]
-    return as_text(lines) + "\n" + "".join(absent + diverged)
+    return as_text(lines) + "\n" + "".join(absent + diverged + noted(result))
+
+
+def noted(result: Mapping[str, Any]) -> list[str]:
+    """The first notes of a result, a line each, and how many more there are."""
+    notes = result.get(NOTES, ())
+    more = [f"and {len(notes) - NOTED} more notes\n"] if len(notes) > NOTED else []
+    return [f"note: {note}\n" for note in notes[:NOTED]] + more
 
 
 def study_lines(name: str, study: Mapping[str, Any]) -> str:

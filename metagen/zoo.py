@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import shutil
 from collections.abc import Sequence
@@ -25,6 +24,7 @@ from metagen.processes import Processes, rank
 from metagen.resources import travelling
 from metagen.seeding import numpy_rng
 from metagen.spread import Found, Spread
+from metagen.strict_json import to_json
 from metagen.tasks.data import EpisodeData
 from metagen.tasks.splits import HELD_OUT, Split
 
@@ -240,4 +240,4 @@ def learning_from(zoo: Path, base: str, plan: Plan) -> list[str]:
     """The options of `metagen fit` that let a learner learn from a zoo, made of a base by a plan."""
     words = ["--model.zoo", str(zoo), "--model.initial", base, "--model.learner", MetaGenerator.__name__]
     words += ["--model.learner.rank", str(plan.rank)]
-    return words + ([] if plan.layers is None else ["--model.learner.layers", json.dumps(plan.layers)])
+    return words + ([] if plan.layers is None else ["--model.learner.layers", to_json(plan.layers)])

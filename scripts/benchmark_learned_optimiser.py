@@ -11,7 +11,6 @@ intervals over tasks; differences are paired.
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -25,6 +24,7 @@ from metagen.artifacts import load_model
 from metagen.generators import call
 from metagen.intervals import over_tasks_interval
 from metagen.learners import Learner
+from metagen.strict_json import to_json
 from metagen.tasks.data import EpisodeData
 from metagen.tasks.episodes import Episode, Episodes
 
@@ -158,7 +158,7 @@ def main() -> None:
         machine = {"processor": platform.machine(), "threads": torch.get_num_threads(), "gpu": gpu}
         asked = {name: str(v) if isinstance(v, Path) else v for name, v in vars(options).items() if name != "root"}
         asked |= {"weights_sha256": weights, "steps": learner.steps, "torch": torch.__version__, "hardware": machine}
-        options.out.write_text(json.dumps({**asked, **result}, indent=1) + "\n")
+        options.out.write_text(to_json({**asked, **result}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ was embedded by the same options is not embedded again.
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -23,6 +22,7 @@ from making import made, revision_of
 from metagen.artifacts import read_config
 from metagen.embedding import PRIORS, SEEDS, distances
 from metagen.files import write_atomically
+from metagen.strict_json import number, read_json, to_json
 from metagen.views import short
 
 WAYS: dict[str, tuple[str, ...]] = {
@@ -57,7 +57,7 @@ def of_model(name: str, root: str) -> dict[str, Any]:
     words += ["--data.queries", 10, "--limit", 200, "--fitted_on", 300, "--seed", 0]
     words += ["--out", out / "embedding", "--overwrite"]
     product = made(out / "embedding", words, read_config(model)["weights_sha256"])
-    found: dict[str, Any] = json.loads((product / "embeddings.json").read_text())
+    found: dict[str, Any] = read_json(product / "embeddings.json")
     return {**found, "revision": revision_of(product), "map": product / "embedding.png"}
 
 
@@ -94,7 +94,7 @@ def cells(found: dict[str, Any]) -> list[list[str]]:
 
 def clear(figure: dict[str, float] | None) -> str:
     """A difference, marked where its interval is clear of zero."""
-    return "" if figure is None else short(figure) + " *" * (figure["low"] > 0 or figure["high"] < 0)
+    return "" if figure is None else short(figure) + " *" * (number(figure["low"]) > 0 or number(figure["high"]) < 0)
 
 
 def exceptions(results: Iterable[dict[str, Any]]) -> str:
@@ -131,7 +131,7 @@ def main() -> None:
     root = parser.parse_args().root
     results = {name: of_model(name, root) for name in WAYS}
     for name, found in results.items():
-        text = json.dumps(cut(name, found), indent=1) + "\n"
+        text = to_json(cut(name, found), indent=1) + "\n"
         write_atomically(DOCS / "embeddings" / f"{name}.json", text.encode())
     shutil.copyfile(next(iter(results.values()))["map"], DOCS / "embeddings.png")
     write_atomically(DOCS / "embeddings.md", page(results).encode())

@@ -21,7 +21,6 @@ then they are measured on test people. What was made by the same options is not 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +32,7 @@ from metagen.files import write_atomically
 from metagen.generators import generators
 from metagen.images import image_files
 from metagen.seeding import numpy_rng
+from metagen.strict_json import number, read_json, to_json
 from metagen.tasks.splits import Split
 
 RUNS = Path("runs")
@@ -116,8 +116,8 @@ def evaluated(name: str, out: Path, asked: Sequence[object], extractor: Path, *w
 
 def distance(result: Path) -> float:
     """The Frechet distance of a model's adapted samples."""
-    rows = {row["row"]: row["figures"] for row in json.loads(result.read_text())["rows"]}
-    return float(next(figure["mean"] for name, figure in rows["adapted"].items() if name.startswith("fd[")))
+    rows = {row["row"]: row["figures"] for row in read_json(result)["rows"]}
+    return number(next(figure["mean"] for name, figure in rows["adapted"].items() if name.startswith("fd[")))
 
 
 def baselines(name: str, joint: str) -> list[object]:
@@ -138,7 +138,7 @@ def chosen(name: str, asked: Sequence[object], extractor: Path, steps: Sequence[
     quick = ("--metrics", "[fd]", "--split", "val", "--baselines", "false", "--curve", "[]")
     by = {n: distance(evaluated(name, RUNS / name / f"val-{n}", asked, extractor, *quick, "--steps", n)) for n in steps}
     print(f"{name}: Frechet distance on val people by the number of steps {by}")
-    return ["--steps", min(by, key=lambda n: by[n]), "--curve", json.dumps([0, *steps])]
+    return ["--steps", min(by, key=lambda n: by[n]), "--curve", to_json([0, *steps])]
 
 
 def main() -> None:
@@ -156,7 +156,7 @@ def main() -> None:
     for name, words in plan.models.items():
         made(RUNS / name / "export", ["fit", "--config", f"configs/{name}.yaml", *data, *words, "--overwrite"])
     asked = [*data, "--data.shots", SHOTS, "--data.queries", QUERIES]
-    figures = [] if plan.figures is None else ["--metrics", json.dumps(plan.figures)]
+    figures = [] if plan.figures is None else ["--metrics", to_json(plan.figures)]
     results = []
     for name in plan.measured:
         words = [*baselines(name, next(iter(plan.models))), *chosen(name, asked, folders[0], plan.steps), *figures]

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import multiprocessing
 import os
 import resource
@@ -29,6 +28,7 @@ from safetensors.torch import load_file
 
 from metagen.artifacts import build, describe, load_model, read_config, save_model
 from metagen.files import write_atomically
+from metagen.strict_json import read_json, to_json
 from metagen.tasks.splits import split_of
 
 RUNS, ROWS = Path("runs/gans"), Path("docs/gans")
@@ -69,8 +69,8 @@ def cost(run: Path, words: list[object]) -> float:
     if not place.is_file():
         seconds = [_processor_seconds(words, run / "cost", episodes) for episodes in (FEW, MORE)]
         run.mkdir(parents=True, exist_ok=True)
-        write_atomically(place, json.dumps((seconds[1] - seconds[0]) / (MORE - FEW)).encode())
-    return float(json.loads(place.read_text()))
+        write_atomically(place, to_json((seconds[1] - seconds[0]) / (MORE - FEW)).encode())
+    return float(read_json(place))
 
 
 def _processor_seconds(words: list[object], run: Path, episodes: int) -> float:
@@ -94,7 +94,7 @@ def evaluated(export: Path, root: str, shots: int, extractor: Path | str, tasks:
     out = export.parent / "evaluation"
     asked = [
         *("evaluate", "--model", export, "--out", out, "--data.root", root, "--data.shots", shots, "--overwrite"),
-        *("--data.queries", 14, "--limit", tasks, "--extractor", extractor, "--metrics", json.dumps(FIGURES)),
+        *("--data.queries", 14, "--limit", tasks, "--extractor", extractor, "--metrics", to_json(FIGURES)),
     ]
     return made(out / "result.json", [*asked, *words], read_config(export)["weights_sha256"])
 
@@ -155,7 +155,7 @@ def told(run: Path) -> list[dict[str, float]]:
 
 def kept(result: Path) -> dict[str, Any]:
     """What is kept of a scorecard: what its figures come from, and of how many tasks samples have collapsed, by row."""
-    found, values = json.loads(result.read_text()), load_file(result.parent / "values.safetensors")
+    found, values = read_json(result), load_file(result.parent / "values.safetensors")
     (spread,) = (key for key in found["rows"][0]["figures"] if key.startswith("diversity["))
     for row in found["rows"]:
         collapsed = values[f"{row['row']}/{spread}"] < COLLAPSED * values[f"human/{spread}"]
@@ -171,7 +171,7 @@ def gather(options: argparse.Namespace) -> None:
     contestants = {
         name: kept(RUNS / name / "evaluation/result.json") | {"training": training(RUNS / name)} for name in CONTESTANTS
     }
-    write_atomically(ROWS / "contest.json", (json.dumps({**common, "rows": contestants}) + "\n").encode())
+    write_atomically(ROWS / "contest.json", (to_json({**common, "rows": contestants}) + "\n").encode())
     seeds = {}
     for seed in range(options.seeds):
         parts = {kind: RUNS / "stability" / f"{kind}-{seed}" for kind in KINDS}
@@ -179,16 +179,16 @@ def gather(options: argparse.Namespace) -> None:
             "training": {kind: training(run) for kind, run in parts.items()},
             "told": {kind: told(run) for kind, run in parts.items()},
         }
-    write_atomically(ROWS / "stability.json", (json.dumps({**common, "seeds": seeds}) + "\n").encode())
+    write_atomically(ROWS / "stability.json", (to_json({**common, "seeds": seeds}) + "\n").encode())
     tried = {name: kept(variant(name).parent / "evaluation/result.json") for name in PRACTICE}
-    write_atomically(ROWS / "practice.json", (json.dumps({**common, "rows": tried}) + "\n").encode())
+    write_atomically(ROWS / "practice.json", (to_json({**common, "rows": tried}) + "\n").encode())
 
 
 def training(run: Path) -> dict[str, Any]:
     """What a run says of its training, and what a meta-step cost."""
     return {
         **read_config(run / "export")["info"]["training"],
-        "step_seconds": json.loads((run / "cost.json").read_text()),
+        "step_seconds": read_json(run / "cost.json"),
     }
 
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import multiprocessing
 import os
 import sys
@@ -37,6 +36,7 @@ from metagen.artifacts import load_model, read_config
 from metagen.files import write_atomically
 from metagen.generators import generators
 from metagen.learners import learners
+from metagen.strict_json import read_json, to_json
 from metagen.studies.cost import peak_bytes
 from metagen.tasks.data import EpisodeData
 from metagen.training import regulariser_for
@@ -155,7 +155,7 @@ def fit(league: League, plan: Plan, options: dict[str, Any], run: Path, episodes
 
 def spelled(value: object) -> str:
     """An option's value as it is typed to metagen."""
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else to_json(value)
 
 
 def searched(league: League, name: str) -> dict[str, Any]:
@@ -187,7 +187,7 @@ def cost_of_training(league: League, plan: Plan, export: Path) -> dict[str, floa
     Measured once: a rerun trains for as many meta-steps.
     """
     place, weights = export.parent / "cost.json", read_config(export)["weights_sha256"]
-    known = json.loads(place.read_text()) if place.is_file() else {}
+    known = read_json(place) if place.is_file() else {}
     if known.get("of") == weights:
         return dict(known["cost"])
     learner = load_model(export)[0]
@@ -208,7 +208,7 @@ def cost_of_training(league: League, plan: Plan, export: Path) -> dict[str, floa
             step()
         seconds.append((time.process_time() - started) / 3)
     cost = {"step_seconds": sum(seconds) / len(seconds), "step_peak_mib": max(peaks)}
-    write_atomically(place, json.dumps({"of": weights, "cost": cost}).encode())
+    write_atomically(place, to_json({"of": weights, "cost": cost}).encode())
     return cost
 
 
@@ -218,14 +218,14 @@ def evaluated(league: League, export: Path, shots: int, baselines: bool) -> Path
     words = [
         *("evaluate", "--model", export, "--out", out, *league.place_of_images, "--limit", league.test_tasks),
         *("--data.shots", shots, "--data.queries", 14, "--baselines", str(baselines).lower(), "--overwrite"),
-        *("--metrics", json.dumps([*FIGURES, "cost"]), "--curve", json.dumps(league.curve)),
+        *("--metrics", to_json([*FIGURES, "cost"]), "--curve", to_json(league.curve)),
     ]
     return made(out / "result.json", words, read_config(export)["weights_sha256"]).parent
 
 
 def kept(folder: Path) -> dict[str, Any]:
     """What a row's file keeps of a result: the adapted row with its values, and those without a model."""
-    result, values = json.loads((folder / "result.json").read_text()), load_file(folder / "values.safetensors")
+    result, values = read_json(folder / "result.json"), load_file(folder / "values.safetensors")
     of_row = {k: v for k, v in values.items() if k.startswith(OF_ROWS) and _is_kept(k.partition("/")[2])}
     rows = [{**row, "figures": {f: v for f, v in row["figures"].items() if _is_kept(f)}} for row in result["rows"]]
     told = {**{key: result[key] for key in RESULT}, "rows": rows, "task_names": result["task_names"]}
@@ -263,7 +263,7 @@ def row(league: League, name: str) -> None:
     }
     content = {**told, **shared, "revision": revision(), "search": search, "training_cost": cost, "seeds": seeds}
     league.rows.mkdir(parents=True, exist_ok=True)
-    write_atomically(league.rows / f"{place.name}.json", (json.dumps(content) + "\n").encode())
+    write_atomically(league.rows / f"{place.name}.json", (to_json(content) + "\n").encode())
 
 
 def work(league: League, names: list[str]) -> list[str]:

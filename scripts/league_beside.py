@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from pathlib import Path
 from typing import Any
 
 from metagen.files import write_atomically
+from metagen.strict_json import number, read_json, to_json
 
 JITTER = "affine x1"
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "league" / "beside"
@@ -49,12 +49,12 @@ SHOWN = {
 def keep(named: str) -> None:
     """Put a result, cut to what is shown, beside the league."""
     name, _, file = named.partition("=")
-    result = json.loads(Path(file).read_text())
+    result = read_json(Path(file))
     if "rows" in result and "task_names" in result:
         result = {key: value for key, value in result.items() if key not in ("task_names", "curve")}
         for part in ("rows", "differences"):
             result[part] = [_cut(row) for row in result[part]]
-    write_atomically(FOLDER / f"{name}.json", (json.dumps(result, indent=1) + "\n").encode())
+    write_atomically(FOLDER / f"{name}.json", (to_json(result, indent=1) + "\n").encode())
 
 
 def _cut(row: dict[str, Any]) -> dict[str, Any]:
@@ -67,13 +67,13 @@ def beside() -> list[str]:
     lines: list[str] = []
     for kind, about in SECTIONS.items():
         for path in sorted(FOLDER.glob(f"{kind}*.json")):
-            result = json.loads(path.read_text())
+            result = read_json(path)
             lines += [*_section(path.stem.removeprefix(kind), about, result), ""]
         path = FOLDER / f"league-of-{kind}.json"
-        lines += [*_ranked(json.loads(path.read_text())), ""] if path.is_file() else []
+        lines += [*_ranked(read_json(path)), ""] if path.is_file() else []
     for name, section in (("search", search_lines), ("learned-optimiser", optimiser_lines)):
         path = FOLDER / f"{name}.json"
-        lines += [*section(json.loads(path.read_text())), ""] if path.is_file() else []
+        lines += [*section(read_json(path)), ""] if path.is_file() else []
     return lines
 
 
@@ -108,7 +108,10 @@ def _table(rows: list[dict[str, Any]], figures: list[str]) -> list[str]:
 
 
 def _told(figure: dict[str, float] | None) -> str:
-    return "" if figure is None else f"{figure['mean']:.2f} [{figure['low']:.2f}, {figure['high']:.2f}]"
+    if figure is None:
+        return ""
+    mean, low, high = (number(figure[key]) for key in ("mean", "low", "high"))
+    return f"{mean:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def search_lines(found: dict[str, Any]) -> list[str]:

@@ -6,7 +6,6 @@ python scripts/make_gans.py [--root DIR]      # DIR holds Omniglot: then also th
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +18,7 @@ from metagen.comparing import Entry, averaged, league
 from metagen.evaluation import MODEL_FREE
 from metagen.files import write_atomically
 from metagen.model import Model, load
+from metagen.strict_json import number, read_json
 from metagen.tasks.data import EpisodeData
 from metagen.views import short
 
@@ -72,7 +72,7 @@ the affine map of the latent, at a rate of 0.03.
 
 def read(name: str) -> dict[str, Any]:
     """What the script left."""
-    found: dict[str, Any] = json.loads((PLACE / f"{name}.json").read_text())
+    found: dict[str, Any] = read_json(PLACE / f"{name}.json")
     return found
 
 
@@ -139,7 +139,7 @@ def stability(found: dict[str, Any]) -> list[str]:
         rows = [next(each for each in kept["result"]["rows"] if each["row"] == row) for kept in seeds]
         fd, coverage = (
             ", ".join(
-                f"{next(v['mean'] for k, v in each['figures'].items() if k.startswith(f'{figure}[')):.1f}"
+                f"{next(number(v['mean']) for k, v in each['figures'].items() if k.startswith(f'{figure}[')):.1f}"
                 for each in rows
             )
             for figure in ("fd", "coverage")
@@ -179,10 +179,10 @@ def curves(found: dict[str, Any]) -> Figure:
     for axes, (name, value) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
         axes.set(title=name, xlabel="share of the budget")
         for kind, colour in zip(KINDS, ("C0", "C1"), strict=True):
-            for number, kept in enumerate(found["seeds"].values()):
+            for seed, kept in enumerate(found["seeds"].values()):
                 values = [value(row) for row in kept["told"][kind]]
                 shares = [(n + 1) / len(values) for n in range(len(values))]
-                axes.plot(shares, values, color=colour, linewidth=1, label=None if number else kind)
+                axes.plot(shares, values, color=colour, linewidth=1, label=None if seed else kind)
     axes.legend()
     return figure
 

@@ -10,7 +10,6 @@ python scripts/make_league.py [--rows docs/league/omniglot] [--runs runs/league 
 from __future__ import annotations
 
 import argparse
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ from metagen.comparing import Entry, averaged, league, markdown
 from metagen.files import write_atomically
 from metagen.images import grid
 from metagen.model import Model, load
+from metagen.strict_json import number, read_json, to_json
 from metagen.tasks.data import EpisodeData
 from metagen.tasks.omniglot import Omniglot
 from metagen.tasks.splits import SPLITS
@@ -94,7 +94,7 @@ one is by chance. What the columns mean: [evaluation.md](evaluation.md); when to
 
 def read(folder: Path) -> list[dict[str, Any]]:
     """The rows, by name; only such as can stand in one table."""
-    rows = [{**OLD, **json.loads(path.read_text()), "slug": path.stem} for path in sorted(folder.glob("*.json"))]
+    rows = [{**OLD, **read_json(path), "slug": path.stem} for path in sorted(folder.glob("*.json"))]
     if not rows:
         raise SystemExit(f"{folder}: holds no row; run scripts/league.py first")
     for name, of in ALIKE.items():
@@ -134,7 +134,7 @@ def verdicts(found: Sequence[Entry], kind: str) -> list[str]:
         behind = {row["row"].removesuffix(f" - {leader}"): row for row in table["differences"][: len(found) - 1]}
         level = [other for other, row in behind.items() if not row["figures"][figure]["clear"]]
         said = f"not significantly behind: {'; '.join(level)}" if level else "every other one is significantly behind"
-        mean = table["models"][0]["figures"][figure]["mean"]
+        mean = number(table["models"][0]["figures"][figure]["mean"])
         lines.append(f"- By {name}, **{leader}** leads ({mean:.4g}); {said}.")
     return [*lines, beside_jitter(found, kind)]
 
@@ -148,9 +148,10 @@ def beside_jitter(found: Sequence[Entry], kind: str) -> str:
     """Whether any learner's images are nearer to the real ones than jittered copies of the support."""
     figure = next(name for name in found[0].row("adapted")["figures"] if name.startswith("fd["))
     jitter = next(row for row in found[0].result["rows"] if row["row"] == JITTER)["figures"][figure]["mean"]
-    better = [each.name for each in found if each.row("adapted")["figures"][figure]["mean"] < jitter]
+    means = {each.name: number(each.row("adapted")["figures"][figure]["mean"]) for each in found}
+    better = [name for name, mean in means.items() if mean < number(jitter)]
     told = f"nearer are {', '.join(better)}" if better else f"no learner of this small {kind} comes near"
-    return f"- The support's own images, jittered ({JITTER}), have a Frechet distance of {jitter:.4g}: {told}."
+    return f"- The support's own images, jittered ({JITTER}), have a Frechet distance of {number(jitter):.4g}: {told}."
 
 
 def with_another(rows: Iterable[dict[str, Any]], shots: str) -> list[str]:
@@ -163,7 +164,8 @@ def with_another(rows: Iterable[dict[str, Any]], shots: str) -> list[str]:
         for other in (name for name in of if name.startswith(OTHER) and name != f"{OTHER}support"):
             gained = lost.get(f"adapted - {other}", {})
             told = [
-                f"{name} {of[other][figure]['mean']:.4g} in place of {of['adapted'][figure]['mean']:.4g}"
+                f"{name} {number(of[other][figure]['mean']):.4g} in place of "
+                f"{number(of['adapted'][figure]['mean']):.4g}"
                 + (f" (own less that: {short(gained[figure])})" if figure in gained else "")
                 for figure in of[other]
                 if (name := FIGURES.get(bare(figure)))
@@ -176,7 +178,7 @@ def with_another(rows: Iterable[dict[str, Any]], shots: str) -> list[str]:
 def timed(folder: Path) -> dict[str, Any] | None:
     """What scripts/time_league.py found, if it was run."""
     place = folder.with_name(f"{folder.name}-adapting.json")
-    return json.loads(place.read_text()) if place.is_file() else None
+    return read_json(place) if place.is_file() else None
 
 
 def costs(rows: Iterable[dict[str, Any]], adapting: dict[str, Any] | None) -> list[str]:
@@ -224,7 +226,7 @@ def curves(rows: Sequence[dict[str, Any]], shots: str) -> list[str]:
     lines = [f"| | {' | '.join(f'N = {n}' for n in steps)} |", "|---" * (len(steps) + 1) + "|"]
     for row in rows:
         each = [seed["shots"][shots]["result"]["curve"] for seed in row["seeds"]]
-        means = [sum(curve[n]["mean"] for curve in each) / len(each) for n in range(len(steps))]
+        means = [sum(number(curve[n]["mean"]) for curve in each) / len(each) for n in range(len(steps))]
         lines.append(f"| {row['name']} | {' | '.join(f'{mean:.1f}' for mean in means)} |")
     return lines
 
@@ -234,7 +236,7 @@ def spread_of_seeds(rows: Iterable[dict[str, Any]], shots: str) -> list[str]:
     lines = ["| | fd of each seed |", "|---|---|"]
     for row in rows:
         each = [entry("", seed["shots"][shots], "adapted").row("adapted")["figures"] for seed in row["seeds"]]
-        means = [next(f["mean"] for name, f in figures.items() if name.startswith("fd[")) for figures in each]
+        means = [number(next(f["mean"] for name, f in figures.items() if name.startswith("fd["))) for figures in each]
         lines.append(f"| {row['name']} | {', '.join(f'{mean:.1f}' for mean in means)} |")
     return lines
 
@@ -297,7 +299,7 @@ def _missing(task_set: str) -> str:
     path = FOLDER / "data.json"
     if task_set != "omniglot" or not path.is_file():
         return ""
-    data = json.loads(path.read_text())
+    data = read_json(path)
     return f" Of Omniglot's {data['characters']} characters {data['missing']} were not at hand."
 
 
@@ -306,7 +308,7 @@ def keep_data(root: str) -> None:
     found = EpisodeData("omniglot", root).task_set
     missing = len(found.missing) if isinstance(found, Omniglot) else 0
     data = {"missing": missing, "characters": missing + sum(len(found.split[part]) for part in SPLITS)}
-    write_atomically(FOLDER / "data.json", (json.dumps(data) + "\n").encode())
+    write_atomically(FOLDER / "data.json", (to_json(data) + "\n").encode())
 
 
 def page(rows: Sequence[dict[str, Any]], folder: Path) -> str:

@@ -8,7 +8,6 @@ A section of the page that no given file is of stays as it stands.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import re
 from collections.abc import Iterable
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from metagen.evaluation import MODEL_FREE
+from metagen.strict_json import number, read_json
 
 ROOT = Path(__file__).resolve().parent.parent
 MARKS = ("<!-- quickstart table -->", "<!-- end -->")
@@ -74,9 +74,10 @@ def figure(found: dict[str, float] | None, digits: int) -> str:
     """A figure with its interval."""
     if found is None:
         return ""
-    if not math.isfinite(found["mean"]):
+    if not math.isfinite(number(found["mean"])):
         return "not finite"
-    return f"{found['mean']:.{digits}f} [{found['low']:.{digits}f}, {found['high']:.{digits}f}]"
+    low, high = number(found["low"]), number(found["high"])
+    return f"{found['mean']:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def bare(figures: dict[str, Any]) -> dict[str, Any]:
@@ -279,7 +280,7 @@ def main(paths: list[str], apart: str | None) -> None:
     groups: dict[str, dict[str, dict[str, Any]]] = {}
     studied: dict[str, dict[str, Any]] = {}
     for path in paths:
-        result = json.loads(Path(path).read_text(encoding="utf-8"))
+        result = read_json(Path(path))
         if result["studies"]:
             studied[Path(path).parent.parent.name] = result
             continue

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from matplotlib.figure import Figure
 
 from metagen.comparing import ALIKE
 from metagen.files import write_atomically
+from metagen.strict_json import number, read_json
 
 PAGE, PLANE = "omniglot.md", "omniglot-plane.png"
 COLUMNS: Columns = {
@@ -74,7 +74,7 @@ def read(paths: Sequence[str]) -> dict[int, dict[str, Any]]:
     Raises:
         SystemExit: two are of one number of shots, or they are of several models.
     """
-    results = [json.loads(Path(path).read_text(encoding="utf-8")) for path in paths]
+    results = [read_json(Path(path)) for path in paths]
     found = {result["shots"]: result for result in results}
     if len(found) < len(results):
         raise SystemExit(f"{', '.join(paths)}: expected one result for each number of shots; name each once")
@@ -143,7 +143,8 @@ def page(name: str, results: dict[int, dict[str, Any]], beside_name: str, beside
 def place(found: dict[str, Any]) -> tuple[dict[str, float], dict[str, float]]:
     """The two figures of a row."""
     figures = bare(found["figures"])
-    return figures[X], figures[Y]
+    x, y = ({key: number(value) for key, value in figures[axis].items()} for axis in (X, Y))
+    return x, y
 
 
 def point(axes: Axes, found: dict[str, Any], label: str, colour: str, marker: str) -> None:

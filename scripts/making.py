@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import subprocess
 import sys
 from pathlib import Path
 
 from metagen.cli import main
 from metagen.files import write_atomically
+from metagen.strict_json import read_json, to_json
 
 NOTE = "made.json"  # beside what was made: by which words, of which weights, in which state of the project
 
@@ -22,19 +22,19 @@ def made(product: Path, words: list[object], of: str = "") -> Path:
         RuntimeError: the verb failed; with its message.
     """
     note, wanted = product.parent / NOTE, {"words": [str(word) for word in words], "of": of}
-    known = json.loads(note.read_text()) if product.exists() and note.is_file() else {}
+    known = read_json(note) if product.exists() and note.is_file() else {}
     if {key: known.get(key) for key in wanted} == wanted:
         return product
     note.unlink(missing_ok=True)
     began = revision()  # what runs was read by now; the project may change before it ends
     metagen(*words)
-    write_atomically(note, (json.dumps({**wanted, "revision": began}) + "\n").encode())
+    write_atomically(note, (to_json({**wanted, "revision": began}) + "\n").encode())
     return product
 
 
 def revision_of(product: Path) -> str:
     """Which state of the project made this; where its note is from before notes said so, which one this is."""
-    told: str | None = json.loads((product.parent / NOTE).read_text()).get("revision")
+    told: str | None = read_json(product.parent / NOTE).get("revision")
     return told or revision()
 
 

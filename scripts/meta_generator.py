@@ -9,7 +9,6 @@ made by the same words is not made again.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from metagen.files import write_atomically
 from metagen.intervals import over_tasks_interval
 from metagen.learners import MetaGenerator
 from metagen.model import load_base
+from metagen.strict_json import read_json, to_json
 from metagen.tasks.data import EpisodeData
 
 RUNS = Path("runs/meta-generator")
@@ -95,9 +95,9 @@ def evaluated(export: Path, root: str) -> dict[str, Any]:
     """What `metagen evaluate` finds of a learner."""
     out = export.parent / "evaluation"
     words = ["evaluate", "--model", export, "--data.root", root, "--data.shots", SHOTS, "--data.queries", QUERIES]
-    words += ["--limit", TASKS, "--metrics", json.dumps(METRICS), "--curve", "[]", "--baselines", "false"]
+    words += ["--limit", TASKS, "--metrics", to_json(METRICS), "--curve", "[]", "--baselines", "false"]
     place = made(out / "result.json", [*words, "--out", out, "--overwrite"], read_config(export)["weights_sha256"])
-    found: dict[str, Any] = json.loads(place.read_text())
+    found: dict[str, Any] = read_json(place)
     return found
 
 

@@ -11,7 +11,6 @@ made again.
 from __future__ import annotations
 
 import argparse
-import json
 import random
 from dataclasses import asdict
 from pathlib import Path
@@ -26,6 +25,7 @@ from metagen.files import write_atomically
 from metagen.generators import SearchVAE
 from metagen.generators.networks import OPERATIONS
 from metagen.intervals import over_tasks_interval
+from metagen.strict_json import read_json, to_json
 
 SEARCHES: dict[str, list[object]] = {
     "relaxed, second order": [],
@@ -68,7 +68,7 @@ def judged(blocks: tuple[str, ...], options: argparse.Namespace) -> dict[str, to
     run = options.out / "trained" / "-".join(blocks)
     export = fit(
         *("omniglot-vae-maml", run, options, options.training),
-        *("--model.generator.depth", 0, "--model.generator.blocks", json.dumps(blocks)),
+        *("--model.generator.depth", 0, "--model.generator.blocks", to_json(blocks)),
     )
     weights, losses = read_config(export)["weights_sha256"], {}
     for split, limit in LIMITS.items():
@@ -98,7 +98,7 @@ def main() -> None:
     losses = {name: judged(blocks, options) for name, blocks in architectures.items()}
     asked = {name: getattr(options, name) for name in ("searching", "training", "tasks")}
     one = next((options.out / "trained").glob("*/test/result.json"))
-    environment = json.loads(one.read_text())["environment"]
+    environment = read_json(one)["environment"]
     result: dict[str, Any] = {**asked, "limits": LIMITS, "environment": environment, "revision": revision()}
     result |= {"searches": found, "architectures": architectures}
     for split in LIMITS:
@@ -108,8 +108,8 @@ def main() -> None:
             "query_loss": {name: asdict(over_tasks_interval(loss)) for name, loss in of.items()},
             "minus_random": {name: asdict(over_tasks_interval(of[name] - mean)) for name in found},
         }
-    write_atomically(options.out / "result.json", (json.dumps(result, indent=1) + "\n").encode())
-    print(json.dumps(result, indent=1))
+    write_atomically(options.out / "result.json", (to_json(result, indent=1) + "\n").encode())
+    print(to_json(result, indent=1))
 
 
 if __name__ == "__main__":

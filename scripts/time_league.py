@@ -9,7 +9,6 @@ on one thread, and what counts is each one's median. `make_league.py` shows it.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from pathlib import Path
@@ -22,6 +21,7 @@ from metagen.evaluation import environment
 from metagen.files import write_atomically
 from metagen.learners import adapt_tasks
 from metagen.model import Model, load_base
+from metagen.strict_json import read_json, to_json
 from metagen.tasks.data import EpisodeData
 
 SHOTS, TASKS, ROUNDS = 5, 8, 5
@@ -57,7 +57,7 @@ def main() -> None:
     torch.set_num_threads(1)
     models = {}
     for path in sorted(options.rows.glob("*.json")):
-        row = json.loads(path.read_text())
+        row = read_json(path)
         model = model_of(row, options.runs / path.stem / "seed-0" / "export")
         if model is not None:
             models[row["name"]] = model
@@ -68,7 +68,7 @@ def main() -> None:
             taken[name] += seconds(model, supports)
     told = {"revision": revision(), **environment(next(iter(models.values())).learner), "shots": SHOTS, "tasks": TASKS}
     told |= {"rounds": ROUNDS, "median_seconds": {name: statistics.median(each) for name, each in taken.items()}}
-    write_atomically(options.rows.with_name(f"{options.rows.name}-adapting.json"), json.dumps(told, indent=1).encode())
+    write_atomically(options.rows.with_name(f"{options.rows.name}-adapting.json"), to_json(told, indent=1).encode())
 
 
 if __name__ == "__main__":

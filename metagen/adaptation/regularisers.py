@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import torch
 from torch import nn
-from torch.func import functional_call
 
 from metagen.adaptation.batch import TaskNoise
 from metagen.adaptation.meta_gradients import Losses
 from metagen.errors import MetagenError, unknown
-from metagen.generators import Generator, Weights
+from metagen.generators import Generator, Weights, with_weights
 
 Layer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d
 DEVIATION = 0.1  # the bottleneck's sigma, relative to the RMS of a tensor of weights at the start
@@ -105,21 +104,10 @@ def path_norms(generator: Generator, player: str, weights: Weights) -> torch.Ten
         player: whose networks alone count.
         weights: that player's, by name.
     """
-    return functional_call(_PathNorms(generator), {f"generator.{name}": w for name, w in weights.items()}, (player,))
-
-
-class _PathNorms(nn.Module):
-    """A door through which `path_norms` reaches layers at other weights, reparametrised ones too."""
-
-    def __init__(self, generator: Generator) -> None:
-        super().__init__()
-        self.generator = generator
-
-    def forward(self, player: str) -> torch.Tensor:
-        """The sum of the squared path norms of one player's networks."""
-        names = {module: name for name, module in self.generator.named_modules()}
-        own = [n for n in _networks(self.generator) if self.generator.player_of(f"{names[n[0]]}.weight") == player]
-        return torch.stack([next(self.generator.parameters()).new_zeros(()), *map(_path_norm, own)]).sum()
+    changed = with_weights(generator, weights)
+    names = {module: name for name, module in changed.named_modules()}
+    own = [n for n in _networks(changed) if changed.player_of(f"{names[n[0]]}.weight") == player]
+    return torch.stack([next(changed.parameters()).new_zeros(()), *map(_path_norm, own)]).sum()
 
 
 def _networks(module: nn.Module) -> Iterator[list[Layer]]:

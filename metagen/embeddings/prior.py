@@ -9,7 +9,7 @@ from torch import nn
 
 from metagen.errors import check_at_least, check_positive
 from metagen.generators.adversarial import LOSSES, r1r2
-from metagen.seeding import torch_rng
+from metagen.seeding import seeded, torch_rng
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -43,8 +43,7 @@ class EmbeddingGAN:
         """Learn the distribution of embeddings [M, d]."""
         self.mean, self.scale = embeddings.mean(0), embeddings.std(0)
         self.dims = embeddings.shape[1]
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+        with seeded(self.seed):
             self.maker, self.critic = self._network(self.dims), self._network(1)
         players = [torch.optim.Adam(net.parameters(), self.rate, (0.0, 0.99)) for net in (self.critic, self.maker)]
         points, rng = (embeddings - self.mean) / self.scale, torch_rng(self.seed, "prior")

@@ -1,6 +1,16 @@
 """Base generators: what makes the images. To add one: a file here and a line below."""
 
-from metagen.generators.base import Context, Generator, Noise, PerPlayer, Weights, by_player, call, with_sampling
+from metagen.generators.base import (
+    Context,
+    Generator,
+    Noise,
+    PerPlayer,
+    Weights,
+    by_player,
+    call,
+    with_sampling,
+    with_weights,
+)
 from metagen.generators.consistency import distance_consistency
 from metagen.generators.game import Game
 from metagen.generators.gan import GAN
@@ -56,4 +66,5 @@ __all__ = [
     "distance_consistency",
     "generators",
     "with_sampling",
+    "with_weights",
 ]

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar, cast
 
 import torch
 from torch import nn
-from torch.func import functional_call
 
 from metagen.errors import MetagenError, check_at_least, check_positive
 
+M = TypeVar("M", bound=nn.Module)
 Weights = dict[str, torch.Tensor]
 Noise = dict[str, torch.Tensor]
 PerPlayer = float | dict[str, float]  # an option: one number for all players, or each one's by name
@@ -154,10 +153,6 @@ class Generator(nn.Module, ABC):
     def _all_of(support: torch.Tensor, n: int) -> torch.Tensor:
         return torch.ones(n, len(support), dtype=torch.bool, device=support.device)
 
-    def forward(self, method: str, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-        """The method of that name: the one door through which `call` reaches all of them."""
-        return getattr(self, method)(*args, **kwargs)
-
 
 def by_player(option: str, value: PerPlayer, generator: Generator, at_least: int | None = None) -> dict[str, float]:
     """An option that is one number for all players, or each one's by name.
@@ -188,8 +183,6 @@ def by_player(option: str, value: PerPlayer, generator: Generator, at_least: int
 def with_sampling(generator: Generator, settings: Mapping[str, float]) -> Generator:
     """The generator with other sampling options: a copy that shares all weights; the given one stays as it is.
 
-    Its modules are copies, as `call` puts weights into them for a moment: so threads may sample from one model at once.
-
     Raises:
         MetagenError: the generator has no such option, or a value is out of range.
     """
@@ -199,15 +192,37 @@ def with_sampling(generator: Generator, settings: Mapping[str, float]) -> Genera
             raise MetagenError(f"{type(generator).__name__} has no sampling option {name}; it has {known}")
         if not isinstance(value, (int, float)) or not math.isfinite(value):
             raise MetagenError(f"{name}: expected a finite number, got {value}")
-    changed = copy.deepcopy(
-        generator, {id(weight): weight for weight in (*generator.parameters(), *generator.buffers())}
-    )
+    changed = with_weights(generator, {})
     for name, value in settings.items():
         setattr(changed, name, value)
     changed.check_sampling()
     return changed
 
 
+def with_weights(module: M, weights: Weights) -> M:
+    """The module with these weights in place of its own, by name; what has several names may be given by any of them.
+
+    A copy of the modules alone, which shares all other tensors. The given one is not touched, not even for a moment as
+    `torch.func.functional_call` does it, so that threads may use it at once.
+    """
+    own = (*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False))
+    given = {id(tensor): weights[name] for name, tensor in own if name in weights}
+    copies: dict[nn.Module, nn.Module] = {}
+
+    def copied(original: nn.Module) -> nn.Module:
+        if original not in copies:
+            copies[original] = twin = object.__new__(type(original))
+            vars(twin).update(vars(original))
+            for kind in ("_parameters", "_buffers"):
+                tensors = vars(original)[kind]
+                vars(twin)[kind] = {name: given.get(id(tensor), tensor) for name, tensor in tensors.items()}
+            children = vars(original)["_modules"].items()
+            vars(twin)["_modules"] = {name: None if child is None else copied(child) for name, child in children}
+        return copies[original]
+
+    return cast(M, copied(module))
+
+
 def call(module: nn.Module, weights: Weights, method: str, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
     """Run `module.method(...)` with these weights in place of its own: a pure function of both."""
-    return functional_call(module, weights, (method, *args), kwargs)
+    return getattr(with_weights(module, weights), method)(*args, **kwargs)

@@ -244,10 +244,6 @@ class Learner(nn.Module):
             written: what `kept` gave of every task of the batch, in the order of their numbers, each [T, ...].
         """
 
-    def forward(self, method: str, *args: Any) -> Any:  # noqa: ANN401
-        """The method of that name: the door through which `call` runs it at other meta-parameters."""
-        return getattr(self, method)(*args)
-
 
 class FixedRate(Learner):
     """A learner whose inner optimiser has one fixed rate.

@@ -179,8 +179,9 @@ class Scored(Metric):
             MetagenError: the extractor refuses them.
         """
         look = self._outside[0].to(self.device)
-        for side, images in zip(SIDES, (samples, support, reference, human), strict=True):
-            getattr(self, side).append(look.of(images.to(self.device)))
+        sides = [look.of(images.to(self.device)) for images in (samples, support, reference, human)]
+        for side, features in zip(SIDES, sides, strict=True):  # when none was refused
+            getattr(self, side).append(features)
 
     def compute(self) -> torch.Tensor:
         """The figure of all tasks so far, of all processes: a float64 scalar.

@@ -14,7 +14,7 @@ from metagen.errors import MetagenError
 from metagen.images import to_float, to_uint8
 from metagen.learners import adapt_tasks
 from metagen.metrics.extractors import Embedding
-from metagen.seeding import numpy_rng, torch_rng
+from metagen.seeding import numpy_rng, seeded, torch_rng
 from metagen.studies.base import HeldOut
 from metagen.tasks.episodes import Episode, Episodes
 
@@ -106,8 +106,7 @@ def _generated(held: HeldOut, episode: Episode, key: tuple[int | str, ...]) -> t
 
 def _classifier(query: torch.Tensor, seed: int) -> Embedding:
     ways, _, channels, size, _ = query.shape
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         return Embedding(size, channels, WIDTHS, DIMENSIONS, ways).to(query)
 
 

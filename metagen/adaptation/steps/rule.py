@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ from PIL import Image
 from metagen.adaptation.steps.base import layer_of
 from metagen.files import write_atomically
 from metagen.generators import Weights
+from metagen.strict_json import page
 
 
 class Rule(NamedTuple):
@@ -69,5 +69,5 @@ class Rule(NamedTuple):
         """
         buffer = io.BytesIO()
         self.picture().save(buffer, format="png")
-        write_atomically(folder / "rule.json", (json.dumps(self.described(), indent=1) + "\n").encode())
+        write_atomically(folder / "rule.json", page(self.described()))
         write_atomically(folder / "rule.png", buffer.getvalue())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, ClassVar
@@ -14,6 +15,8 @@ from metagen.images import to_float, to_uint8
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+ROUNDING = 1e-4  # outside [0, 1]: far less than a level of 8 bits
 
 
 class Extractor(nn.Module, ABC):
@@ -45,11 +48,11 @@ class Extractor(nn.Module, ABC):
         Rounded, because real images are; in float32, whatever autocast is on.
 
         Raises:
-            MetagenError: images of another size or number of channels, of integers, or with values that are not finite.
+            MetagenError: images of another size or number of channels, of integers, or with values outside [0, 1] or
+                not finite.
         """
         self.check(images.shape)
-        if not images.isfinite().all():
-            raise MetagenError("extractor: got images with values that are not finite; the model has diverged")
+        check_range(images)
         flat = to_float(to_uint8(images)).flatten(0, -4)
         with torch.no_grad(), torch.autocast(flat.device.type, enabled=False):
             features = torch.cat([self.features(part) for part in flat.split(self.at_once)])
@@ -77,15 +80,34 @@ class Extractor(nn.Module, ABC):
         Raises:
             MetagenError: another size or number of channels.
         """
-        if list(shape[-3:]) != [self.channels, self.size, self.size]:
+        if len(shape) < 4 or list(shape[-3:]) != [self.channels, self.size, self.size]:
             raise MetagenError(
                 f"extractor: takes images of {self.channels} channels and {self.size} px, got "
-                f"{list(shape[-3:])}; train one of that size: metagen train-extractor"
+                f"{list(shape)}; train one of that size: metagen train-extractor"
             )
 
     def train(self, mode: bool = True) -> Self:
         """Stay in eval mode, also as part of something that is trained."""
         return super().train(False)
+
+
+def check_range(images: torch.Tensor) -> None:
+    """Refuse images that a metric would take for others: it knows black as 0 and white as 1.
+
+    Raises:
+        MetagenError: they are not floating-point, or hold values outside [0, 1] or not finite.
+    """
+    expected = "images: expected floats in [0, 1], got"
+    if not images.is_floating_point():
+        raise MetagenError(f"{expected} {images.dtype}; convert them, and divide bytes by 255")
+    if not images.numel():
+        return
+    least, most = (float(each) for each in images.detach().aminmax())
+    if not math.isfinite(least + most):
+        raise MetagenError(f"{expected} some that are not finite; the model that made them may have diverged")
+    if least < -ROUNDING or most > 1 + ROUNDING:
+        hint = "divide by 255" if most > 2 else "map [-1, 1] by (images + 1) / 2" if least < 0 else "rescale them"
+        raise MetagenError(f"{expected} {least:g} to {most:g}; {hint}")
 
 
 class AnySize(Extractor):

@@ -8,7 +8,7 @@ import torch
 
 from metagen.errors import MetagenError
 from metagen.images import to_uint8
-from metagen.metrics.extractors.base import AnySize
+from metagen.metrics.extractors.base import AnySize, check_range
 from metagen.metrics.extractors.published import Published
 
 # Of weights-inception-2015-12-05-6726825d.pth: TensorFlow's network of that day, as torch-fidelity and pytorch-fid
@@ -49,6 +49,7 @@ class Inception(AnySize):
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Features [n, 2048]; grey is the same red, green and blue."""
+        check_range(images)  # which rounding would hide
         return self.network(to_uint8(images).expand(-1, 3, -1, -1))[0]
 
     def probabilities(self, features: torch.Tensor) -> torch.Tensor:

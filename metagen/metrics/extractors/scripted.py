@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import io
-import warnings
 from pathlib import Path
 
 import torch
 
 from metagen.errors import MetagenError
 from metagen.metrics.extractors.base import Extractor
+from metagen.quiet import unwarned
 
 SUFFIXES = (".pt", ".pth", ".ts")
 
@@ -69,8 +69,7 @@ class Scripted(Extractor):
 
 def _loaded(path: Path, data: bytes) -> torch.jit.ScriptModule:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # torch would rather have torch.export, which fixes sizes
+        with unwarned(FutureWarning):  # torch would rather have torch.export, which fixes sizes
             return torch.jit.load(io.BytesIO(data), map_location="cpu").eval()
     except RuntimeError as error:
         hint = "write it with torch.jit.save(torch.jit.trace(network, images), path)"
