@@ -283,6 +283,10 @@ def _check_trainer_options(given: Any) -> None:  # noqa: ANN401
         raise MetagenError(
             f"trainer.precision: {given['precision']} does not scale inner gradients; use bf16-mixed or 32"
         )
+    if str(given["precision"]).startswith("transformer-engine"):
+        raise MetagenError(
+            f"trainer.precision: {given['precision']} has layers without second derivatives; use bf16-mixed or 32"
+        )
     if given["gradient_clip_val"] is not None:
         raise MetagenError("trainer.gradient_clip_val: has no effect here; use --model.clip, which clips each player")
     if given["limit_val_batches"] == 0:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from functools import reduce
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 
 DRAWS = 6  # uniform numbers that one random affine map takes
+CUBIC = -0.75  # slope of the cubic convolution kernel at a distance of 1, as `F.grid_sample` has it (Keys 1981)
 
 
 class Reach(NamedTuple):
@@ -37,7 +39,50 @@ def read_at(images: torch.Tensor, grid: torch.Tensor, mode: str = "bicubic") -> 
     """
     edges = (images[..., 0, :], images[..., -1, :], images[..., :, 0], images[..., :, -1])
     paper = torch.cat(edges, -1).median(-1).values[..., None, None]
+    if mode == "bicubic":
+        return _bicubic(images - paper, grid) + paper
     return F.grid_sample(images - paper, grid, mode=mode, padding_mode="zeros", align_corners=False) + paper
+
+
+def _bicubic(images: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
+    """What `F.grid_sample` reads, zeros outside; its own second derivatives need torch 2.12, and are slow."""
+    x, y = grid.flatten(1, 2).unbind(-1)
+    rimmed = F.pad(images, (1, 1, 1, 1))
+    across, down = _taps(x, images.shape[-1]), _taps(y, images.shape[-2])
+
+    def row(start: torch.Tensor) -> torch.Tensor:
+        return reduce(torch.add, [weight * _at(rimmed, start + column) for weight, column in across])
+
+    read = reduce(torch.add, [weight * row(line * rimmed.shape[-1]) for weight, line in down])
+    return read.unflatten(-1, grid.shape[1:3])
+
+
+def _at(images: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
+    """Images [n, C, H, W] at pixels [n, p] counted through their rows: [n, C, p]."""
+    return images.flatten(2).gather(2, pixels[:, None].expand(-1, images.shape[1], -1))
+
+
+def _taps(places: torch.Tensor, size: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """The 4 pixels around each of the places [n, p] along an axis: weights [n, 1, p] and numbers [n, p].
+
+    Pixels outside are all counted as the rim's, 0 and size + 1.
+    """
+    pixels = torch.add(places.new_tensor(-0.5), places + 1, alpha=size / 2)
+    before = pixels.detach().floor()
+    t = pixels - before
+    weights = [_far(1 + t), _near(t), _near(1 - t), _far(2 - t)]
+    first = before.clamp(-3, size + 2).long()
+    return [(weight[:, None], (first + k).clamp(0, size + 1)) for k, weight in enumerate(weights)]
+
+
+def _near(distance: torch.Tensor) -> torch.Tensor:
+    """The kernel at distances of up to 1."""
+    return ((CUBIC + 2) * distance - (CUBIC + 3)) * distance * distance + 1
+
+
+def _far(distance: torch.Tensor) -> torch.Tensor:
+    """The kernel at distances from 1 to 2."""
+    return ((CUBIC * distance - 5 * CUBIC) * distance + 8 * CUBIC) * distance - 4 * CUBIC
 
 
 def affine_maps(draws: torch.Tensor, strength: float = 1.0, reach: Reach = JITTER) -> torch.Tensor:

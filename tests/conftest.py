@@ -12,6 +12,34 @@ from metagen.model import Model
 from tests.doubles import Blobs, tiny_vae
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--device", default="cpu", help="where tests of what runs anywhere run: cpu (default), cuda, cuda:1"
+    )
+
+
+def pytest_configure(config):
+    """Refuse a device that is not here, in one line; compute there in the precision that is written."""
+    wanted = config.getoption("--device")
+    try:
+        torch.zeros(1, device=wanted)
+    except (AssertionError, RuntimeError) as error:
+        raise pytest.UsageError(f"--device {wanted}: {str(error).splitlines()[0]}") from None
+    torch.backends.cudnn.allow_tf32 = False
+
+
+@pytest.fixture(scope="session")
+def device(request):
+    """Where the tests that take it run: `pytest --device cuda`."""
+    return torch.device(request.config.getoption("--device"))
+
+
+@pytest.fixture(scope="session")
+def accelerator(device):
+    """Lightning's name for that device."""
+    return "cpu" if device.type == "cpu" else "gpu"
+
+
 @pytest.fixture(scope="session")
 def blobs(tmp_path_factory):
     """A folder of 20 tasks with 6 images each, and a split file that holds out 3 for val and 3 for test."""

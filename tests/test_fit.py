@@ -58,6 +58,7 @@ def error_of(capsys, *words):
         ("--data.shots 5", "need 8 images a task, but 'blob-0' has 6"),
         ("--config nosuch.yaml", "nosuch.yaml"),
         ("--trainer.precision 16-mixed", "use bf16-mixed or 32"),
+        ("--trainer.precision transformer-engine", "use bf16-mixed or 32"),
         ("--trainer.gradient_clip_val 1", "use --model.clip"),
         ("--trainer.limit_val_batches 0", "chosen on val tasks"),
         ("--trainer.accelerator gppu", "gppu"),

@@ -11,14 +11,20 @@ from tests.doubles import tiny_generator
 
 
 @pytest.fixture(params=list(generators))
-def generator(request):
+def generator(request, device):
     torch.manual_seed(0)
-    return tiny_generator(request.param, size=28)
+    return tiny_generator(request.param, size=28).to(device)
 
 
-def support_and_query():
+@pytest.fixture
+def support_and_query(device):
     rng = torch.Generator().manual_seed(1)
-    return torch.rand(3, 1, 28, 28, generator=rng), torch.rand(4, 1, 28, 28, generator=rng)
+    return torch.rand(3, 1, 28, 28, generator=rng).to(device), torch.rand(4, 1, 28, 28, generator=rng).to(device)
+
+
+def noise_of(generator, n, seed=0):
+    at = next(generator.parameters()).device
+    return {name: draw.to(at) for name, draw in generator.noise(n, torch.Generator().manual_seed(seed)).items()}
 
 
 def test_noise_is_seeded_and_leads_with_n(generator):
@@ -29,9 +35,9 @@ def test_noise_is_seeded_and_leads_with_n(generator):
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
-def test_losses_are_finite_scalars_and_samples_are_images(generator):
-    support, query = support_and_query()
-    noise = generator.noise(4, torch.Generator().manual_seed(0))
+def test_losses_are_finite_scalars_and_samples_are_images(generator, support_and_query):
+    support, query = support_and_query
+    noise = noise_of(generator, 4)
     for player in generator.players:
         loss = generator.query_loss(player, query, noise, support)
         assert loss.ndim == 0
@@ -47,18 +53,18 @@ def test_every_parameter_has_a_player_and_every_player_a_parameter(generator):
     assert list(generator.buffers()) == []
 
 
-def test_a_description_builds_the_same_generator(generator):
-    twin = generators.build(generators.describe(generator))
+def test_a_description_builds_the_same_generator(generator, support_and_query):
+    twin = generators.build(generators.describe(generator)).to(next(generator.parameters()).device)
     assert [(n, w.shape) for n, w in twin.named_parameters()] == [(n, w.shape) for n, w in generator.named_parameters()]
     twin.load_state_dict(generator.state_dict())
-    support, _ = support_and_query()
-    noise = generator.noise(2, torch.Generator().manual_seed(0))
+    support, _ = support_and_query
+    noise = noise_of(generator, 2)
     assert torch.equal(twin.generate(noise, support), generator.generate(noise, support))
 
 
-def test_losses_are_pure_functions_of_weights_and_noise(generator):
-    support, query = support_and_query()
-    noise = generator.noise(4, torch.Generator().manual_seed(0))
+def test_losses_are_pure_functions_of_weights_and_noise(generator, support_and_query):
+    support, query = support_and_query
+    noise = noise_of(generator, 4)
     weights = {name: w.detach() for name, w in generator.named_parameters()}
     state = torch.random.get_rng_state()
     for player in generator.players:
@@ -67,9 +73,9 @@ def test_losses_are_pure_functions_of_weights_and_noise(generator):
     assert torch.equal(state, torch.random.get_rng_state())
 
 
-def test_second_derivatives_exist_under_vmap(generator):
-    support, _ = support_and_query()
-    noise = generator.noise(3, torch.Generator().manual_seed(0))
+def test_second_derivatives_exist_under_vmap(generator, support_and_query):
+    support, _ = support_and_query
+    noise = noise_of(generator, 3)
     weights = {name: w.detach() for name, w in generator.named_parameters()}
 
     def steepness(scale, player):
@@ -80,15 +86,17 @@ def test_second_derivatives_exist_under_vmap(generator):
         return sum(x.square().sum() for x in g.values())
 
     for player in generator.players:
-        curvature = torch.func.vmap(torch.func.grad(lambda s, p=player: steepness(s, p)))(torch.tensor([0.9, 1.1]))
+        curvature = torch.func.vmap(torch.func.grad(lambda s, p=player: steepness(s, p)))(
+            support.new_tensor([0.9, 1.1])
+        )
         assert curvature.isfinite().all()
         assert (curvature != 0).all()
 
 
-def test_methods_that_take_tasks_at_once_give_what_vmap_gives(generator):
+def test_methods_that_take_tasks_at_once_give_what_vmap_gives(generator, device):
     rng = torch.Generator().manual_seed(1)
-    support, query = torch.rand(3, 2, 1, 28, 28, generator=rng), torch.rand(3, 4, 1, 28, 28, generator=rng)
-    each = [generator.noise(4, torch.Generator().manual_seed(seed)) for seed in range(3)]
+    support, query = (torch.rand(3, n, 1, 28, 28, generator=rng).to(device) for n in (2, 4))
+    each = [noise_of(generator, 4, seed) for seed in range(3)]
     noise = {name: torch.stack([e[name] for e in each]) for name in each[0]}
     own = {
         "query_loss": {"player": generator.players[-1], "query": query, "noise": noise, "support": support},

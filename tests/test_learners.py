@@ -6,6 +6,7 @@ import inspect
 
 import pytest
 import torch
+from torch.utils._pytree import tree_map
 
 from metagen.adaptation import draw_noise, in_chunks, task_batch
 from metagen.artifacts import build, describe
@@ -14,8 +15,13 @@ from metagen.learners import MetaSGD, adapt_tasks, learners
 from tests.doubles import tiny_learner, tiny_vae
 
 
-def blobs(tasks: int, images: int, seed: int) -> torch.Tensor:
-    """Each task is a bright spot at a place of its own, [tasks, images, 1, 8, 8]."""
+@pytest.fixture(scope="module")
+def blobs(device):
+    """Tasks of which each is a bright spot at a place of its own, [tasks, images, 1, 8, 8]: (tasks, images, seed)."""
+    return lambda tasks, images, seed: spots(tasks, images, seed).to(device)
+
+
+def spots(tasks: int, images: int, seed: int) -> torch.Tensor:
     rng = torch.Generator().manual_seed(seed)
     centre = 0.1 + 0.8 * torch.rand(tasks, 1, 2, generator=rng) + 0.03 * torch.randn(tasks, images, 2, generator=rng)
     axis = torch.linspace(0, 1, 8)
@@ -24,10 +30,10 @@ def blobs(tasks: int, images: int, seed: int) -> torch.Tensor:
 
 
 @pytest.fixture(scope="module", params=list(learners))
-def trained(request):
+def trained(request, blobs, device):
     """A learner after 60 meta-steps on blobs."""
     torch.manual_seed(1)  # a start from which all of them learn much in so few steps
-    learner = tiny_learner(request.param, rate=0.02, optimiser="adam", test_steps=5)
+    learner = tiny_learner(request.param, rate=0.02, optimiser="adam", test_steps=5).to(device)
     parameters = learner.meta_parameters()
     optimiser = torch.optim.Adam(parameters.values(), lr=0.02)
     for step in range(60):
@@ -41,12 +47,13 @@ def trained(request):
 
 
 def held_out_loss(learner, support, query, steps=None):
-    noise = draw_noise(learner.generator, (0, "test", "query"), range(len(query)), query.shape[1])
+    drawn = draw_noise(learner.generator, (0, "test", "query"), range(len(query)), query.shape[1])
+    noise = tree_map(lambda x: x.to(query), drawn)
     adapted = adapt_tasks(learner, support, (0, "test"), steps=steps)
     return sum(adapted.query_loss(query, noise).values()).mean()
 
 
-def test_adapting_helps_on_tasks_it_never_saw(trained):
+def test_adapting_helps_on_tasks_it_never_saw(trained, blobs):
     images = blobs(16, 8, seed=10_000)
     support, query = images[:, :4], images[:, 4:]
     adapted = held_out_loss(trained, support, query)
@@ -55,7 +62,7 @@ def test_adapting_helps_on_tasks_it_never_saw(trained):
     assert adapted < held_out_loss(trained, support.roll(1, 0), query)  # another task's support is worse
 
 
-def test_the_number_of_steps_may_differ_at_test_time(trained):
+def test_the_number_of_steps_may_differ_at_test_time(trained, blobs):
     images = blobs(4, 8, seed=10_001)
     few, many = (adapt_tasks(trained, images, (0, "test"), steps=n).difference for n in (1, 12))
     assert any(not torch.equal(few[name], many[name]) for name in few) or not trained.moving
@@ -63,8 +70,8 @@ def test_the_number_of_steps_may_differ_at_test_time(trained):
     assert all(not d.any() for d in none.values())
 
 
-def test_a_description_builds_the_same_learner(trained):
-    twin = build(describe(trained))
+def test_a_description_builds_the_same_learner(trained, blobs, device):
+    twin = build(describe(trained)).to(device)
     twin.load_state_dict(trained.state_dict())
     support = blobs(2, 4, seed=10_002)
     first, second = (adapt_tasks(learner, support, (0, "test")).difference for learner in (trained, twin))

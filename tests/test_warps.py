@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch.func import vmap
 
 from metagen.warps import DRAWS, affine_maps, moved, pixel_grid, random_affine, read_at
@@ -66,6 +67,44 @@ def test_any_places_may_be_read_and_outside_is_paper():
     for ink, ground in ((line, 0.0), (1 - line, 1.0)):
         moved_far = read_at(ink, pixel_grid(28, ink)[None] + torch.tensor([1.0, 0.0]))
         assert (moved_far[..., 20:] == ground).all()
+
+
+def grid_sample(images, places):
+    return F.grid_sample(images, places, mode="bicubic", padding_mode="zeros", align_corners=False)
+
+
+def rimless(size, channels, dtype=torch.float32, seed=0):
+    """Images with nothing on the rim, so that paper is 0."""
+    images = torch.zeros(3, channels, *size, dtype=dtype)
+    images[..., 1:-1, 1:-1] = uniform(3, channels, size[0] - 2, size[1] - 2, seed=seed)
+    return images
+
+
+@pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
+@pytest.mark.parametrize("size", [(8, 8), (28, 28), (5, 7), (64, 64), (3, 3)])
+@pytest.mark.parametrize("reach", [0.5, 1.2, 8.0])
+def test_it_reads_what_grid_sample_reads_inside_on_the_edges_and_beyond(dtype, near, size, reach):
+    images = rimless(size, 3, dtype)
+    places = uniform(3, 9, 11, 2, low=-reach, high=reach, seed=1).to(dtype)
+    torch.testing.assert_close(read_at(images, places), grid_sample(images, places), rtol=0, atol=near)
+
+
+def test_places_on_pixels_on_edges_and_very_far_are_read_as_grid_sample_reads_them():
+    images = rimless((6, 6), 1)
+    each = torch.tensor([-1e30, -5.0, -7 / 6, -1.0, -5 / 6, 0.0, 1 / 6, 5 / 6, 1.0, 7 / 6, 9 / 6, 5.0, 1e30])
+    places = torch.stack(torch.meshgrid(each, each, indexing="xy"), -1).expand(3, -1, -1, -1)
+    near = places.clamp(-9, 9)  # at 1e30 grid_sample itself is not defined
+    torch.testing.assert_close(read_at(images, places), grid_sample(images, near), rtol=0, atol=1e-6)
+
+
+def test_slopes_are_those_of_grid_sample():
+    images = rimless((8, 8), 2, torch.float64).requires_grad_()
+    places = uniform(3, 5, 5, 2, low=-1.3, high=1.3, seed=2).requires_grad_()
+    ours = torch.autograd.grad(read_at(images, places).square().sum(), (images, places))
+    theirs = torch.autograd.grad(grid_sample(images, places).square().sum(), (images, places))
+    inside = (..., slice(1, -1), slice(1, -1))  # the rim's slopes are those of paper, too
+    torch.testing.assert_close(ours[0][inside], theirs[0][inside])
+    torch.testing.assert_close(ours[1], theirs[1])
 
 
 def test_between_pixels_it_reads_a_smooth_picture_closely():

@@ -7,11 +7,13 @@ from typing import Any
 
 import torch
 from torch.func import vmap
+from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from metagen.errors import unknown
 
 EXECUTIONS = ("vmap", "loop")
+CONVOLUTIONS = (torch.conv1d, torch.conv2d, torch.conv_transpose1d, torch.conv_transpose2d)
 
 
 def over_tasks(function: Callable[..., Any], execution: str = "vmap", shared: int = 1) -> Callable[..., Any]:
@@ -36,4 +38,28 @@ def over_tasks(function: Callable[..., Any], execution: str = "vmap", shared: in
     def lifted(*args: Any) -> Any:  # noqa: ANN401
         return vmap(function, in_dims=(None,) * shared + (0,) * (len(args) - shared))(*args)
 
-    return loop if execution == "loop" else lifted
+    chosen = loop if execution == "loop" else lifted
+
+    def run(*args: Any) -> Any:  # noqa: ANN401
+        if not torch.is_autocast_enabled(tree_leaves(args)[0].device.type):
+            return chosen(*args)
+        with _Convolutions():
+            return chosen(*args)
+
+    return run
+
+
+class _Convolutions(TorchFunctionMode):
+    """Convolutions as autocast has them: `torch.func` hides from it, by device, all that they take or some of it."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
+        kwargs = kwargs or {}
+        if func in CONVOLUTIONS and torch.is_autocast_enabled(args[0].device.type):
+            args, kwargs = tree_map(_lowered, (args, kwargs))
+        return func(*args, **kwargs)
+
+
+def _lowered(given: Any) -> Any:  # noqa: ANN401
+    """A tensor of single precision in that of autocast, anything else as it is."""
+    single = isinstance(given, torch.Tensor) and given.dtype == torch.float32
+    return given.to(torch.get_autocast_dtype(given.device.type)) if single else given
