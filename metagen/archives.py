@@ -74,6 +74,7 @@ def _unzip(archive: Path, folder: Path) -> None:
         members = [member for member in packed.infolist() if sizes.admit(member.filename, member.file_size)]
         sizes.check_room()
         for member in members:
+            member.filename = _slashed(member.filename)
             packed.extract(member, folder)  # never more than the stated size, which was counted
 
 
@@ -82,6 +83,8 @@ def _untar(archive: Path, folder: Path) -> None:
         sizes = _Sizes(archive)
         members = [member for member in packed if sizes.admit(member.name, member.size) and member.isreg()]
         sizes.check_room()
+        for member in members:
+            member.name = _slashed(member.name)
         packed.extractall(folder, members, filter="data")
         rest = iter(lambda: packed.fileobj and packed.fileobj.read(BLOCK), b"")
         for _ in islice(rest, MAX_BYTES // BLOCK):  # checksums stand at the very end
@@ -96,7 +99,7 @@ class _Sizes:
 
     def admit(self, name: str, size: int) -> bool:
         """Whether the member is named as an image is; members that lie outside or are too much are refused."""
-        path = PurePosixPath(name.replace("\\", "/"))
+        path = PurePosixPath(_slashed(name))
         if path.is_absolute() or ".." in path.parts or "\0" in name:
             raise MetagenError(
                 f"{self.archive}: its member {name!r} lies outside it; not safe, so nothing was unpacked"
@@ -119,6 +122,11 @@ class _Sizes:
                 f"{self.archive}: {self.bytes} bytes to unpack, {free} free for {place}; name a roomier place in the "
                 "environment variable METAGEN_CACHE"
             )
+
+
+def _slashed(name: str) -> str:
+    """The name of a member as it should be: some programs of Windows part folders by backslashes."""
+    return name.replace("\\", "/")
 
 
 def _hash(archive: Path) -> str:

@@ -12,6 +12,7 @@ from PIL import Image
 from metagen import artifacts, resources
 from metagen.adaptation import Rule
 from metagen.errors import MetagenError, check_at_least
+from metagen.files import placed
 from metagen.generators import generators, with_sampling
 from metagen.images import from_pil, read_folder, to_float
 from metagen.learners import Adapted, Learner, RuleEngine, adapt_each, adapt_tasks, auto_steps
@@ -149,7 +150,7 @@ class Model:
             MetagenError: the folder is not empty and may not be overwritten, or cannot be written, or float16 cannot
                 hold a weight.
         """
-        place = Path(path).resolve()  # adapted models name it also when the current folder is another one
+        place = placed(path).resolve()  # adapted models name it also when the current folder is another one
         self.weights_hash = artifacts.save_model(place, self.learner, self.info, self.split, overwrite, stored_as)
         if stored_as != artifacts.FULL:
             self.learner.load_state_dict(artifacts.load_model(place)[0].state_dict())
@@ -172,7 +173,7 @@ class Model:
         if isinstance(images, torch.Tensor):
             return images
         if isinstance(images, (str, Path)):
-            return to_float(read_folder(Path(images), generator.size, generator.channels))
+            return to_float(read_folder(placed(images), generator.size, generator.channels))
         pictures = [images] if isinstance(images, Image.Image) else list(images)
         if not all(isinstance(picture, Image.Image) for picture in pictures):
             raise MetagenError(f"adapt: expected a tensor, PIL images or a folder, got {type(images).__name__}")
@@ -333,7 +334,7 @@ class AdaptedModel:
             raise MetagenError("save: save the base model first (model.save), so that the adapted one can name it")
         difference = {name: d[0] for name, d in self.adapted.difference.items()}
         support = self.adapted.support[0] if self.adapted.generator.uses_support else None
-        artifacts.save_adapted(Path(path), difference, support, self.model.path, self.info, standalone, overwrite)
+        artifacts.save_adapted(placed(path), difference, support, self.model.path, self.info, standalone, overwrite)
 
     def _run(self, method: str, steps: int | None = None, **images: torch.Tensor) -> torch.Tensor:
         self._capable(method)

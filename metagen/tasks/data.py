@@ -117,6 +117,11 @@ class EpisodeData(pl.LightningDataModule):
         return self._task_set
 
     @property
+    def inputs(self) -> list[str]:
+        """The files and folders of this machine that are read, where given."""
+        return [self.options[name] for name in ("root", "split_file") if self.options[name]]
+
+    @property
     def description(self) -> dict[str, Any]:
         """The task set's options as JSON-ready data, without paths of this machine."""
         of_this_machine = ("root", "split_file", "download", "on_bad_image")

@@ -11,6 +11,7 @@ import torch
 
 from metagen.archives import ARCHIVE_SUFFIXES, is_archive, unpacked
 from metagen.errors import MetagenError, check_at_least, unknown
+from metagen.files import placed
 from metagen.images import image_files, is_image_name, read_files, read_image
 from metagen.tasks.base import TaskSet, some, with_enough_images
 from metagen.tasks.splits import SPLITS, Split, read_split, split_by_hash
@@ -74,7 +75,8 @@ class Folder(TaskSet):
         self.on_bad_image = on_bad_image
         self.min_images = min_images
         self.skipped: list[Path] = []
-        self._folders = _find_tasks(unpacked(Path(root)) if is_archive(Path(root)) else Path(root))
+        place = placed(root)
+        self._folders = _find_tasks(unpacked(place) if is_archive(place) else place)
         self._images: dict[str, torch.Tensor] = {}
         found = {task: [path.name for path in image_files(folder)] for task, folder in self._folders.items()}
         self._files = with_enough_images(found, min_images, root)
@@ -153,7 +155,7 @@ class Folder(TaskSet):
         return split
 
     def _read_split(self, path: str) -> Split:
-        split = read_split(Path(path))
+        split = read_split(placed(path))
         named = [name for part in SPLITS for name in split[part]]
         if absent := [repr(name) for name in named if name not in self._folders]:
             raise MetagenError(f"split file {path}: {len(absent)} tasks are not under {self.root}: {some(absent)}")
