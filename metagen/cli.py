@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from jsonargparse import ArgumentError
@@ -62,7 +61,7 @@ def adapt(
     out: str,
     steps: int | str | None = None,
     seed: int = 0,
-    invert: bool = False,
+    invert: bool | Literal["auto"] = "auto",
     standalone: bool = False,
     overwrite: bool = False,
 ) -> None:
@@ -74,24 +73,24 @@ def adapt(
         out: the folder to write the adapted model to.
         steps: inner steps; the model's own number if not given; "auto" to choose it by support images left out.
         seed: of the noise in the inner loop.
-        invert: exchange black and white in the images first.
+        invert: exchange black and white in the images first; "auto" to do so where their ink stands on another ground
+            than the model was trained on, which is told.
         standalone: put a copy of the whole base model inside.
         overwrite: replace what stands at `out`.
     """
     base = load_base(model)
     check_free(placed(out), overwrite, [support, base.path])
     started = time.perf_counter()
-    images = base.read(support)
-    for told in conversions(Path(support), images.shape[-1], images.shape[1]):
+    images = base.read(support, invert)
+    for told in conversions(placed(support), images.shape[-1], images.shape[1]):
         print(told)
-    images = 1 - images if invert else images
-    adapted = base.adapt(images, cast(Steps, steps), seed)
+    adapted = base.adapt(images, cast(Steps, steps), seed, invert=False)
     seconds = time.perf_counter() - started
     adapted.save(out, standalone, overwrite)
     if steps == "auto":
         print(_chosen(adapted.info))
     if isinstance(base.learner, RuleEngine):
-        rule = base.rule(images)
+        rule = base.rule(images, invert=False)
         rule.save(placed(out))
         print(rule.table())
     print(f"adapted to {len(images)} images in {adapted.info['steps']} steps, {seconds:.2f} s; wrote {out}")

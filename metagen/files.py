@@ -41,6 +41,11 @@ KINDS = (
 )
 
 
+def is_litter(name: str) -> bool:
+    """Whether a file is one that systems leave in any folder, by its name."""
+    return name in LITTER or name.startswith("._")
+
+
 def placed(name: str | Path) -> Path:
     """A path as a user writes it, with ~ for the home folder."""
     return Path(os.path.expanduser(name))
@@ -123,9 +128,9 @@ def check_free(path: Path, overwrite: bool, inputs: Iterable[str | Path | None] 
         raise _cannot_write(path, error) from error
     if not taken:
         return
-    inputs = [*filter(None, inputs)]
-    check_no_input(path, inputs)
-    for read in (Path(os.path.realpath(placed(given))) for given in inputs):
+    given = [each for each in inputs if each]
+    check_no_input(path, given)
+    for read in (Path(os.path.realpath(placed(each))) for each in given):
         if read in place.parents and _is_part(place, read):
             raise MetagenError(f"{path}: would replace a part of {read}, which is read; choose another place")
     if strange := strangers(place):
@@ -142,8 +147,9 @@ def check_no_input(path: Path, inputs: Iterable[str | Path | None]) -> None:
         MetagenError: `path` is or holds a file or folder among `inputs`.
     """
     place = Path(os.path.realpath(path))
-    for given in filter(None, inputs):
-        if any(each.exists() and _inside(each, place) for each in _and_linked(Path(os.path.realpath(placed(given))))):
+    for given in inputs:
+        read = _and_linked(Path(os.path.realpath(placed(given)))) if given else []
+        if any(each.exists() and _inside(each, place) for each in read):
             raise MetagenError(f"{path}: would replace {given}, which is read; choose another place")
 
 
@@ -152,7 +158,7 @@ def strangers(folder: Path, pattern: str | None = None) -> list[str]:
 
     pattern: what it writes there; None to tell the kind of folder by the files in it.
     """
-    names = sorted(path.name for path in folder.iterdir() if path.name not in LITTER)
+    names = sorted(path.name for path in folder.iterdir() if not is_litter(path.name))
     pattern = pattern or _pattern(folder, names)
     return [name for name in names if not (pattern and re.fullmatch(pattern, name) and _is_own(folder / name))]
 

@@ -171,6 +171,7 @@ class FitCLI(LightningCLI):
         config = artifacts.read_config(path)  # `begun` has read the rest, and checked it
         for split in HELD_OUT:
             self.datamodule.check_unseen(name, config["info"], split_of(path), split)
+        self.datamodule.tell_ground(name, config["info"])
         return {"name": name, "weights_sha256": config["weights_sha256"], "took": self.model.took}
 
     def _zoo(self) -> dict[str, Any]:
@@ -248,7 +249,7 @@ class FitCLI(LightningCLI):
         data, checkpoints, regulariser = self.datamodule, self.checkpoints, self.model.learner.regulariser
         given = {**self.origins, "augment": data.augment, "regularise": regulariser and regulariser.terms}
         return {
-            "data": {**data.description, "shots": data.shots, "queries": data.queries},
+            "data": {**data.description, "ground": data.ground, "shots": data.shots, "queries": data.queries},
             "split_sha256": data.task_set.split.hash,
             "training": {
                 "meta_steps": self.trainer.global_step,

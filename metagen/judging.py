@@ -100,7 +100,7 @@ def judge(
         MetagenError: something is missing or does not fit together, or `out` is taken.
     """
     quieten()
-    check_free(out, overwrite, question.inputs + tasks.inputs)
+    check_free(out, overwrite, [*question.inputs, *tasks.inputs])
     split, seen = options["split"], question.extractor != "none" or bool(question.inception or question.lpips)
     held_out = check_options(tasks.episodes, split, options["limit"], options["curve"], seen)
     val = tasks.episodes.held_out_numbers("val", TUNING_TASKS)
@@ -184,6 +184,7 @@ def judged(name: str, tasks: EpisodeData, split: str) -> Model:
     generator = base.learner.generator
     tasks.check_size(name, generator.size, generator.channels)
     tasks.check_unseen(name, base.info, base.split, split)
+    tasks.tell_ground(name, base.info)
     return base
 
 

@@ -7,20 +7,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from PIL import Image
 
 from metagen import artifacts, resources
 from metagen.adaptation import Rule
 from metagen.errors import MetagenError, check_at_least
 from metagen.files import placed
 from metagen.generators import generators, with_sampling
-from metagen.images import from_pil, read_folder, to_float
 from metagen.learners import Adapted, Learner, RuleEngine, adapt_each, adapt_tasks, auto_steps
 from metagen.seeding import torch_rng
+from metagen.support import Images, Invert, read_support, tell_blank, turned
 from metagen.tasks.splits import Split, split_of
 
 LOG_PROB_CHUNK = 50  # importance samples in memory at once
-Images = torch.Tensor | Image.Image | Sequence[Image.Image] | str | Path
 Steps = int | Literal["auto"] | None
 
 
@@ -90,19 +88,19 @@ class Model:
         self.learner = learner.requires_grad_(False).eval()
         self.info, self.path, self.weights_hash, self.split = info, path, weights_hash, split
 
-    def adapt(self, images: Images, steps: Steps = None, seed: int = 0) -> AdaptedModel:
+    def adapt(self, images: Images, steps: Steps = None, seed: int = 0, invert: Invert = "auto") -> AdaptedModel:
         """Become a generator of what `images` show.
 
         Args:
             images: a tensor [k, C, H, W] in [0, 1], PIL images, or a folder of image files.
             steps: N; the model's own number if None; "auto" to choose it by images left out (see `auto_steps`).
             seed: of the noise in the inner loop.
+            invert: see `read`.
 
         Raises:
             MetagenError: no image, one that cannot be read, or what `adapt_many` refuses.
         """
-        support = self.read(images)
-        self.check(support, "adapt")
+        support = self.read(images, invert, "adapt")
         return self.adapt_many(support[None], steps, seed)[0]
 
     def adapt_many(self, support: torch.Tensor, steps: Steps = None, seed: int = 0) -> AdaptedModels:
@@ -128,7 +126,7 @@ class Model:
         count = self.learner.test_steps if steps is None else steps
         return AdaptedModels(self, adapted, {**info, "steps": count})
 
-    def rule(self, images: Images) -> Rule:
+    def rule(self, images: Images, invert: Invert = "auto") -> Rule:
         """The update rule by which the model adapts to `images`, which are given as to `adapt`.
 
         Raises:
@@ -136,8 +134,7 @@ class Model:
         """
         if not isinstance(self.learner, RuleEngine):
             raise MetagenError(f"rule: expected a model with the learner RuleEngine, got {type(self.learner).__name__}")
-        support = self.read(images)
-        self.check(support, "rule")
+        support = self.read(images, invert, "rule")
         return self.learner.rule(support.to(self.device))
 
     def save(self, path: str | Path, overwrite: bool = False, stored_as: str = artifacts.FULL) -> None:
@@ -167,19 +164,27 @@ class Model:
         """Where the weights are."""
         return next(self.learner.parameters()).device
 
-    def read(self, images: Images) -> torch.Tensor:
-        """Images as the model takes them: [k, C, H, W] in [0, 1]; cut square and resized, unless they are a tensor."""
-        generator = self.learner.generator
+    def read(self, images: Images, invert: Invert = "auto", what: str = "read") -> torch.Tensor:
+        """Images as the model takes them: [k, C, H, W] in [0, 1]; cut square and resized, unless they are a tensor.
+
+        Args:
+            images: see `adapt`.
+            invert: exchange black and white; "auto" to do so where files or PIL images show ink on another ground than
+                the model was trained on, which is told, as are blank images.
+            what: is to be done with them, for messages.
+
+        Raises:
+            MetagenError: see `adapt`, or `check` refuses them.
+        """
+        generator, read = self.learner.generator, not isinstance(images, torch.Tensor)
         if isinstance(images, torch.Tensor):
-            return images
-        if isinstance(images, (str, Path)):
-            return to_float(read_folder(placed(images), generator.size, generator.channels))
-        pictures = [images] if isinstance(images, Image.Image) else list(images)
-        if not all(isinstance(picture, Image.Image) for picture in pictures):
-            raise MetagenError(f"adapt: expected a tensor, PIL images or a folder, got {type(images).__name__}")
-        if not pictures:
-            raise MetagenError("adapt: got no image; give at least one")
-        return to_float(torch.stack([from_pil(picture, generator.size, generator.channels) for picture in pictures]))
+            support, names = images, [f"image {number}" for number in range(len(images))]
+        else:
+            support, names = read_support(images, generator.size, generator.channels)
+        self.check(support, what)
+        if read or invert == "auto":
+            tell_blank(support, names)
+        return turned(support, self.info, invert, read)
 
     def check_steps(self, steps: int) -> None:
         """Refuse a number of inner steps in which the model cannot adapt.

@@ -73,7 +73,7 @@ def spelled_out(argv: Sequence[str]) -> list[str]:
     words: list[str] = []
     argv = [part for word in argv for part in (word.split("=", 1) if word.startswith("--config=") else [word])]
     for before, word, after in zip(["", *argv], argv, [*argv[1:], ""], strict=False):  # no word, no triple
-        bare = word in SWITCHES and after.lower() not in ("true", "false")
+        bare = word in SWITCHES and after.lower() not in ("true", "false", "auto")
         if before in ("--config", "-c"):
             words.append(_config(word))
         else:
