@@ -37,6 +37,7 @@ KINDS = (
     Kind(("grid.png",), r"\d{4,}\.png|grid\.png"),
     Kind(("result.json", "values.safetensors"), r"result\.json|values\.safetensors|(samples|curve)\.png"),
     Kind(("league.csv", "league.json", "league.md"), r"league\.(csv|json|md)"),
+    Kind(("rule.json", "rule.png"), r"rule\.(json|png)"),
     Kind(("embeddings.json", "embeddings.safetensors"), r"embeddings\.(json|safetensors)|embedding\.png"),
 )
 

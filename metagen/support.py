@@ -21,7 +21,8 @@ Invert = Literal["auto"] | bool
 Images = torch.Tensor | Image.Image | Sequence[Image.Image] | str | Path
 FAINT = 0.1  # of the way from black to white: what spans less can hardly be seen
 DIM = 0.3  # what spans less on white is laid on black where that shows more
-UNIFORM = 0.75  # share of the rim that has to be ground; strokes of tight crops touch it
+UNIFORM = 0.6  # share of the rim that has to be ground; strokes of tight crops touch it
+PLAIN = 0.2  # of the way from ground to ink: how far half of all pixels may be from the ground, as paper is shaded
 FEW = 0.1  # share of images that may have another ground than all together
 DARK_TASKS = ("glyphs", "omniglot")  # task sets of light ink on dark ground, unless they are inverted
 INKS = {"dark": "light ink on a dark ground", "light": "dark ink on a light ground"}
@@ -42,9 +43,10 @@ def _ground(images: torch.Tensor) -> Ground:
     rim = torch.cat([grey[:, 0], grey[:, -1], grey[:, :, 0], grey[:, :, -1]], 1)
     level, low, high = rim.median(), grey.amin(), grey.amax()
     ink = low if level - low > high - level else high
-    near = (ink - level).abs() / 2
-    uniform = ((rim - level).abs() < near).float().mean() >= UNIFORM
-    if 2 * near < FAINT or not uniform or ((grey - level).abs() < near).float().mean() < 0.5:
+    way = (ink - level).abs()
+    uniform = ((rim - level).abs() < way / 2).float().mean() >= UNIFORM
+    plain = ((grey - level).abs() < way * PLAIN).float().mean() >= 0.5
+    if way < FAINT or not uniform or not plain:
         return "none"
     return "dark" if ink > level else "light"
 

@@ -22,6 +22,7 @@ from metagen.tasks.splits import Split
 
 log = logging.getLogger(__name__)
 
+COLOURED = 0.01  # how far channels are apart, on the whole, in images of colours
 LOOKED_AT = 8  # train tasks, and images of each, by which it is told what ink stands on
 
 
@@ -126,10 +127,11 @@ class EpisodeData(pl.LightningDataModule):
 
     @property
     def ground(self) -> Ground:
-        """What ink stands on, by a few images of a few train tasks."""
-        tasks, some = self.task_set, self.task_set.split.train[:LOOKED_AT]
-        counts = {task: min(LOOKED_AT, tasks.readable_count(task)) for task in some}
-        return ground_of(torch.cat([tasks.images(task, range(count)).float() / 255 for task, count in counts.items()]))
+        """What ink stands on, by a few images of a few train tasks; "none" where they have colours."""
+        tasks, few = self.task_set, self.task_set.split.train[:LOOKED_AT]
+        counts = {task: min(LOOKED_AT, tasks.readable_count(task)) for task in few}
+        images = torch.cat([tasks.images(task, range(count)).float() / 255 for task, count in counts.items()])
+        return "none" if (images - images[:, :1]).abs().mean() > COLOURED else ground_of(images)
 
     def tell_ground(self, name: str, info: Mapping[str, Any]) -> None:
         """Warn of a model, by what the user calls it, that was trained on ink of another kind than these tasks show.
