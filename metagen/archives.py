@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import lzma
+import re
 import shutil
 import tarfile
 import zipfile
@@ -22,6 +23,8 @@ ARCHIVE_SUFFIXES = (".tar", ".tar.bz2", ".tar.gz", ".tar.xz", ".tbz2", ".tgz", "
 MAX_BYTES = 64 << 30  # of all images in an archive together
 MAX_FILES = 5_000_000
 BLOCK = 1 << 20
+
+_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 # What the readers raise on damaged archives.
 _DAMAGE = (
@@ -114,7 +117,7 @@ class _Sizes:
     def admit(self, name: str, size: int) -> bool:
         """Whether the member is named as an image is; members that lie outside or are too much are refused."""
         path = PurePosixPath(_slashed(name))
-        if path.is_absolute() or ".." in path.parts or "\0" in name:
+        if path.is_absolute() or ".." in path.parts or "\0" in name or _DRIVE.match(name):
             raise MetagenError(
                 f"{self.archive}: its member {name!r} lies outside it; not safe, so nothing was unpacked"
             )

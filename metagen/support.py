@@ -147,7 +147,10 @@ def turned(support: torch.Tensor, info: Mapping[str, Any], invert: Invert, read:
     if not len(seen) or known == "none" or known == found or (found == "none" and not (known and read)):
         return support
     if known and found != "none" and read:
-        log.warning("black and white are exchanged: got %s, trained on %s", INKS[found], INKS[known])
+        log.warning(
+            "black and white are exchanged: got %s, the model was trained on %s; invert false keeps them as they are",
+            *(INKS[found], INKS[known]),
+        )
         return 1 - support
     if known or read:
         log.warning("%s; black and white stay as they are, invert (true or false) says so", _doubt(known, found))
