@@ -19,6 +19,9 @@ SHOWN = 4  # names of files that a message lists before it only counts
 LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")  # what systems leave in any folder
 
 
+TEMPORARY = r"\.metagen-[0-9a-f]{12}\.tmp"  # see `_beside`
+
+
 class Kind(NamedTuple):
     """A kind of folder that metagen writes: the files that are always there, and a pattern of all that may be."""
 
@@ -43,8 +46,8 @@ KINDS = (
 
 
 def is_litter(name: str) -> bool:
-    """Whether a file is one that systems leave in any folder, by its name."""
-    return name in LITTER or name.startswith("._")
+    """Whether a file is one that systems, or a write that was killed, leave in any folder, by its name."""
+    return name in LITTER or name.startswith("._") or bool(re.fullmatch(TEMPORARY, name))
 
 
 def placed(name: str | Path) -> Path:

@@ -238,9 +238,9 @@ def pack(path, names):
         return path
     with tarfile.open(path, "w") as archive:
         for name in names:
-            member = tarfile.TarInfo(name)
-            member.size = len(png())
-            archive.addfile(member, io.BytesIO(png()))
+            header = tarfile.TarInfo(name)
+            header.size = len(png())
+            archive.addfile(header, io.BytesIO(png()))
     return path
 
 
