@@ -31,12 +31,14 @@ class Kind(NamedTuple):
 
 CARD = r"config\.json|README\.md"
 KINDS = (
-    Kind(("config.json", "model.safetensors"), rf"{CARD}|model\.safetensors|split\.json"),  # a model or an extractor
+    Kind(
+        ("config.json", "model.safetensors"), rf"{CARD}|model\.safetensors|(split|seen)\.json"
+    ),  # a model or an extractor
     Kind(
         ("config.json", "difference.safetensors"),
         rf"{CARD}|(difference|support)\.safetensors|rule\.(json|png)|base",
     ),
-    Kind(("config.json", "deltas.safetensors"), rf"{CARD}|deltas\.safetensors"),
+    Kind(("config.json", "deltas.safetensors"), rf"{CARD}|deltas\.safetensors|seen\.json"),
     Kind(("grid.png",), r"\d{4,}\.png|grid\.png"),
     Kind(("result.json", "values.safetensors"), r"result\.json|values\.safetensors|(samples|curve)\.png"),
     Kind(("league.csv", "league.json", "league.md"), r"league\.(csv|json|md)"),

@@ -276,7 +276,7 @@ def _central_square(image: Image.Image) -> Image.Image:
     return image if width == height else image.crop((left, top, left + side, top + side))
 
 
-def _opaque(image: Image.Image, paper: str) -> Image.Image:
+def _opaque(image: Image.Image, paper: str = "white") -> Image.Image:
     """The image in a mode of 8 bits without transparency."""
     if image.mode == "F":
         raise MetagenError("floating-point pixels, expected 8 or 16 bits")

@@ -73,12 +73,13 @@ def read_support(images: Images, size: int, channels: int) -> tuple[torch.Tensor
     """
     sources = _sources(images)
 
+    def read(each: Path | Image.Image, paper: str) -> torch.Tensor:
+        if isinstance(each, Path):
+            return read_image(each, size, channels, paper=paper)
+        return from_pil(each, size, channels, paper)
+
     def on(paper: str) -> torch.Tensor:
-        read = [
-            read_image(each, size, channels, paper) if isinstance(each, Path) else from_pil(each, size, channels, paper)
-            for each in sources.values()
-        ]
-        return to_float(torch.stack(read))
+        return to_float(torch.stack([read(each, paper) for each in sources.values()]))
 
     support = on("white")
     if span(support).min() < DIM:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import ntpath
+import os
 import shutil
 import tarfile
 import zipfile
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 import metagen
 from metagen import artifacts, resources
@@ -205,7 +207,7 @@ def test_where_no_relative_way_leads_the_absolute_one_is_kept(place, monkeypatch
         return ntpath.relpath("D:\\base", "C:\\mine")
 
     model = metagen.load(place / "export")
-    monkeypatch.setattr(artifacts.os.path, "relpath", other_drive)
+    monkeypatch.setattr(os.path, "relpath", other_drive)
     model.adapt(place / "five").save("mine")
     shutil.move("mine", "elsewhere")
     assert metagen.load("elsewhere").model.path == (place / "export").resolve()
@@ -224,7 +226,7 @@ def test_a_whole_model_needs_no_way(place):
 
 def png():
     buffer = io.BytesIO()
-    metagen.images.Image.new("L", (8, 8), 200).save(buffer, "PNG")
+    Image.new("L", (8, 8), 200).save(buffer, "PNG")
     return buffer.getvalue()
 
 
