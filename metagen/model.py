@@ -19,6 +19,7 @@ from metagen.support import Images, Invert, read_support, tell_blank, turned
 from metagen.tasks.splits import Split, split_of
 
 LOG_PROB_CHUNK = 50  # importance samples in memory at once
+LOOKED_AT = 20  # of the images of many tasks, to see what ink stands on
 Steps = int | Literal["auto"] | None
 
 
@@ -101,7 +102,7 @@ class Model:
             MetagenError: no image, one that cannot be read, or what `adapt_many` refuses.
         """
         support = self.read(images, invert, "adapt")
-        return self.adapt_many(support[None], steps, seed)[0]
+        return self._adapted(support[None], steps, seed)[0]
 
     def adapt_many(self, support: torch.Tensor, steps: Steps = None, seed: int = 0) -> AdaptedModels:
         """Adapt to T supports at once: support [T, k, C, H, W] in [0, 1]; if "auto", in as many steps as suit each.
@@ -110,13 +111,17 @@ class Model:
             MetagenError: a tensor of the wrong shape or range, or steps that are neither "auto" nor a number that
                 `check_steps` lets pass.
         """
+        if support.ndim != 5:
+            raise MetagenError(f"adapt: expected supports [T, k, C, H, W], got {list(support.shape)}")
+        self.check(support.flatten(0, 1), "adapt")
+        turned(support.flatten(0, 1)[:LOOKED_AT], self.info, "auto", read=False)  # which tells alone, of a tensor
+        return self._adapted(support, steps, seed)
+
+    def _adapted(self, support: torch.Tensor, steps: Steps, seed: int) -> AdaptedModels:
         if steps not in (None, "auto") and type(steps) is not int:  # True is one, too
             raise MetagenError(f"steps: expected a whole number or auto, got {steps!r}")
         if isinstance(steps, int):
             self.check_steps(steps)
-        if support.ndim != 5:
-            raise MetagenError(f"adapt: expected supports [T, k, C, H, W], got {list(support.shape)}")
-        self.check(support.flatten(0, 1), "adapt")
         support, key, info = support.to(self.device), (seed, "adapt"), {"shots": support.shape[1], "seed": seed}
         if steps == "auto":
             choice = auto_steps(self.learner, support, (*key, "auto"))

@@ -221,6 +221,8 @@ def test_a_tensor_is_never_turned_but_told(model, caplog):
     assert len(caplog.records) == 1
     model.adapt(1 - paper)
     assert len(caplog.records) == 1
+    assert torch.equal(model.adapt_many(paper[None]).sample(2)[0], model.adapt(paper, invert=False).sample(2))
+    assert len(caplog.records) == 2
 
 
 @pytest.mark.parametrize(
