@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import lzma
+import re
 import shutil
 import tarfile
 import zipfile
@@ -12,13 +14,17 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from metagen.errors import MetagenError
-from metagen.files import cache_folder, fresh_folder
-from metagen.images import is_image_name
+from metagen.files import cache_folder, fresh_folder, some
+from metagen.images import IMAGE_SUFFIXES, is_image_name, is_other, needed
+
+log = logging.getLogger(__name__)
 
 ARCHIVE_SUFFIXES = (".tar", ".tar.bz2", ".tar.gz", ".tar.xz", ".tbz2", ".tgz", ".txz", ".zip")
 MAX_BYTES = 64 << 30  # of all images in an archive together
 MAX_FILES = 5_000_000
 BLOCK = 1 << 20
+
+_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 # What the readers raise on damaged archives.
 _DAMAGE = (
@@ -41,7 +47,7 @@ def is_archive(path: Path) -> bool:
 def unpacked(archive: Path) -> Path:
     """The folder that holds the images of a zip or tar file; other files in it, links and devices are left out.
 
-    It lies in the cache under the hash of the archive, so the same archive is unpacked once.
+    It lies in the cache under the hash of the archive and of what can be read, so the same archive is unpacked once.
 
     Raises:
         MetagenError: the archive is damaged, encrypted or too large, a member lies outside it, or nothing can be
@@ -52,40 +58,53 @@ def unpacked(archive: Path) -> Path:
         return place
     try:
         with fresh_folder(place) as folder:
-            _unpack(archive, folder)
+            others = _unpack(archive, folder)
+        if others:
+            told = some([name + needed(name) for name in others])
+            log.warning("%s: %d files passed over, as no images that can be read: %s", archive, len(others), told)
     except MetagenError:
         if not place.is_dir():  # where another process was faster, its images are the same, and may be in use
             raise
     return place
 
 
-def _unpack(archive: Path, folder: Path) -> None:
+def _unpack(archive: Path, folder: Path) -> list[str]:
+    """Unpack the images, and say what else there is."""
     try:
-        (_unzip if archive.name.lower().endswith(".zip") else _untar)(archive, folder)
+        return (_unzip if archive.name.lower().endswith(".zip") else _untar)(archive, folder)
     except _DAMAGE as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
         hint = "" if getattr(error, "errno", None) else "; it may be damaged"  # else a full disk, for example
         raise MetagenError(f"{archive}: cannot unpack this archive ({reason}){hint}") from error
 
 
-def _unzip(archive: Path, folder: Path) -> None:
+def _unzip(archive: Path, folder: Path) -> list[str]:
     with zipfile.ZipFile(archive) as packed:
         sizes = _Sizes(archive)
         members = [member for member in packed.infolist() if sizes.admit(member.filename, member.file_size)]
         sizes.check_room()
         for member in members:
+            member.filename = _slashed(member.filename)
             packed.extract(member, folder)  # never more than the stated size, which was counted
+    return sizes.others
 
 
-def _untar(archive: Path, folder: Path) -> None:
+def _untar(archive: Path, folder: Path) -> list[str]:
     with tarfile.open(archive) as packed:
         sizes = _Sizes(archive)
-        members = [member for member in packed if sizes.admit(member.name, member.size) and member.isreg()]
+        members = [
+            member
+            for member in packed
+            if sizes.admit(member.name + "/" * member.isdir(), member.size) and member.isreg()
+        ]
         sizes.check_room()
+        for member in members:
+            member.name = _slashed(member.name)
         packed.extractall(folder, members, filter="data")
         rest = iter(lambda: packed.fileobj and packed.fileobj.read(BLOCK), b"")
         for _ in islice(rest, MAX_BYTES // BLOCK):  # checksums stand at the very end
             pass
+    return sizes.others
 
 
 class _Sizes:
@@ -93,11 +112,12 @@ class _Sizes:
 
     def __init__(self, archive: Path) -> None:
         self.archive, self.files, self.bytes = archive, 0, 0
+        self.others: list[str] = []
 
     def admit(self, name: str, size: int) -> bool:
         """Whether the member is named as an image is; members that lie outside or are too much are refused."""
-        path = PurePosixPath(name.replace("\\", "/"))
-        if path.is_absolute() or ".." in path.parts or "\0" in name:
+        path = PurePosixPath(_slashed(name))
+        if path.is_absolute() or ".." in path.parts or "\0" in name or _DRIVE.match(name):
             raise MetagenError(
                 f"{self.archive}: its member {name!r} lies outside it; not safe, so nothing was unpacked"
             )
@@ -108,6 +128,8 @@ class _Sizes:
                 "the folder"
             )
         hidden = any(part.startswith(".") for part in path.parts[:-1])
+        if is_other(path.name) and not name.endswith("/"):
+            self.others.append(str(path))
         return is_image_name(path.name) and not hidden
 
     def check_room(self) -> None:
@@ -121,8 +143,13 @@ class _Sizes:
             )
 
 
+def _slashed(name: str) -> str:
+    """The name of a member as it should be: some programs of Windows part folders by backslashes."""
+    return name.replace("\\", "/")
+
+
 def _hash(archive: Path) -> str:
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(" ".join(IMAGE_SUFFIXES).encode())
     try:
         with archive.open("rb") as file:
             while block := file.read(BLOCK):

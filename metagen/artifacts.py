@@ -149,7 +149,7 @@ def save_adapted(
                 shutil.copytree(base, folder / "base")
             except OSError as error:
                 raise MetagenError(f"{path}: cannot put a copy of {base} there ({error})") from error
-        where = "base" if standalone else os.path.relpath(home, place)
+        where = "base" if standalone else _from(place, home)
         weights = _write_tensors(folder / "difference.safetensors", difference)
         reference = {"path": Path(where).as_posix(), "weights_sha256": base_hash}
         content: dict[str, Any] = {"base": reference, "info": dict(info)}
@@ -158,6 +158,14 @@ def save_adapted(
         _write_config(folder, "adapted", weights, content)
         text = f"# An adapted model\n\nMade by metagen from {info.get('shots')} images. Load it with `metagen.load`.\n"
         write_atomically(folder / "README.md", text.encode())
+
+
+def _from(place: Path, home: Path) -> str:
+    """The way from one folder to another: relative, so that both may move, where there is such a way."""
+    try:
+        return os.path.relpath(home, place)
+    except ValueError:  # from one drive of Windows to another
+        return str(home)
 
 
 def load_adapted(path: Path) -> tuple[dict[str, torch.Tensor], torch.Tensor | None, Path, dict[str, Any]]:
@@ -184,16 +192,22 @@ def load_adapted(path: Path) -> tuple[dict[str, torch.Tensor], torch.Tensor | No
 
 def _base_of(path: Path, reference: Mapping[str, Any]) -> Path:
     """The base that an adapted model names: what lies there or, where it has moved, travels with metagen."""
-    base, stated = Path(os.path.normpath(path.resolve() / reference["path"])), reference.get("weights_sha256")
-    found = None
-    if os.path.isdir(base):  # where the name is too long, Path.is_dir raises
-        found = read_config(base, "model")["weights_sha256"]
-        if found == stated:
-            return base
+    way, stated = reference["path"].replace("\\", "/"), reference.get("weights_sha256")
+    base = Path(os.path.normpath(path.resolve() / way))
+    found = damage = None
+    if os.path.isfile(base / "config.json"):  # where the name is too long, Path.is_file raises
+        try:
+            found = read_config(base, "model")["weights_sha256"]
+        except MetagenError as error:
+            damage = error
+    if found and found == stated:
+        return base
     for other in those_travelling("models"):
         if read_config(other)["weights_sha256"] == stated:
             log.warning("%s: its base model is not at %s any more; took %s", path, _brief(base), other.name)
             return other
+    if damage:
+        raise damage
     where = path / "config.json"
     if found is None:
         hint = "put it there, or save it again with --standalone"

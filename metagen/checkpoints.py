@@ -22,7 +22,7 @@ from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning.callbacks import Checkpoint
 
 from metagen.errors import MetagenError
-from metagen.files import write_atomically
+from metagen.files import placed, write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ def find_checkpoint(name: str, folder: Path) -> Path:
         MetagenError: there is none, or none that can be read.
     """
     if name != "last":
-        path = folder / f"{name}.ckpt" if name == "best" else Path(name)
+        path = folder / f"{name}.ckpt" if name == "best" else placed(name)
         if not path.is_file():
             raise _no_checkpoint(path)
         return path

@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from jsonargparse import ArgumentError
@@ -14,7 +13,7 @@ from jsonargparse import ArgumentError
 from metagen.artifacts import save_extractor
 from metagen.catalogue import table
 from metagen.errors import MetagenError, unknown
-from metagen.files import check_free, fresh_folder
+from metagen.files import check_free, fresh_folder, placed
 from metagen.images import conversions, grid, save_png, save_pngs
 from metagen.learners import RuleEngine
 from metagen.learners.meta_generator import RANK
@@ -23,6 +22,7 @@ from metagen.options import EXAMPLES, spelled_out
 from metagen.parsers import run_verb
 from metagen.processes import Processes
 from metagen.quiet import quieten
+from metagen.resources import travelling
 
 if TYPE_CHECKING:
     from metagen.tasks.data import EpisodeData
@@ -61,7 +61,7 @@ def adapt(
     out: str,
     steps: int | str | None = None,
     seed: int = 0,
-    invert: bool = False,
+    invert: bool | Literal["auto"] = "auto",
     standalone: bool = False,
     overwrite: bool = False,
 ) -> None:
@@ -73,24 +73,25 @@ def adapt(
         out: the folder to write the adapted model to.
         steps: inner steps; the model's own number if not given; "auto" to choose it by support images left out.
         seed: of the noise in the inner loop.
-        invert: exchange black and white in the images first.
+        invert: exchange black and white in the images first; "auto" to do so where their ink stands on another ground
+            than the model was trained on, which is told.
         standalone: put a copy of the whole base model inside.
         overwrite: replace what stands at `out`.
     """
     base = load_base(model)
+    check_free(placed(out), overwrite, [support, base.path])
     started = time.perf_counter()
-    images = base.read(support)
-    for told in conversions(Path(support), images.shape[-1], images.shape[1]):
+    images = base.read(support, invert)
+    for told in conversions(placed(support), images.shape[-1], images.shape[1]):
         print(told)
-    images = 1 - images if invert else images
-    adapted = base.adapt(images, cast(Steps, steps), seed)
+    adapted = base.adapt(images, cast(Steps, steps), seed, invert=False)
     seconds = time.perf_counter() - started
     adapted.save(out, standalone, overwrite)
     if steps == "auto":
         print(_chosen(adapted.info))
     if isinstance(base.learner, RuleEngine):
-        rule = base.rule(images)
-        rule.save(Path(out))
+        rule = base.rule(images, invert=False)
+        rule.save(placed(out))
         print(rule.table())
     print(f"adapted to {len(images)} images in {adapted.info['steps']} steps, {seconds:.2f} s; wrote {out}")
 
@@ -115,12 +116,13 @@ def sample(model: str, n: int, out: str, seed: int = 0, overwrite: bool = False,
         settings: sampling options in place of the model's own, where not None.
     """
     adapted = load_adapted(model)
+    check_free(placed(out), overwrite, [travelling("models", model), adapted.model.path])
     changed = {name: value for name, value in settings.items() if value is not None}
     images, own = adapted.sample(n, seed, **changed), adapted.model.sampling
     columns = min(n, max(1, round(n**0.5)))
     blank = -n % columns
     cells = torch.cat([images, torch.ones(blank, *images.shape[1:])]).unflatten(0, (-1, columns))
-    with fresh_folder(Path(out), overwrite) as folder:
+    with fresh_folder(placed(out), overwrite) as folder:
         save_pngs(images, folder)
         save_png(grid(cells), folder / "grid.png")
     told = [f"{name} {value:g} (its own: {own[name]:g})" for name, value in changed.items() if value != own[name]]
@@ -154,7 +156,7 @@ def tune(
     """
     from metagen.sampling_choice import tune as run  # slow to import, and for this verb alone
 
-    run(model, Path(out), data, shots, extractor, limit, seed, Processes(accelerator=accelerator), overwrite)
+    run(model, placed(out), data, shots, extractor, limit, seed, Processes(accelerator=accelerator), overwrite)
 
 
 def evaluate(
@@ -213,7 +215,7 @@ def evaluate(
 
     question = Question(model, joint, extractor, inception, lpips, metrics, full, steps)
     options = {"split": split, "limit": limit, "curve": list(curve), "seed": seed, "baselines": baselines, "auto": auto}
-    judge(question, Path(out), data, options, trainer, batch, overwrite)
+    judge(question, placed(out), data, options, trainer, batch, overwrite)
 
 
 def compare(results: list[str], by: str | None = None, out: str | None = None, overwrite: bool = False) -> None:
@@ -229,7 +231,7 @@ def compare(results: list[str], by: str | None = None, out: str | None = None, o
     """
     from metagen import comparing  # slow to import, and for this verb alone
 
-    comparing.compare(results, by, Path(out) if out else None, overwrite)
+    comparing.compare(results, by, placed(out) if out else None, overwrite)
 
 
 def embed(
@@ -269,7 +271,7 @@ def embed(
     from metagen.embedding import Wanted  # slow to import, and for this verb alone
     from metagen.embedding import embed as run
 
-    run(Wanted(model, ways, dims, moves, steps, split, limit, fitted_on, extractor, seed), Path(out), data, overwrite)
+    run(Wanted(model, ways, dims, moves, steps, split, limit, fitted_on, extractor, seed), placed(out), data, overwrite)
 
 
 def zoo(
@@ -310,7 +312,7 @@ def zoo(
     """
     from metagen.zoo import Plan, make_zoo  # slow to import, and for this verb alone
 
-    make_zoo(model, Path(out), data, Plan(tasks, images, rank, layers, steps, rate, seed), trainer, chunk, overwrite)
+    make_zoo(model, placed(out), data, Plan(tasks, images, rank, layers, steps, rate, seed), trainer, chunk, overwrite)
 
 
 def train_extractor(
@@ -342,7 +344,7 @@ def train_extractor(
     from metagen.extractor_training import check_tasks, held_out_accuracy
     from metagen.extractor_training import train_extractor as train
 
-    check_free(Path(out), overwrite)  # what can go wrong goes wrong before minutes of training
+    check_free(placed(out), overwrite, data.inputs)  # what can go wrong goes wrong before minutes of training
     check_tasks(data.task_set)
     started = time.perf_counter()
     extractor = train(data.task_set, steps, rate, widths, dimensions, seed, turned)
@@ -357,7 +359,7 @@ def train_extractor(
         "torch": torch.__version__,
     }
     info = {"data": data.description, "training": training, "accuracy": accuracy}
-    save_extractor(Path(out), extractor, info, data.task_set.split, overwrite)
+    save_extractor(placed(out), extractor, info, data.task_set.split, overwrite)
     for split, found in accuracy.items():
         print(f"{split}: {100 * found['mean']:.1f} % right, {found['ways']}-way 1-shot, {found['tasks']} tasks")
     print(f"wrote {out}; look through it with: metagen evaluate --extractor {out}")

@@ -20,7 +20,7 @@ from safetensors.torch import load as load_tensors
 from metagen.artifacts import read_config
 from metagen.errors import MetagenError, unknown
 from metagen.evaluation import MODEL_FREE
-from metagen.files import check_free, fresh_folder, write_atomically
+from metagen.files import check_free, fresh_folder, placed, write_atomically
 from metagen.metrics import Column, QueryLoss, metrics
 from metagen.metrics.naming import PUBLISHED
 from metagen.strict_json import finite, page, read_json
@@ -79,7 +79,7 @@ def compare(given: Sequence[str], by: str | None = None, out: Path | None = None
         MetagenError: a result is missing, damaged or measured otherwise than the first, or `out` is taken.
     """
     if out:
-        check_free(out, overwrite)
+        check_free(out, overwrite, [find(placed(each)) for each in given])
     found = finite(league(read(given), by))
     if out:
         written = {"md": markdown(found), "csv": table_csv(found), "json": page(found).decode()}
@@ -126,7 +126,7 @@ def read(given: Sequence[str]) -> list[Entry]:
     """
     if len(given) < 2:
         raise MetagenError(f"compare: expected 2 or more results, got {len(given)}")
-    folders = [find(Path(each)) for each in given]
+    folders = [find(placed(each)) for each in given]
     places = [Path(os.path.realpath(folder)) for folder in folders]
     twice = [each for place, each in zip(places, given, strict=True) if places.count(place) > 1]
     if twice:

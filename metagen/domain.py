@@ -11,6 +11,7 @@ from metagen.artifacts import load_extractor
 from metagen.criterion import PIXELS, Look
 from metagen.energy import blurred
 from metagen.errors import MetagenError
+from metagen.files import placed
 from metagen.metrics import Extractor
 from metagen.metrics.extractors import Scripted
 from metagen.metrics.extractors.scripted import SUFFIXES
@@ -26,7 +27,7 @@ def extractor_of(name: str | None, tasks: EpisodeData, split: str) -> tuple[Extr
         MetagenError: there is none, it is damaged, or it was trained on a task that is to be judged.
     """
     if name and Path(name).suffix in SUFFIXES:  # who made it has to know what it was trained on
-        scripted = Scripted(Path(name), tasks.task_set.size, tasks.task_set.channels)
+        scripted = Scripted(placed(name), tasks.task_set.size, tasks.task_set.channels)
         return scripted, {"name": scripted.name, "weights_sha256": scripted.weights_sha256}
     path = _folder(name, tasks)
     extractor, info, weights = load_extractor(path)

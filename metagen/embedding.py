@@ -25,6 +25,7 @@ from metagen.model import Model
 from metagen.pictures import map_png
 from metagen.quiet import quieten
 from metagen.registry import options_of
+from metagen.resources import travelling
 from metagen.strict_json import finite, page
 from metagen.tasks.base import group_of
 from metagen.tasks.data import EpisodeData
@@ -124,7 +125,7 @@ def embed(wanted: Wanted, out: Path, tasks: EpisodeData, overwrite: bool) -> Non
         MetagenError: something is missing or does not fit together, or `out` is taken.
     """
     quieten()
-    check_free(out, overwrite)
+    check_free(out, overwrite, [travelling("models", wanted.model), wanted.extractor, *tasks.inputs])
     numbers = _numbers(wanted, tasks)
     base = judged(wanted.model, tasks, wanted.split)
     if wanted.steps is not None:

@@ -2,19 +2,64 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
+import struct
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from metagen.errors import MetagenError
+
+SHOWN = 4  # names of files that a message lists before it only counts
+LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")  # what systems leave in any folder
+
+
+TEMPORARY = r"\.metagen-[0-9a-f]{12}\.tmp"  # see `_beside`
+
+
+class Kind(NamedTuple):
+    """A kind of folder that metagen writes: the files that are always there, and a pattern of all that may be."""
+
+    always: tuple[str, ...]
+    pattern: str
+
+
+CARD = r"config\.json|README\.md"
+KINDS = (
+    Kind(
+        ("config.json", "model.safetensors"), rf"{CARD}|model\.safetensors|(split|seen)\.json"
+    ),  # a model or an extractor
+    Kind(
+        ("config.json", "difference.safetensors"),
+        rf"{CARD}|(difference|support)\.safetensors|rule\.(json|png)|base",
+    ),
+    Kind(("config.json", "deltas.safetensors"), rf"{CARD}|deltas\.safetensors|seen\.json"),
+    Kind(("grid.png",), r"\d{4,}\.png|grid\.png"),
+    Kind(("result.json", "values.safetensors"), r"result\.json|values\.safetensors|(samples|curve)\.png"),
+    Kind(("league.csv", "league.json", "league.md"), r"league\.(csv|json|md)"),
+    Kind(("rule.json", "rule.png"), r"rule\.(json|png)"),
+    Kind(("embeddings.json", "embeddings.safetensors"), r"embeddings\.(json|safetensors)|embedding\.png"),
+)
+
+
+def is_litter(name: str) -> bool:
+    """Whether a file is one that systems, or a write that was killed, leave in any folder, by its name."""
+    return name in LITTER or name.startswith("._") or bool(re.fullmatch(TEMPORARY, name))
+
+
+def placed(name: str | Path) -> Path:
+    """A path as a user writes it, with ~ for the home folder."""
+    return Path(os.path.expanduser(name))
 
 
 def cache_folder(given: str | None = None) -> Path:
     """Where metagen keeps what it can make again: the folder given, else $METAGEN_CACHE, else ~/.cache/metagen."""
-    return Path(given or os.environ.get("METAGEN_CACHE") or "~/.cache/metagen").expanduser().absolute()
+    return placed(given or os.environ.get("METAGEN_CACHE") or "~/.cache/metagen").absolute()
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -44,7 +89,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 def fresh_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
     """A temporary folder beside `path` that takes its place when the block ends well, and is removed otherwise.
 
-    overwrite: replace a folder that has something in it, instead of refusing it at the start.
+    overwrite: replace a folder that metagen wrote, instead of refusing it at the start.
 
     Raises:
         MetagenError: `path` is taken, holds the current or the home folder, or cannot be written.
@@ -67,11 +112,13 @@ def fresh_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def check_free(path: Path, overwrite: bool) -> None:
-    """Refuse early what `fresh_folder` would refuse.
+def check_free(path: Path, overwrite: bool, inputs: Iterable[str | Path | None] = ()) -> None:
+    """Refuse early what `fresh_folder` would refuse, and to replace what is read.
+
+    inputs: files and folders that are read; those that are None, or are not there, do not count.
 
     Raises:
-        MetagenError: see `fresh_folder`.
+        MetagenError: see `fresh_folder`; or `path` is, holds or is part of an input.
     """
     place = Path(os.path.realpath(path))
     if not place.exists():
@@ -85,8 +132,117 @@ def check_free(path: Path, overwrite: bool) -> None:
         taken = any(place.iterdir())
     except OSError as error:
         raise _cannot_write(path, error) from error
-    if taken and not overwrite:
+    if not taken:
+        return
+    given = [each for each in inputs if each]
+    check_no_input(path, given)
+    for read in (Path(os.path.realpath(placed(each))) for each in given):
+        if read in place.parents and _is_part(place, read):
+            raise MetagenError(f"{path}: would replace a part of {read}, which is read; choose another place")
+    if strange := strangers(place):
+        told = f"holds {some(strange)}, which metagen did not write"
+        raise MetagenError(f"{path}: exists and is not empty; {told}, so choose another folder")
+    if not overwrite:
         raise MetagenError(f"{path}: exists and is not empty; choose another folder, or say to overwrite it")
+
+
+def check_no_input(path: Path, inputs: Iterable[str | Path | None]) -> None:
+    """Refuse to replace what is read.
+
+    Raises:
+        MetagenError: `path` is or holds a file or folder among `inputs`.
+    """
+    place = Path(os.path.realpath(path))
+    for given in inputs:
+        read = _and_linked(Path(os.path.realpath(placed(given)))) if given else []
+        if any(each.exists() and _inside(each, place) for each in read):
+            raise MetagenError(f"{path}: would replace {given}, which is read; choose another place")
+
+
+def strangers(folder: Path, pattern: str | None = None) -> list[str]:
+    """What is in a folder that metagen did not write there, by name; everything, where it wrote no such folder.
+
+    pattern: what it writes there; None to tell the kind of folder by the files in it.
+    """
+    names = sorted(path.name for path in folder.iterdir() if not is_litter(path.name))
+    pattern = pattern or _pattern(folder, names)
+    return [name for name in names if not (pattern and re.fullmatch(pattern, name) and _is_own(folder / name))]
+
+
+def remove(place: Path) -> None:
+    """Remove a file, a folder with all that is in it, or a link alone."""
+    shutil.rmtree(place) if place.is_dir() and not place.is_symlink() else place.unlink()
+
+
+def remove_own(folder: Path, pattern: str) -> None:
+    """Remove the files in a folder whose names fit a pattern, and the folder where nothing else is in it."""
+    for path in folder.iterdir():
+        if path.is_file() and re.fullmatch(pattern, path.name):
+            path.unlink()
+    with suppress(OSError):  # something else is in it
+        folder.rmdir()
+
+
+def some(names: Sequence[str]) -> str:
+    """A few names for a message, and how many more there are."""
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+
+
+def _pattern(folder: Path, names: Sequence[str]) -> str | None:
+    """Of what metagen writes into a folder with files of these names; None where it writes no such folder."""
+    kinds = [kind for kind in KINDS if {*kind.always} <= {*names}]
+    return kinds[0].pattern if kinds and _is_signed(folder, names) else None
+
+
+def _is_signed(folder: Path, names: Sequence[str]) -> bool:
+    """Whether a file that others write under the same name, too, is metagen's: a config, or a grid of images."""
+    if "config.json" in names:
+        with suppress(OSError, ValueError, RecursionError):
+            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            return isinstance(config, dict) and config.get("format") == "metagen"
+        return False
+    return "grid.png" not in names or _is_grid(folder, [name for name in names if name[:1].isdigit()])
+
+
+def _is_grid(folder: Path, images: Sequence[str]) -> bool:
+    """Whether grid.png is as wide as one of so many images is, two pixels apart."""
+    columns = min(len(images), max(1, round(len(images) ** 0.5)))
+    return bool(images) and _width(folder / "grid.png") == 2 + columns * (_width(folder / images[0]) + 2)
+
+
+def _width(png: Path) -> int:
+    try:
+        with png.open("rb") as file:
+            return int(struct.unpack(">8xI4sI", file.read(20))[2])
+    except (OSError, struct.error):
+        return -1
+
+
+def _is_own(path: Path) -> bool:
+    """Whether an entry of a folder that metagen wrote is a file or, as a base is, such a folder itself."""
+    return not strangers(path) if path.is_dir() else path.is_file()
+
+
+def _and_linked(read: Path) -> list[Path]:
+    """A place that is read, and what links directly in it lead to."""
+    return [read, *(Path(os.path.realpath(path)) for path in _entries(read) if path.is_symlink())]
+
+
+def _entries(folder: Path) -> list[Path]:
+    with suppress(OSError):  # a file, or nobody may look
+        return sorted(folder.iterdir())
+    return []
+
+
+def _inside(inner: Path, outer: Path) -> bool:
+    """Whether a place is another one or lies in it, however the two are spelled."""
+    return outer.exists() and any(each.exists() and os.path.samefile(each, outer) for each in (inner, *inner.parents))
+
+
+def _is_part(place: Path, read: Path) -> bool:
+    """Whether a folder below one that is read is a part of it: of one that metagen wrote, few are."""
+    pattern = _pattern(read, [path.name for path in _entries(read)])
+    return pattern is None or bool(re.fullmatch(pattern, place.relative_to(read).parts[0]))
 
 
 def _move_into_place(temporary: Path, place: Path, overwrite: bool) -> None:

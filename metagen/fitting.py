@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from metagen.callbacks import EMA, NonFiniteGuard, Progress, Samples
 from metagen.checkpoints import Checkpoints, WholeFiles, find_checkpoint, read_checkpoint, stops_on_interrupt
 from metagen.criterion import PIXELS
 from metagen.errors import MetagenError
-from metagen.files import write_atomically
+from metagen.files import check_no_input, placed, remove, some, strangers, write_atomically
 from metagen.generators import VAE, SearchVAE, generators
 from metagen.learners import Learner, MetaGenerator, learners
 from metagen.options import EXAMPLES, explained
@@ -38,19 +37,26 @@ from metagen.zoo import check_taught
 
 SPLIT = "split.json"  # the first file of a run, so that a folder without one was not left by a run
 FOUND = "found.yaml"  # the config of a plain run with the architecture that was found
+CONFIG = "config.yaml"
 LEFT_BY_A_RUN = (
     "checkpoints",
     "samples",
     "tensorboard",
     "export",
     "evaluation",
-    "metrics*.csv",
-    "config.yaml",
+    "metrics.csv",
+    "metrics-[0-9]*.csv",
+    CONFIG,
     "last-good.ckpt",
     "result.json",
     FOUND,
     SPLIT,
 )
+WITHIN = {  # what a run leaves in its folders, as patterns; the others tell their kind themselves
+    "checkpoints": r".+\.ckpt|\.before-last\.tmp",
+    "samples": r"step-\d+\.png",
+    "tensorboard": r"events\.out\.tfevents\..+|hparams\.yaml",
+}
 STRICT = {"exit_on_error": False, "allow_abbrev": False}
 ABOUT = {
     "description": "Meta-train a model.",
@@ -88,7 +94,10 @@ class FitCLI(LightningCLI):
             }
             raise explained(error, "fit", self._parser("fit")._option_string_actions, choices) from error
         options = self.config["fit"]
-        self.run_dir, self.overwrite = Path(options["run_dir"]), options["overwrite"]
+        for name, value in [*options.items()]:
+            if isinstance(value, str) and value.startswith("~"):
+                options[name] = str(placed(value))
+        self.run_dir, self.overwrite = placed(options["run_dir"]), options["overwrite"]
         name = options["ckpt_path"]
         self.resumed = find_checkpoint(name, self.run_dir / "checkpoints") if name else None
         options["ckpt_path"] = None
@@ -102,13 +111,19 @@ class FitCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Refuse to write over an earlier run unasked, or over what is no run."""
         folder, left = self.run_dir, self._left
-        if not left or (self.overwrite and (folder / SPLIT).is_file()):
-            return
-        hint = "replace it with --overwrite" if (folder / SPLIT).is_file() else "nothing was touched"
-        raise MetagenError(
-            f"{folder}: holds an earlier run ({left[0].name}); give another --run_dir, continue it with "
-            f"--ckpt_path last, or {hint}"
-        )
+        if left and not (self.overwrite and _is_run(folder)):
+            hint = "replace it with --overwrite" if _is_run(folder) else "nothing was touched"
+            raise MetagenError(
+                f"{folder}: holds an earlier run ({left[0].name}); give another --run_dir, continue it with "
+                f"--ckpt_path last, or {hint}"
+            )
+        data, model = self.config["fit"].data, self.config["fit"].model
+        inputs = [data.root, data.split_file, model.initial, model.zoo, model.chosen_by]
+        replaced = left or [folder / "export"] if getattr(rank_zero_only, "rank", 0) == 0 else []
+        for place in replaced:
+            check_no_input(place, inputs)
+            if place.is_dir() and (strange := strangers(place, WITHIN.get(place.name))):
+                raise MetagenError(f"{place}: holds {some(strange)}, which no run left there; move it away")
 
     @property
     def _left(self) -> list[Path]:
@@ -149,7 +164,7 @@ class FitCLI(LightningCLI):
         if not self.trainer.is_global_zero or self.rehearsal:
             return
         for place in self._left:
-            shutil.rmtree(place) if place.is_dir() else place.unlink()
+            remove(place)
         _set_aside(self.run_dir / "metrics.csv")
         write_atomically(self.run_dir / SPLIT, self.datamodule.task_set.split.to_json().encode())
 
@@ -163,6 +178,7 @@ class FitCLI(LightningCLI):
         config = artifacts.read_config(path)  # `begun` has read the rest, and checked it
         for split in HELD_OUT:
             self.datamodule.check_unseen(name, config["info"], split_of(path), split)
+        self.datamodule.tell_ground(name, config["info"])
         return {"name": name, "weights_sha256": config["weights_sha256"], "took": self.model.took}
 
     def _zoo(self) -> dict[str, Any]:
@@ -240,7 +256,7 @@ class FitCLI(LightningCLI):
         data, checkpoints, regulariser = self.datamodule, self.checkpoints, self.model.learner.regulariser
         given = {**self.origins, "augment": data.augment, "regularise": regulariser and regulariser.terms}
         return {
-            "data": {**data.description, "shots": data.shots, "queries": data.queries},
+            "data": {**data.description, "ground": data.ground, "shots": data.shots, "queries": data.queries},
             "split_sha256": data.task_set.split.hash,
             "training": {
                 "meta_steps": self.trainer.global_step,
@@ -303,6 +319,14 @@ def _loggers(folder: Path) -> list[Logger]:
     if importlib.util.find_spec("tensorboard"):
         loggers.append(TensorBoardLogger(folder, name="", version="tensorboard"))
     return loggers
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether a run was begun in a folder; a split or a config alone may be of the user's making."""
+    config = folder / CONFIG
+    if config.is_file() and not config.read_bytes().startswith(b"# pytorch_lightning"):
+        return False
+    return (folder / SPLIT).is_file() and (config.is_file() or (folder / "checkpoints").is_dir())
 
 
 def _set_aside(metrics: Path) -> None:

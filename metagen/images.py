@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from metagen.errors import MetagenError
-from metagen.files import write_atomically
+from metagen.files import is_litter, some, write_atomically
 from metagen.quiet import unwarned
 
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+# What is read always, and what is read where there is a decoder of it.
+COMMON = (
+    *(".apng", ".bmp", ".dib", ".gif", ".j2c", ".j2k", ".jfif", ".jp2", ".jpc", ".jpe", ".jpeg", ".jpf", ".jpg"),
+    *(".jpx", ".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
+)
+AVIF, HEIF = (".avif", ".avifs"), (".heic", ".heics", ".heif", ".heifs", ".hif")
+DECODERS = {AVIF: "a newer Pillow: pip install -U pillow", HEIF: "pillow-heif: pip install pillow-heif"}
+_HAS_AVIF, _HAS_HEIF = bool(features.check("avif")), importlib.util.find_spec("pillow_heif") is not None
+IMAGE_SUFFIXES = COMMON + (AVIF if _HAS_AVIF else ()) + (HEIF if _HAS_HEIF else ())
 MAX_PIXELS = 64_000_000  # decoding more would take gigabytes; a small file can claim any number
 
 # Named, so that a file of a user's cannot reach the rarer decoders: one of them (EPS) starts another program.
-_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP", "DIB", "JPEG2000", "AVIF", "HEIF")
+_BRANDS = {b"avif": AVIF, b"avis": AVIF} | dict.fromkeys((b"heic", b"heix", b"hevc", b"mif1", b"msf1"), HEIF)
 
 
 def to_uint8(images: torch.Tensor) -> torch.Tensor:
@@ -48,10 +59,12 @@ def to_float(images: torch.Tensor) -> torch.Tensor:
     return images.float() / 255
 
 
-def from_pil(image: Image.Image, size: int, channels: int) -> torch.Tensor:
+def from_pil(image: Image.Image, size: int, channels: int, paper: str = "white") -> torch.Tensor:
     """An image of any mode as uint8 [channels, size, size].
 
-    Turned as its EXIF data say, its central square cut out, transparency laid on white, resized with Lanczos.
+    Turned as its EXIF data say, its central square cut out, transparency laid on paper, resized with Lanczos.
+
+    paper: a colour's name.
 
     Raises:
         MetagenError: the size or the number of channels is refused, or the image has too many pixels or an
@@ -64,7 +77,7 @@ def from_pil(image: Image.Image, size: int, channels: int) -> torch.Tensor:
         raise MetagenError(f"{width} x {height} pixels, expected 1 to {MAX_PIXELS} in all; make it smaller first")
     image = ImageOps.exif_transpose(image)
     mode = "L" if channels == 1 else "RGB"
-    image = _opaque(_central_square(image)).convert(mode)
+    image = _opaque(_central_square(image), paper).convert(mode)
     if image.size != (size, size):
         image = image.resize((size, size), Image.Resampling.LANCZOS)
     return torch.from_numpy(np.array(image).reshape(size, size, channels)).permute(2, 0, 1).contiguous()
@@ -93,16 +106,27 @@ def _lanczos(source: int, size: int) -> torch.Tensor:
     return torch.from_numpy(weights).float()
 
 
-def read_image(path: Path, size: int, channels: int) -> torch.Tensor:
-    """Read an image file (png, jpg, webp, bmp, gif, pgm, ppm, tiff) as uint8 [channels, size, size]; see `from_pil`.
+@cache
+def _formats() -> tuple[str, ...]:
+    """The formats that can be read here."""
+    if _HAS_HEIF:
+        importlib.import_module("pillow_heif").register_heif_opener()
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+def read_image(path: Path, size: int, channels: int, paper: str = "white") -> torch.Tensor:
+    """Read an image file (png, jpg, webp, bmp, gif, pgm, ppm, tiff, avif ...) as uint8 [channels, size, size].
+
+    See `from_pil`.
 
     Raises:
         MetagenError: the file is missing, damaged, too large or no image, or the options are refused.
     """
     try:
         # Damaged EXIF data are passed over, damaged pixels raise; too many of them are refused by `from_pil`.
-        with unwarned(UserWarning, Image.DecompressionBombWarning), Image.open(path, formats=_FORMATS) as image:
-            return from_pil(image, size, channels)
+        with unwarned(UserWarning, Image.DecompressionBombWarning), Image.open(path, formats=_formats()) as image:
+            return from_pil(image, size, channels, paper)
     except MetagenError as error:
         raise MetagenError(f"{path}: {error}") from error
     except FileNotFoundError:
@@ -110,10 +134,20 @@ def read_image(path: Path, size: int, channels: int) -> torch.Tensor:
     except Image.DecompressionBombError:
         raise MetagenError(f"{path}: more than {MAX_PIXELS} pixels in all; make it smaller first") from None
     except UnidentifiedImageError:
-        raise MetagenError(f"{path}: not an image that can be read ({', '.join(IMAGE_SUFFIXES)})") from None
+        missing = _decoder_missing(path)
+        told = f"needs {missing}" if missing else f"not an image that can be read ({', '.join(IMAGE_SUFFIXES)})"
+        raise MetagenError(f"{path}: {told}") from None
     except Exception as error:  # on damaged files the decoders raise nearly anything: SyntaxError, struct.error ...
         reason = " ".join(str(error).split()) or type(error).__name__
         raise MetagenError(f"{path}: cannot read this image, it may be damaged ({reason})") from error
+
+
+def _decoder_missing(path: Path) -> str | None:
+    """What has to be installed to read a file, by how it begins."""
+    with path.open("rb") as file:
+        head = file.read(12)
+    kind = _BRANDS.get(head[8:]) if head[4:8] == b"ftyp" else None
+    return DECODERS[kind] if kind and kind[0] not in IMAGE_SUFFIXES else None
 
 
 def is_image_name(name: str) -> bool:
@@ -135,11 +169,43 @@ def image_files(folder: Path) -> list[Path]:
         raise MetagenError(f"{folder}: cannot read this folder ({error.strerror})") from error
 
 
+def passed_over(folder: Path) -> list[str]:
+    """What else is in a folder than its image files, but for litter; with it what has to be installed to read it."""
+    names = [path.name + "/" * path.is_dir() for path in sorted(folder.iterdir())]
+    return [name + needed(name) for name in names if name.endswith("/") or is_other(name)]
+
+
+def is_other(name: str) -> bool:
+    """Whether a file is neither an image, by its name, nor one that systems leave anywhere."""
+    return not is_image_name(name) and not is_litter(name)
+
+
+def needed(name: str) -> str:
+    """What has to be installed to read a file of this name, in brackets; nothing where that would not help."""
+    return next((f" (needs {told})" for kind, told in DECODERS.items() if name.lower().endswith(kind)), "")
+
+
+def levels_told(path: Path) -> str:
+    """Of a file of more than 8 bits a pixel how far they are used, in words; nothing of any other."""
+    if not path.is_file():
+        return ""
+    with Image.open(path, formats=_formats()) as image:
+        if image.mode != "I" and not image.mode.startswith("I;16"):
+            return ""
+        return f"; its values end at {np.asarray(image).max()} of 65535, save it in 8 bits"
+
+
+def no_images(folder: Path, others: Sequence[str]) -> MetagenError:
+    """What to say of a folder that has nothing but others in it."""
+    found = f", but {some(others)}" if others else ""
+    return MetagenError(f"{folder}: no images directly in it{found}; expected some of {', '.join(IMAGE_SUFFIXES)}")
+
+
 def conversions(folder: Path, size: int, channels: int) -> list[str]:
     """What `read_folder` does to images that are of another size or colour, in words; nothing where all fit."""
     shapes, colours = set(), set()
     for path in [folder] if folder.is_file() else image_files(folder):
-        with Image.open(path, formats=_FORMATS) as image:
+        with Image.open(path, formats=_formats()) as image:
             shapes.add(image.size)
             colours.add(image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;16"))
     told = []
@@ -164,7 +230,7 @@ def read_folder(folder: Path, size: int, channels: int) -> torch.Tensor:
     """
     files = [folder] if folder.is_file() else image_files(folder)
     if not files:
-        raise MetagenError(f"{folder}: no images directly in it; expected some of {', '.join(IMAGE_SUFFIXES)}")
+        raise no_images(folder, passed_over(folder))
     return read_files(files, size, channels)
 
 
@@ -208,7 +274,7 @@ def _central_square(image: Image.Image) -> Image.Image:
     return image if width == height else image.crop((left, top, left + side, top + side))
 
 
-def _opaque(image: Image.Image) -> Image.Image:
+def _opaque(image: Image.Image, paper: str = "white") -> Image.Image:
     """The image in a mode of 8 bits without transparency."""
     if image.mode == "F":
         raise MetagenError("floating-point pixels, expected 8 or 16 bits")
@@ -216,7 +282,7 @@ def _opaque(image: Image.Image) -> Image.Image:
         return _eight_bits(image)
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+        return Image.alpha_composite(Image.new("RGBA", image.size, paper), image).convert("RGB")
     try:
         return image if image.mode == "L" else image.convert("RGB")
     except ValueError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from metagen.artifacts import describe
 from metagen.domain import extractor_of
 from metagen.errors import MetagenError
 from metagen.evaluation import TUNING_TASKS, check_options, measure
-from metagen.files import check_free, fresh_folder, write_atomically
+from metagen.files import check_free, fresh_folder, placed, write_atomically
 from metagen.images import save_png
 from metagen.metrics import Extractor, chosen, metrics, naming
 from metagen.metrics.extractors import LPIPS, Inception
@@ -26,6 +25,7 @@ from metagen.model import Model, load_base
 from metagen.pictures import curve_png
 from metagen.processes import Processes, rank
 from metagen.quiet import quieten
+from metagen.resources import travelling
 from metagen.spread import Spread
 from metagen.strict_json import finite, page
 from metagen.studies import HeldOut, studies
@@ -58,6 +58,12 @@ class Question:
     metrics: Sequence[str] | None
     full: bool
     steps: int | None
+
+    @property
+    def inputs(self) -> list[str | Path | None]:
+        """The files and folders that are read, and names of what is not given or travels with metagen."""
+        models = [travelling("models", name) for name in (self.model, self.joint) if name]
+        return [*models, self.extractor, self.inception, self.lpips]
 
     @property
     def columns(self) -> list[str] | None:
@@ -94,7 +100,7 @@ def judge(
         MetagenError: something is missing or does not fit together, or `out` is taken.
     """
     quieten()
-    check_free(out, overwrite)
+    check_free(out, overwrite, [*question.inputs, *tasks.inputs])
     split, seen = options["split"], question.extractor != "none" or bool(question.inception or question.lpips)
     held_out = check_options(tasks.episodes, split, options["limit"], options["curve"], seen)
     val = tasks.episodes.held_out_numbers("val", TUNING_TASKS)
@@ -130,7 +136,7 @@ def judge(
             samples = picture(mine, tasks.episodes.of(split, held_out[:SHOWN]), 10)
             result = finite({**about, **found.result, "studies": studied})
             _write(out, result, found.values, samples, overwrite)
-            shutil.rmtree(unfinished)
+            spread.end()
             print(table(result, every=question.columns is not None))
             for name, study in result["studies"].items():
                 print(study_lines(name, study))
@@ -149,7 +155,7 @@ def _told_how_to_go_on() -> Iterator[None]:
 
 def _depended_on(tasks: EpisodeData, base: Model, joint: Model | None) -> dict[str, Any]:
     """What figures depend on beside weights and options."""
-    root = tasks.options["root"] and os.path.realpath(tasks.options["root"])
+    root = tasks.options["root"] and os.path.realpath(placed(tasks.options["root"]))
     return {
         "images": [root, tasks.options["on_bad_image"], tasks.task_set.split.hash, tasks.held_out_shots, tasks.queries],
         "learner": describe(base.learner),
@@ -178,6 +184,7 @@ def judged(name: str, tasks: EpisodeData, split: str) -> Model:
     generator = base.learner.generator
     tasks.check_size(name, generator.size, generator.channels)
     tasks.check_unseen(name, base.info, base.split, split)
+    tasks.tell_ground(name, base.info)
     return base
 
 

@@ -7,19 +7,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from PIL import Image
 
 from metagen import artifacts, resources
 from metagen.adaptation import Rule
 from metagen.errors import MetagenError, check_at_least
+from metagen.files import placed
 from metagen.generators import generators, with_sampling
-from metagen.images import from_pil, read_folder, to_float
 from metagen.learners import Adapted, Learner, RuleEngine, adapt_each, adapt_tasks, auto_steps
 from metagen.seeding import torch_rng
+from metagen.support import Images, Invert, read_support, tell_blank, turned
 from metagen.tasks.splits import Split, split_of
 
 LOG_PROB_CHUNK = 50  # importance samples in memory at once
-Images = torch.Tensor | Image.Image | Sequence[Image.Image] | str | Path
+LOOKED_AT = 20  # of the images of many tasks, to see what ink stands on
 Steps = int | Literal["auto"] | None
 
 
@@ -89,20 +89,20 @@ class Model:
         self.learner = learner.requires_grad_(False).eval()
         self.info, self.path, self.weights_hash, self.split = info, path, weights_hash, split
 
-    def adapt(self, images: Images, steps: Steps = None, seed: int = 0) -> AdaptedModel:
+    def adapt(self, images: Images, steps: Steps = None, seed: int = 0, invert: Invert = "auto") -> AdaptedModel:
         """Become a generator of what `images` show.
 
         Args:
             images: a tensor [k, C, H, W] in [0, 1], PIL images, or a folder of image files.
             steps: N; the model's own number if None; "auto" to choose it by images left out (see `auto_steps`).
             seed: of the noise in the inner loop.
+            invert: see `read`.
 
         Raises:
             MetagenError: no image, one that cannot be read, or what `adapt_many` refuses.
         """
-        support = self.read(images)
-        self.check(support, "adapt")
-        return self.adapt_many(support[None], steps, seed)[0]
+        support = self.read(images, invert, "adapt")
+        return self._adapted(support[None], steps, seed)[0]
 
     def adapt_many(self, support: torch.Tensor, steps: Steps = None, seed: int = 0) -> AdaptedModels:
         """Adapt to T supports at once: support [T, k, C, H, W] in [0, 1]; if "auto", in as many steps as suit each.
@@ -111,13 +111,17 @@ class Model:
             MetagenError: a tensor of the wrong shape or range, or steps that are neither "auto" nor a number that
                 `check_steps` lets pass.
         """
+        if support.ndim != 5:
+            raise MetagenError(f"adapt: expected supports [T, k, C, H, W], got {list(support.shape)}")
+        self.check(support.flatten(0, 1), "adapt")
+        turned(support.flatten(0, 1)[:LOOKED_AT], self.info, "auto", read=False)  # which tells alone, of a tensor
+        return self._adapted(support, steps, seed)
+
+    def _adapted(self, support: torch.Tensor, steps: Steps, seed: int) -> AdaptedModels:
         if steps not in (None, "auto") and type(steps) is not int:  # True is one, too
             raise MetagenError(f"steps: expected a whole number or auto, got {steps!r}")
         if isinstance(steps, int):
             self.check_steps(steps)
-        if support.ndim != 5:
-            raise MetagenError(f"adapt: expected supports [T, k, C, H, W], got {list(support.shape)}")
-        self.check(support.flatten(0, 1), "adapt")
         support, key, info = support.to(self.device), (seed, "adapt"), {"shots": support.shape[1], "seed": seed}
         if steps == "auto":
             choice = auto_steps(self.learner, support, (*key, "auto"))
@@ -127,7 +131,7 @@ class Model:
         count = self.learner.test_steps if steps is None else steps
         return AdaptedModels(self, adapted, {**info, "steps": count})
 
-    def rule(self, images: Images) -> Rule:
+    def rule(self, images: Images, invert: Invert = "auto") -> Rule:
         """The update rule by which the model adapts to `images`, which are given as to `adapt`.
 
         Raises:
@@ -135,8 +139,7 @@ class Model:
         """
         if not isinstance(self.learner, RuleEngine):
             raise MetagenError(f"rule: expected a model with the learner RuleEngine, got {type(self.learner).__name__}")
-        support = self.read(images)
-        self.check(support, "rule")
+        support = self.read(images, invert, "rule")
         return self.learner.rule(support.to(self.device))
 
     def save(self, path: str | Path, overwrite: bool = False, stored_as: str = artifacts.FULL) -> None:
@@ -149,7 +152,7 @@ class Model:
             MetagenError: the folder is not empty and may not be overwritten, or cannot be written, or float16 cannot
                 hold a weight.
         """
-        place = Path(path).resolve()  # adapted models name it also when the current folder is another one
+        place = placed(path).resolve()  # adapted models name it also when the current folder is another one
         self.weights_hash = artifacts.save_model(place, self.learner, self.info, self.split, overwrite, stored_as)
         if stored_as != artifacts.FULL:
             self.learner.load_state_dict(artifacts.load_model(place)[0].state_dict())
@@ -166,19 +169,27 @@ class Model:
         """Where the weights are."""
         return next(self.learner.parameters()).device
 
-    def read(self, images: Images) -> torch.Tensor:
-        """Images as the model takes them: [k, C, H, W] in [0, 1]; cut square and resized, unless they are a tensor."""
-        generator = self.learner.generator
+    def read(self, images: Images, invert: Invert = "auto", what: str = "read") -> torch.Tensor:
+        """Images as the model takes them: [k, C, H, W] in [0, 1]; cut square and resized, unless they are a tensor.
+
+        Args:
+            images: see `adapt`.
+            invert: exchange black and white; "auto" to do so where files or PIL images show ink on another ground than
+                the model was trained on, which is told, as are blank images.
+            what: is to be done with them, for messages.
+
+        Raises:
+            MetagenError: see `adapt`, or `check` refuses them.
+        """
+        generator, read = self.learner.generator, not isinstance(images, torch.Tensor)
         if isinstance(images, torch.Tensor):
-            return images
-        if isinstance(images, (str, Path)):
-            return to_float(read_folder(Path(images), generator.size, generator.channels))
-        pictures = [images] if isinstance(images, Image.Image) else list(images)
-        if not all(isinstance(picture, Image.Image) for picture in pictures):
-            raise MetagenError(f"adapt: expected a tensor, PIL images or a folder, got {type(images).__name__}")
-        if not pictures:
-            raise MetagenError("adapt: got no image; give at least one")
-        return to_float(torch.stack([from_pil(picture, generator.size, generator.channels) for picture in pictures]))
+            support, names = images, [f"image {number}" for number in range(len(images))]
+        else:
+            support, names = read_support(images, generator.size, generator.channels)
+        self.check(support, what)
+        if read or invert == "auto":
+            tell_blank(support, names)
+        return turned(support, self.info, invert, read)
 
     def check_steps(self, steps: int) -> None:
         """Refuse a number of inner steps in which the model cannot adapt.
@@ -333,7 +344,7 @@ class AdaptedModel:
             raise MetagenError("save: save the base model first (model.save), so that the adapted one can name it")
         difference = {name: d[0] for name, d in self.adapted.difference.items()}
         support = self.adapted.support[0] if self.adapted.generator.uses_support else None
-        artifacts.save_adapted(Path(path), difference, support, self.model.path, self.info, standalone, overwrite)
+        artifacts.save_adapted(placed(path), difference, support, self.model.path, self.info, standalone, overwrite)
 
     def _run(self, method: str, steps: int | None = None, **images: torch.Tensor) -> torch.Tensor:
         self._capable(method)

@@ -6,12 +6,12 @@ import argparse
 import difflib
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from metagen.errors import MetagenError, unknown
+from metagen.files import placed
 from metagen.generators import generators
 from metagen.registry import options_of
 from metagen.resources import resource
@@ -71,8 +71,9 @@ def spelled_out(argv: Sequence[str]) -> list[str]:
         MetagenError: there is no such config; the nearest one is named.
     """
     words: list[str] = []
+    argv = [part for word in argv for part in (word.split("=", 1) if word.startswith("--config=") else [word])]
     for before, word, after in zip(["", *argv], argv, [*argv[1:], ""], strict=False):  # no word, no triple
-        bare = word in SWITCHES and after.lower() not in ("true", "false")
+        bare = word in SWITCHES and after.lower() not in ("true", "false", "auto")
         if before in ("--config", "-c"):
             words.append(_config(word))
         else:
@@ -81,8 +82,8 @@ def spelled_out(argv: Sequence[str]) -> list[str]:
 
 
 def _config(name: str) -> str:
-    if Path(name).is_file():
-        return name
+    if placed(name).is_file():
+        return str(placed(name))
     try:
         return str(resource("configs", f"{name.removeprefix('configs/').removesuffix('.yaml')}.yaml"))
     except MetagenError as error:

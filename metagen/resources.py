@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from metagen.errors import MetagenError, unknown
+from metagen.files import placed
 
 KINDS = ("configs", "assets")
+CONFIG = "config.json"  # what makes a folder one that metagen saved
 _PACKAGE = Path(__file__).resolve().parent
 
 
@@ -31,21 +33,26 @@ def resource(kind: str, name: str) -> Path:
 
 def those_travelling(kind: str) -> list[Path]:
     """The folders of the "models" or "extractors" that travel with metagen, in the order of their names."""
-    return sorted(resource("assets", "README.md").parent.glob(f"{kind}/*"))
+    places = resource("assets", "README.md").parent.glob(f"{kind}/*")
+    return sorted(place for place in places if (place / CONFIG).is_file())
 
 
 def travelling(kind: str, name: str | Path) -> Path:
     """A folder, or the name of one of the "models" or "extractors" that travel with metagen.
 
+    A folder without a config.json, such as one of images, does not stand in the way of a name.
+
     Raises:
         MetagenError: it is neither; those that there are, are named.
     """
-    path = Path(name)
-    if path.is_dir() or isinstance(name, Path) or len(path.parts) != 1:
+    path = placed(name)
+    word = str(name).rstrip("/\\")
+    if isinstance(name, Path) or (path / CONFIG).is_file() or word.startswith("~") or {"/", "\\"} & {*word}:
         return path
-    try:
-        return resource("assets", f"{kind}/{name}")
-    except MetagenError:
-        there = [place.name for place in those_travelling(kind)]
-        known = f"; those are {', '.join(there)}" if there else ""
-        raise MetagenError(f"{name}: neither a folder nor one of the {kind} that travel with metagen{known}") from None
+    there = {place.name: place for place in those_travelling(kind)}
+    if found := there.get(word) or there.get(word.lower()):
+        return found
+    if path.is_dir():
+        return path
+    known = f"; those are {', '.join(there)}" if there else ""
+    raise MetagenError(f"{name}: neither a folder nor one of the {kind} that travel with metagen{known}")

@@ -276,7 +276,7 @@ def tune(
     Raises:
         MetagenError: see `choose_sampling`; or the model cannot be judged on these tasks, or `out` is taken.
     """
-    check_free(out, overwrite)
+    check_free(out, overwrite, [travelling("models", model), extractor, *data.inputs])
     base = judged(model, data, "val")
     stored_as = read_config(travelling("models", model)).get("stored_as", FULL)
     with processes.launched() as device:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,13 +17,14 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from metagen.errors import MetagenError
-from metagen.files import write_atomically
+from metagen.files import remove_own, strangers, write_atomically
 from metagen.processes import count, gathered, rank
 from metagen.strict_json import to_json
 
 log = logging.getLogger(__name__)
 
 ABOUT = "about.json"
+KEPT = r"about\.json|.+-\d{6}\.safetensors"  # names of files
 Found = dict[str, torch.Tensor]  # by name, one row a task: [T, ...]
 
 
@@ -55,7 +55,7 @@ class Spread:
             raise MetagenError(f"batch: expected 1 task at once or more, got {batch}")
         self.folder, self.batch, self.about = folder, batch, to_json(about, indent=1, sort_keys=True).encode()
         self._stale = bool(folder and folder.exists() and not self._is_of_this_work(folder))
-        if folder and self._stale and not (overwrite and (folder / ABOUT).is_file()):
+        if folder and self._stale and not (overwrite and (folder / ABOUT).is_file() and not strangers(folder, KEPT)):
             hint = "end it with its own options, move it away, or (if it is unfinished work) say --overwrite"
             raise MetagenError(f"{folder}: expected unfinished work with these options, got something else; {hint}")
         self.kept = len(list(folder.glob("*.safetensors"))) if folder and not self._stale else 0
@@ -95,10 +95,15 @@ class Spread:
     def _clear(self) -> None:
         """Remove other work, once: by the first process, before any looks for its own."""
         if self.folder and self._stale and rank() == 0:
-            shutil.rmtree(self.folder)
+            remove_own(self.folder, KEPT)
         if self._stale:
             gathered(None)
         self._stale = False
+
+    def end(self) -> None:
+        """Remove what was kept, as it is not needed any more."""
+        if self.folder:
+            remove_own(self.folder, KEPT)
 
     def _keep(self, stage: str, batch: list[int], found: Found) -> None:
         if self.folder:

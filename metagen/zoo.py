@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from torch.utils._pytree import tree_map
 from metagen.adaptation import add_deltas, draw_noise
 from metagen.artifacts import load_zoo, read_config, save_zoo
 from metagen.errors import MetagenError, check_at_least
-from metagen.files import check_free
+from metagen.files import check_free, placed
 from metagen.generators import Weights
 from metagen.images import to_float
 from metagen.learners import Adapted, Joint, Learner, MetaGenerator, adapt_tasks
@@ -68,7 +67,7 @@ def zoo_for(learner: Learner, place: str, initial: str | None, regress: float | 
     if not isinstance(learner, MetaGenerator):
         raise MetagenError(f"zoo: {type(learner).__name__} writes no weights; take MetaGenerator, or give no zoo")
     try:
-        zoo = Zoo(*load_zoo(Path(place)))
+        zoo = Zoo(*load_zoo(placed(place)))
     except MetagenError as error:
         raise MetagenError(f"zoo: {error}") from error
     base = initial and read_config(travelling("models", initial), "model")["weights_sha256"]
@@ -215,7 +214,7 @@ def make_zoo(
     Raises:
         MetagenError: see `Training`; or the chunk is empty, or `out` is taken, or holds other unfinished work.
     """
-    check_free(out, overwrite)
+    check_free(out, overwrite, [travelling("models", model), *data.inputs])
     check_at_least("chunk", chunk, 1)
     base = load_base(model)
     training = Training(model, base, data, plan)
@@ -229,7 +228,7 @@ def make_zoo(
         if not rank():
             losses = {f"loss_{when}": found.pop(when).mean(0).tolist() for when in ("before", "after")}
             save_zoo(out, found, {**about, **losses, "torch": torch.__version__}, overwrite)
-            shutil.rmtree(unfinished)
+            spread.end()
             before, after = (", ".join(f"{loss:.2f}" for loss in each) for each in losses.values())
             print(f"{len(training.names)} models; support loss {before} before, {after} after")
             words = shlex.join(learning_from(out, model, plan))

@@ -435,7 +435,7 @@ def test_mistakes_are_told_in_one_line(tmp_path, monkeypatch, capsys):
         ([one, other, "a/evaluation/result.json"], f"{one} and a/evaluation/result.json: are the same result"),
         ([one, other, "--by", "recognisable"], "unknown figure 'recognisable': did you mean recognisability[far]?"),
         ([one, other, "--bye", "fd"], "unknown option --bye: did you mean --by"),
-        ([one, other, "--out", "a"], "a: exists and is not empty"),
+        ([one, other, "--out", "a"], "a: would replace a/evaluation, which is read"),
     ]:
         assert main(["compare", *words]) == 2
         out, err = capsys.readouterr()

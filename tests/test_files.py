@@ -15,6 +15,13 @@ def tree(folder: Path) -> dict[str, str]:
     return {str(p.relative_to(folder)): p.read_text() if p.is_file() else "/" for p in folder.rglob("*")}
 
 
+def written_before(folder: Path) -> None:
+    """A folder such as metagen compare writes."""
+    folder.mkdir()
+    for ending in ("csv", "json", "md"):
+        (folder / f"league.{ending}").write_text("old")
+
+
 def fail(*args, **kwargs):
     raise OSError(28, "No space left on device")
 
@@ -83,8 +90,7 @@ def test_missing_parents_are_made(tmp_path):
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_failure_leaves_nothing_new(tmp_path, overwrite):
     if overwrite:
-        (tmp_path / "out").mkdir()
-        (tmp_path / "out" / "old.txt").write_text("old")
+        written_before(tmp_path / "out")
     before = tree(tmp_path)
     with pytest.raises(ZeroDivisionError), fresh_folder(tmp_path / "out", overwrite) as folder:
         (folder / "a.txt").write_text("a")
@@ -102,17 +108,15 @@ def test_a_folder_that_is_taken_is_refused_before_any_work(tmp_path):
 
 
 def test_overwriting_replaces_the_whole_folder(tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "old.txt").write_text("old")
+    written_before(tmp_path / "out")
     with fresh_folder(tmp_path / "out", overwrite=True) as folder:
         (folder / "new.txt").write_text("new")
-        assert (tmp_path / "out" / "old.txt").read_text() == "old"
+        assert (tmp_path / "out" / "league.md").read_text() == "old"
     assert tree(tmp_path) == {"out": "/", "out/new.txt": "new"}
 
 
 def test_a_failed_exchange_brings_the_old_folder_back(tmp_path, monkeypatch):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "old.txt").write_text("old")
+    written_before(tmp_path / "out")
     before, rename = tree(tmp_path), os.rename
 
     def fail_for_the_new(source, target):

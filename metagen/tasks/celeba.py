@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from metagen.errors import MetagenError, check_at_least, unknown
+from metagen.files import placed
 from metagen.images import read_files
 from metagen.tasks.base import TaskSet, some, with_enough_images
 from metagen.tasks.splits import SPLITS, Split, read_split, split_by_hash
@@ -68,7 +69,7 @@ class CelebA(TaskSet):
         self.root, self.partition, self.min_images, self.download = root, partition, min_images, download
         self.split_file = split_file
         official = partition == "official" and split_file is None
-        self._tree = _find(Path(root), (IDENTITIES, IMAGES, *([OFFICIAL] if official else [])), download)
+        self._tree = _find(placed(root), (IDENTITIES, IMAGES, *([OFFICIAL] if official else [])), download)
         listed = _files_by_identity(self._tree)
         self._files = with_enough_images(listed, min_images, root, "identities")
         self.left_out = tuple(name for name in listed if name not in self._files)
@@ -118,7 +119,7 @@ class CelebA(TaskSet):
         return split
 
     def _read_split(self, path: str) -> Split:
-        split = read_split(Path(path))
+        split = read_split(placed(path))
         absent = [name for part in SPLITS for name in split[part] if name not in self._files]
         if absent:
             raise MetagenError(

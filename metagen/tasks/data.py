@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from metagen.errors import MetagenError, check_at_least
+from metagen.support import INKS, Ground, ground_of, trained_ground
 from metagen.tasks import TaskSet, task_sets
 from metagen.tasks.base import some
 from metagen.tasks.episodes import Episode, Episodes
@@ -20,6 +21,9 @@ from metagen.tasks.shots import distribution_of, held_out_shots
 from metagen.tasks.splits import Split
 
 log = logging.getLogger(__name__)
+
+COLOURED = 0.01  # how far channels are apart, on the whole, in images of colours
+LOOKED_AT = 8  # train tasks, and images of each, by which it is told what ink stands on
 
 
 class EpisodeData(pl.LightningDataModule):
@@ -115,6 +119,31 @@ class EpisodeData(pl.LightningDataModule):
             given = {name: value for name, value in self.options.items() if value is not None}
             self._task_set = task_sets.build({"name": self.name, **given})
         return self._task_set
+
+    @property
+    def inputs(self) -> list[str]:
+        """The files and folders of this machine that are read, where given."""
+        return [self.options[name] for name in ("root", "split_file") if self.options[name]]
+
+    @property
+    def ground(self) -> Ground:
+        """What ink stands on, by a few images of a few train tasks; "none" where they have colours."""
+        tasks, few = self.task_set, self.task_set.split.train[:LOOKED_AT]
+        counts = {task: min(LOOKED_AT, tasks.readable_count(task)) for task in few}
+        images = torch.cat([tasks.images(task, range(count)).float() / 255 for task, count in counts.items()])
+        return "none" if (images - images[:, :1]).abs().mean() > COLOURED else ground_of(images)
+
+    def tell_ground(self, name: str, info: Mapping[str, Any]) -> None:
+        """Warn of a model, by what the user calls it, that was trained on ink of another kind than these tasks show.
+
+        info: what is told of it.
+        """
+        known = trained_ground(info)
+        if known in INKS and self.ground in INKS and known != self.ground:
+            log.warning(
+                "%s: trained on %s, and these tasks show %s; --data.invert exchanges black and white",
+                *(name, INKS[known], INKS[self.ground]),
+            )
 
     @property
     def description(self) -> dict[str, Any]:

@@ -11,7 +11,8 @@ import torch
 
 from metagen.archives import ARCHIVE_SUFFIXES, is_archive, unpacked
 from metagen.errors import MetagenError, check_at_least, unknown
-from metagen.images import image_files, is_image_name, read_files, read_image
+from metagen.files import placed
+from metagen.images import image_files, is_image_name, is_other, needed, read_files, read_image
 from metagen.tasks.base import TaskSet, some, with_enough_images
 from metagen.tasks.splits import SPLITS, Split, read_split, split_by_hash
 
@@ -74,7 +75,8 @@ class Folder(TaskSet):
         self.on_bad_image = on_bad_image
         self.min_images = min_images
         self.skipped: list[Path] = []
-        self._folders = _find_tasks(unpacked(Path(root)) if is_archive(Path(root)) else Path(root))
+        place = placed(root)
+        self._folders = _find_tasks(unpacked(place) if is_archive(place) else place)
         self._images: dict[str, torch.Tensor] = {}
         found = {task: [path.name for path in image_files(folder)] for task, folder in self._folders.items()}
         self._files = with_enough_images(found, min_images, root)
@@ -153,7 +155,7 @@ class Folder(TaskSet):
         return split
 
     def _read_split(self, path: str) -> Split:
-        split = read_split(Path(path))
+        split = read_split(placed(path))
         named = [name for part in SPLITS for name in split[part]]
         if absent := [repr(name) for name in named if name not in self._folders]:
             raise MetagenError(f"split file {path}: {len(absent)} tasks are not under {self.root}: {some(absent)}")
@@ -172,6 +174,7 @@ def _find_tasks(root: Path) -> dict[str, Path]:
         problem = f"is a file, expected a folder or an archive ({archives})" if root.exists() else "no such folder"
         raise MetagenError(f"{root}: {problem}")
     tasks: dict[str, Path] = {}
+    others: list[str] = []
     seen: set[str] = set()
     for here, folders, files in os.walk(root, followlinks=True, onerror=_unreadable):
         real = os.path.realpath(here)
@@ -180,10 +183,17 @@ def _find_tasks(root: Path) -> dict[str, Path]:
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        others += [os.path.join(os.path.relpath(here, root), name) for name in sorted(files) if is_other(name)]
         if any(map(is_image_name, files)):
             tasks[_task_name(Path(here), root)] = Path(here)
+    told = some([os.path.normpath(name) + needed(name) for name in others])
     if not tasks:
-        raise MetagenError(f"{root}: no images in it or in any folder below; expected one folder of images a task")
+        found = f", but {told}" if others else ""
+        raise MetagenError(
+            f"{root}: no images in it or in any folder below{found}; expected one folder of images a task"
+        )
+    if others:
+        log.warning("%s: %d files passed over, as no images that can be read: %s", root, len(others), told)
     return tasks
 
 

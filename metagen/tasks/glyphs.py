@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from metagen.errors import MetagenError
-from metagen.files import cache_folder, write_atomically
+from metagen.files import cache_folder, placed, write_atomically
 from metagen.seeding import numpy_rng
 from metagen.tasks.base import TaskSet
 from metagen.tasks.glyph_drawing import (
@@ -104,7 +104,7 @@ def own_fonts(folder: str) -> list[Path]:
     Raises:
         MetagenError: there is no such folder, or no font in it.
     """
-    path = Path(folder).expanduser()
+    path = placed(folder)
     if not path.is_dir():
         raise MetagenError(f"fonts: {folder}: no such folder; give a folder of {', '.join(SUFFIXES)} files")
     found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
@@ -385,7 +385,7 @@ class Glyphs(TaskSet):
     def _split(self) -> Split:
         if self.split_file is None and self.root is not None:
             return self._kept_or_made_split()
-        path = FIXED_SPLIT if self.split_file is None else Path(self.split_file).expanduser()
+        path = FIXED_SPLIT if self.split_file is None else placed(self.split_file)
         split = read_split(path)
         missing = [n for part in SPLITS for n in split[part] if letter_of(n) not in self._faces.by_letter]
         if missing:

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from metagen.errors import MetagenError, unknown
+from metagen.files import placed
 from metagen.images import image_files, read_folder
 from metagen.seeding import numpy_rng
 from metagen.tasks.base import TaskSet
@@ -118,10 +119,10 @@ class Omniglot(TaskSet):
             raise unknown("partition", partition, PARTITIONS)
         self.root, self.partition, self.binarise, self.download = root, partition, binarise, download
         self.split_file, self.seed = split_file, seed
-        self._folders = _characters(Path(root), download)
+        self._folders = _characters(placed(root), download)
         self._images: dict[str, torch.Tensor] = {}
         self._originals: dict[str, torch.Tensor] = {}
-        whole = read_split(Path(split_file)) if split_file else whole_split(partition, seed)
+        whole = read_split(placed(split_file)) if split_file else whole_split(partition, seed)
         self.missing = tuple(name for part in SPLITS for name in whole[part] if name not in self._folders)
         if self.missing:
             log.warning("%s", self._missing_told(whole))

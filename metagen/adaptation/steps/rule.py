@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from metagen.adaptation.steps.base import layer_of
-from metagen.files import write_atomically
+from metagen.errors import MetagenError
+from metagen.files import strangers, write_atomically
 from metagen.generators import Weights
 from metagen.strict_json import page
 
@@ -65,8 +66,10 @@ class Rule(NamedTuple):
         """Write rule.json and rule.png into a folder.
 
         Raises:
-            MetagenError: they cannot be written there.
+            MetagenError: they cannot be written there, or others of these names are there.
         """
+        if others := sorted({"rule.json", "rule.png"} & {*(strangers(folder) if folder.is_dir() else ())}):
+            raise MetagenError(f"{folder / others[0]}: would be replaced, and metagen did not write it; move it away")
         buffer = io.BytesIO()
         self.picture().save(buffer, format="png")
         write_atomically(folder / "rule.json", page(self.described()))

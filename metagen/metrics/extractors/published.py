@@ -13,7 +13,7 @@ from urllib.request import urlopen
 import torch
 
 from metagen.errors import MetagenError
-from metagen.files import cache_folder, write_atomically
+from metagen.files import cache_folder, placed, write_atomically
 
 TIMEOUT = 60  # seconds without an answer
 
@@ -39,7 +39,7 @@ class Published(NamedTuple):
         Raises:
             MetagenError: it is missing, cannot be fetched, or is not the one published.
         """
-        data = self._downloaded() if source == "download" else self._read(Path(source).expanduser(), hint)
+        data = self._downloaded() if source == "download" else self._read(placed(source), hint)
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
 
     def _read(self, path: Path, hint: str | None = None) -> bytes:
