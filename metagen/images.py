@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from metagen.errors import MetagenError
@@ -93,8 +94,15 @@ def _lanczos(source: int, size: int) -> torch.Tensor:
     return torch.from_numpy(weights).float()
 
 
-def read_image(path: Path, size: int, channels: int) -> torch.Tensor:
+def whole_pixels(image: Image.Image) -> NDArray[np.uint8]:
+    """All pixels of an image of any mode, [H, W, 3]: neither cut nor resized, otherwise as `from_pil` reads it."""
+    return np.asarray(_opaque(ImageOps.exif_transpose(image)).convert("RGB"))
+
+
+def read_image(path: Path, size: int, channels: int, look: Callable[[Image.Image], None] | None = None) -> torch.Tensor:
     """Read an image file (png, jpg, webp, bmp, gif, pgm, ppm, tiff) as uint8 [channels, size, size]; see `from_pil`.
+
+    look: is shown the image as it was opened, once it was read.
 
     Raises:
         MetagenError: the file is missing, damaged, too large or no image, or the options are refused.
@@ -104,7 +112,10 @@ def read_image(path: Path, size: int, channels: int) -> torch.Tensor:
             warnings.simplefilter("ignore", UserWarning)  # of damaged EXIF data; damaged pixels raise
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=_FORMATS) as image:
-                return from_pil(image, size, channels)
+                pixels = from_pil(image, size, channels)
+                if look is not None:
+                    look(image)
+                return pixels
     except MetagenError as error:
         raise MetagenError(f"{path}: {error}") from error
     except FileNotFoundError:
