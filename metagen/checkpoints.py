@@ -140,9 +140,11 @@ class Checkpoints(Checkpoint):
         """Start the clock; what was best by another criterion, of other tasks or elsewhere says nothing now."""
         by, judged_on = str(pl_module.monitored), str(pl_module.judged_on)
         moved = not math.isinf(self.best) and not self.path("best").is_file()
+        moved = trainer.strategy.broadcast(moved)  # a host of several may not see the file
         if moved or self.by not in (None, by) or self.judged_on not in (None, judged_on):
-            if not moved:
-                log.warning("what the best model is judged by is changed: it is chosen anew from here on")
+            if trainer.is_global_zero:
+                why = "the one of before lies elsewhere" if moved else "what it is judged by is changed"
+                log.warning("the best model is chosen anew from step %d on: %s", trainer.global_step, why)
             self.best = math.inf
         self.by, self.judged_on = by, judged_on
         self._since, self._seen = time.perf_counter(), trainer.global_step

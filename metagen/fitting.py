@@ -208,7 +208,7 @@ class FitCLI(LightningCLI):
         """The record of this run after that of the run before: settings that are not used stay as they were."""
         self.changes = changed(before["settings"], record["settings"])
         idle = unused(self.changes, self.model.learner)
-        if self.changes:
+        if self.changes and self.trainer.is_global_zero:
             log.warning("%s", told_going_on(self.begun_at, self.changes, idle))
         used = {name: both for name, both in self.changes.items() if name not in idle}
         kept = {name: both[0] for name, both in self.changes.items() if name in idle}
@@ -258,9 +258,10 @@ class FitCLI(LightningCLI):
     def _left_as_it_is(self) -> bool:
         """Tell that a run that goes on had nothing left to do, and whether its export stays: of settings in vain."""
         stays = bool(self.changes) and (self.run_dir / "export").is_dir()
-        asked = f"data.episodes {self.datamodule.episodes_per_epoch}, trainer.max_steps {self.trainer.max_steps}"
+        steps, most = self.datamodule.episodes_per_epoch, self.trainer.max_steps
+        asked = f"data.episodes {steps}" + (f" and trainer.max_steps {most}" if most > 0 else "")
         end = "; its export stays, and what was changed is not used" if stays else ""
-        print(f"nothing left to train: the run is at step {self.begun_at}, and asked for is no more ({asked}){end}")
+        print(f"nothing left to train: the run is at step {self.begun_at}, and {asked} asks for no more{end}")
         return stays
 
     def _chosen_sampling(self, learner: Learner) -> Choice | None:

@@ -16,7 +16,7 @@ from metagen.generators import generators, with_sampling
 from metagen.images import from_pil, read_folder, to_float
 from metagen.learners import Adapted, Learner, RuleEngine, adapt_each, adapt_tasks, auto_steps
 from metagen.seeding import torch_rng
-from metagen.tasks.seen import Seen, seen_of
+from metagen.tasks.seen import Seen, seen_in, seen_of
 from metagen.tasks.splits import Split, split_of
 
 LOG_PROB_CHUNK = 50  # importance samples in memory at once
@@ -77,7 +77,7 @@ class Model:
         path: where it is saved, or None.
         weights_hash: SHA-256 of its weights file, or None.
         split: the tasks it was trained on and those held out, or None.
-        seen: all that it has seen, or None.
+        seen: all that it has seen; by default what the split says, or None.
     """
 
     def __init__(
@@ -90,7 +90,8 @@ class Model:
         seen: Seen | None = None,
     ) -> None:
         self.learner = learner.requires_grad_(False).eval()
-        self.info, self.path, self.weights_hash, self.split, self.seen = info, path, weights_hash, split, seen
+        self.info, self.path, self.weights_hash, self.split = info, path, weights_hash, split
+        self.seen = seen_in(info.get("data", {}).get("task_set"), split) if seen is None and split else seen
 
     def adapt(self, images: Images, steps: Steps = None, seed: int = 0) -> AdaptedModel:
         """Become a generator of what `images` show.

@@ -26,7 +26,7 @@ from metagen.resources import travelling
 from metagen.seeding import numpy_rng
 from metagen.spread import Found, Spread
 from metagen.tasks.data import EpisodeData
-from metagen.tasks.seen import Seen, seen_in, seen_of
+from metagen.tasks.seen import Seen, kept_in, seen_in
 from metagen.tasks.splits import HELD_OUT, Split
 
 
@@ -44,7 +44,7 @@ class Zoo:
     def __init__(self, deltas: Weights, info: dict[str, Any], weights_hash: str, seen: Seen | None = None) -> None:
         self.deltas, self.info, self.weights_hash = deltas, info, weights_hash
         self.split = Split(tuple(info["tasks"]), (), ())
-        self.seen = seen_in(info.get("data", {}).get("task_set"), self.split) if seen is None else seen
+        self.seen = seen_in(info.get("data", {}).get("task_set"), self.split) | (seen or Seen())
         self._places = {task: place for place, task in enumerate(info["tasks"])}
 
     def of(self, tasks: Sequence[str]) -> Weights:
@@ -72,7 +72,7 @@ def zoo_for(learner: Learner, place: str, initial: str | None, regress: float | 
         raise MetagenError(f"zoo: {type(learner).__name__} writes no weights; take MetaGenerator, or give no zoo")
     try:
         deltas, info, weights_hash = load_zoo(Path(place))
-        zoo = Zoo(deltas, info, weights_hash, seen_of(Path(place), info))
+        zoo = Zoo(deltas, info, weights_hash, kept_in(Path(place)))
     except MetagenError as error:
         raise MetagenError(f"zoo: {error}") from error
     base = initial and read_config(travelling("models", initial), "model")["weights_sha256"]

@@ -149,7 +149,7 @@ class Folder(TaskSet):
             prints.append(pixel_print(whole_pixels(image)))
 
         try:
-            image = read_image(path, self.size, self.channels, None if self.streamed else look)
+            image = read_image(path, self.size, self.channels, *([] if self.streamed else [look]))
         except MetagenError as error:
             if self.on_bad_image == "raise":
                 raise
@@ -162,7 +162,8 @@ class Folder(TaskSet):
         if self.split_file is None:
             by = split_by_count if self._counted else _split_by_share
             split = by(self._files, self.val, self.test, self.seed)
-            mend = "say how many with --data.val 1 --data.test 1, or more, or name a --data.split_file"
+            mend = "add tasks, say how many with --data.val 1 --data.test 1 (Folder takes another seed, too), or "
+            mend += "name a --data.split_file"
             if len(self._files) < len(SPLITS):
                 mend = f"expected {len(SPLITS)} tasks or more, one folder of images each; add some"
         else:

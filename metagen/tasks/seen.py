@@ -96,14 +96,25 @@ def seen_of(folder: Path, info: Mapping[str, Any]) -> Seen | None:
     Raises:
         MetagenError: it is damaged.
     """
-    path = folder / FILE
-    if path.is_file():
-        try:
-            return seen_by(json.loads(path.read_text(encoding="utf-8")), path)
-        except (OSError, ValueError, RecursionError) as error:
-            raise MetagenError(f"{path}: cannot be read ({type(error).__name__}); export the model again") from error
     data, split = info.get("data"), split_of(folder)
-    return None if split is None else seen_in(data.get("task_set") if isinstance(data, dict) else None, split)
+    if split is None:
+        return None
+    return seen_in(data.get("task_set") if isinstance(data, dict) else None, split) | kept_in(folder)
+
+
+def kept_in(folder: Path) -> Seen:
+    """What stands in the seen.json of a saved folder; nothing where there is none.
+
+    Raises:
+        MetagenError: it is damaged.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        return Seen()
+    try:
+        return seen_by(json.loads(path.read_text(encoding="utf-8")), path)
+    except (OSError, ValueError, RecursionError) as error:
+        raise MetagenError(f"{path}: cannot be read ({type(error).__name__}); export the model again") from error
 
 
 def seen_in(task_set: str | None, split: Split) -> Seen:
