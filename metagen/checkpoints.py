@@ -142,7 +142,7 @@ class Checkpoints(Checkpoint):
         moved = not math.isinf(self.best) and not self.path("best").is_file()
         moved = trainer.strategy.broadcast(moved)  # a host of several may not see the file
         if moved or self.by not in (None, by) or self.judged_on not in (None, judged_on):
-            if trainer.is_global_zero:
+            if trainer.is_global_zero and not math.isinf(self.best):
                 why = "the one of before lies elsewhere" if moved else "what it is judged by is changed"
                 log.warning("the best model is chosen anew from step %d on: %s", trainer.global_step, why)
             self.best = math.inf

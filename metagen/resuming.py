@@ -52,17 +52,19 @@ def unused(changes: Changes, learner: Learner) -> list[str]:
 
 
 def _begins(name: str, before: Any, learner: Learner) -> bool:  # noqa: ANN401
-    """Whether an option of the generator or the learner gives the weights another beginning than before."""
+    """Whether a number among the options of the generator or the learner gives the weights another beginning."""
     group, _, rest = name.partition(".")
     part, _, option = rest.partition(".")
     described = describe(learner)
-    if group != "model" or option not in described.get(part, {}):
+    if group != "model" or option not in described.get(part, {}) or type(before) not in (int, float):
         return False
     other = {**described, part: {**described[part], option: before}}
     try:
         one, two = (_first_weights(each) for each in (described, other))
     except MetagenError:
         return False
+    if {name: w.shape for name, w in one.items()} != {name: w.shape for name, w in two.items()}:
+        return False  # another model, which is refused
     return any(not torch.equal(weight, two[name]) for name, weight in one.items())
 
 

@@ -109,6 +109,7 @@ class EpisodeData(pl.LightningDataModule):
         self._task_set: TaskSet | None = None
         self.earlier = Seen()
         self._own: dict[str, dict[str, tuple[str, ...]]] = {}
+        self._told: set[str] = set()
 
     @property
     def held_out_shots(self) -> int:
@@ -234,8 +235,9 @@ class EpisodeData(pl.LightningDataModule):
             )
         if self.task_set.streamed:
             return
-        if n := seen.without_prints:
+        if (n := seen.without_prints) and name not in self._told:
             log.warning("%s: keeps no hashes of %d tasks that it has seen; they are known by name alone", name, n)
+            self._told.add(name)
         known = seen.prints(parts)
         if found := [task for task in tasks if mostly(self._prints_of(split)[task], known)]:
             raise MetagenError(

@@ -166,6 +166,8 @@ class Folder(TaskSet):
             mend += "name a --data.split_file"
             if len(self._files) < len(SPLITS):
                 mend = f"expected {len(SPLITS)} tasks or more, one folder of images each; add some"
+            elif self._counted:
+                mend = "add tasks, or ask for fewer with --data.val and --data.test"
         else:
             split = self._read_split(self.split_file)
             mend = f"name at least one task for each split in {self.split_file}"
