@@ -129,7 +129,8 @@ class Checkpoints(Checkpoint):
         self.by: str | None = None
         self.judged_on: str | None = None
         self.record: dict[str, Any] = {}
-        self._since, self._seen = 0.0, -1
+        self._since: float | None = None
+        self._seen = -1
         self._accumulating = self._due = False
 
     def path(self, name: str) -> Path:
@@ -183,7 +184,7 @@ class Checkpoints(Checkpoint):
 
     def state_dict(self) -> dict[str, Any]:
         """The best so far and the time spent."""
-        seconds = self.seconds + time.perf_counter() - self._since
+        seconds = self.seconds + (0.0 if self._since is None else time.perf_counter() - self._since)
         best = {"best": self.best, "best_step": self.best_step, "by": self.by, "judged_on": self.judged_on}
         return {**best, "seconds": seconds, "record": self.record}
 

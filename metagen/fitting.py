@@ -207,7 +207,7 @@ class FitCLI(LightningCLI):
     def _continued(self, before: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
         """The record of this run after that of the run before: settings that are not used stay as they were."""
         self.changes = changed(before["settings"], record["settings"])
-        idle = unused(self.changes, self.model.learner)
+        idle = unused(self.changes)
         if self.changes and self.trainer.is_global_zero:
             log.warning("%s", told_going_on(self.begun_at, self.changes, idle))
         used = {name: both for name, both in self.changes.items() if name not in idle}
@@ -256,13 +256,22 @@ class FitCLI(LightningCLI):
             self._write_found(learner.generator)
 
     def _left_as_it_is(self) -> bool:
-        """Tell that a run that goes on had nothing left to do, and whether its export stays: of settings in vain."""
-        stays = bool(self.changes) and (self.run_dir / "export").is_dir()
-        steps, most = self.datamodule.episodes_per_epoch, self.trainer.max_steps
-        asked = f"data.episodes {steps}" + (f" and trainer.max_steps {most}" if most > 0 else "")
-        end = "; its export stays, and what was changed is not used" if stays else ""
+        """Tell that a run that goes on had nothing left to do, and whether its export stays."""
+        stays, most = self._is_exported(), self.trainer.max_steps
+        asked = f"data.episodes {self.datamodule.episodes_per_epoch}"
+        asked += f" and trainer.max_steps {most}" if most > 0 else ""
+        end = f"; {self.run_dir / 'export'} stays as it is" if stays else ""
+        end += ", and what was changed is not used" if stays and self.changes else ""
         print(f"nothing left to train: the run is at step {self.begun_at}, and {asked} asks for no more{end}")
         return stays
+
+    def _is_exported(self) -> bool:
+        """Whether the best model of all that was trained is exported already."""
+        try:
+            told = artifacts.read_config(self.run_dir / "export", "model")["info"]["training"]
+            return bool([told["meta_steps"], told["best_step"]] == [self.begun_at, self.checkpoints.best_step])
+        except (MetagenError, KeyError, TypeError):
+            return False
 
     def _chosen_sampling(self, learner: Learner) -> Choice | None:
         """Choose sampling options on val tasks and take them; None where nothing was chosen, which is told."""

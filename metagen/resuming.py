@@ -6,12 +6,6 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import torch
-
-from metagen.artifacts import build, describe
-from metagen.errors import MetagenError
-from metagen.learners import Learner
-
 # What of the trainer's options bears on what is learned, and which others bear on nothing, or are told by the split.
 OF_THE_TRAINER = ("precision", "accumulate_grad_batches", "max_epochs")
 OF_THE_PLACE = ("root", "split_file", "val", "test", "workers", "download", "chunk", "execution")
@@ -46,32 +40,9 @@ def changed(before: Settings, now: Settings) -> Changes:
     return {name: [before[name], value] for name, value in now.items() if name in before and before[name] != value}
 
 
-def unused(changes: Changes, learner: Learner) -> list[str]:
-    """Those changes that say what weights training begins from: it goes on from those of the checkpoint."""
-    return [name for name, (before, _) in changes.items() if name in FIRST_WEIGHTS or _begins(name, before, learner)]
-
-
-def _begins(name: str, before: Any, learner: Learner) -> bool:  # noqa: ANN401
-    """Whether a number among the options of the generator or the learner gives the weights another beginning."""
-    group, _, rest = name.partition(".")
-    part, _, option = rest.partition(".")
-    described = describe(learner)
-    if group != "model" or option not in described.get(part, {}) or type(before) not in (int, float):
-        return False
-    other = {**described, part: {**described[part], option: before}}
-    try:
-        one, two = (_first_weights(each) for each in (described, other))
-    except MetagenError:
-        return False
-    if {name: w.shape for name, w in one.items()} != {name: w.shape for name, w in two.items()}:
-        return False  # another model, which is refused
-    return any(not torch.equal(weight, two[name]) for name, weight in one.items())
-
-
-def _first_weights(description: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return build(description).state_dict()
+def unused(changes: Changes) -> list[str]:
+    """Those changes that say what training begins from: it goes on from the weights of the checkpoint."""
+    return [name for name in changes if name in FIRST_WEIGHTS]
 
 
 def told(step: int, changes: Changes, idle: list[str]) -> str:
