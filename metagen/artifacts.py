@@ -1,10 +1,10 @@
 """What is shared: folders of safetensors and JSON, checked when read, never pickle.
 
-A model:          config.json, model.safetensors, split.json, README.md
+A model:          config.json, model.safetensors, split.json, seen.json, README.md
 An adapted model: config.json, difference.safetensors, README.md; support.safetensors if its generator looks at it;
                   base/, a whole model, if standalone
-An extractor:     config.json, model.safetensors, split.json, README.md
-A zoo:            config.json, deltas.safetensors, README.md
+An extractor:     config.json, model.safetensors, split.json, seen.json, README.md
+A zoo:            config.json, deltas.safetensors, seen.json, README.md
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ from metagen.metrics import Extractor, extractors
 from metagen.resources import those_travelling
 from metagen.seeding import DRAWING
 from metagen.strict_json import page, read_json, to_json
+from metagen.tasks.seen import FILE as SEEN
+from metagen.tasks.seen import Seen
 from metagen.tasks.splits import Split
 
 log = logging.getLogger(__name__)
@@ -75,10 +77,12 @@ def save_model(
     split: Split | None = None,
     overwrite: bool = False,
     stored_as: str = FULL,
+    seen: Seen | None = None,
 ) -> str:
     """Write a model; `info` says how it was made (data, training) and comes back from `load_model`.
 
     split: the tasks it was trained on and those held out, written beside it.
+    seen: all that it has seen, with hashes of the images, the same.
     stored_as: "float32", or "float16" for a file of half the size, which is widened when it is loaded.
 
     Returns:
@@ -89,7 +93,7 @@ def save_model(
     """
     stored = {} if stored_as == FULL else {"stored_as": stored_as}
     content = {**describe(learner), **stored, "info": dict(info)}
-    return _save(path, "model", learner, content, _model_card, split, overwrite)
+    return _save(path, "model", learner, content, _model_card, split, overwrite, seen)
 
 
 def load_model(path: Path) -> tuple[Learner, dict[str, Any], str]:
@@ -104,11 +108,16 @@ def load_model(path: Path) -> tuple[Learner, dict[str, Any], str]:
 
 
 def save_extractor(
-    path: Path, extractor: Extractor, info: Mapping[str, Any], split: Split | None = None, overwrite: bool = False
+    path: Path,
+    extractor: Extractor,
+    info: Mapping[str, Any],
+    split: Split | None = None,
+    overwrite: bool = False,
+    seen: Seen | None = None,
 ) -> str:
     """Write an extractor; the arguments, the hash that is returned and the errors are those of `save_model`."""
     content = {"extractor": extractors.describe(extractor), "info": dict(info)}
-    return _save(path, "extractor", extractor, content, _extractor_card, split, overwrite)
+    return _save(path, "extractor", extractor, content, _extractor_card, split, overwrite, seen)
 
 
 def load_extractor(path: Path) -> tuple[Extractor, dict[str, Any], str]:
@@ -218,8 +227,14 @@ def _base_of(path: Path, reference: Mapping[str, Any]) -> Path:
     )
 
 
-def save_zoo(path: Path, deltas: Mapping[str, torch.Tensor], info: Mapping[str, Any], overwrite: bool = False) -> None:
-    """Write low-rank deltas of many tasks, each [T, ...], and what is told of them.
+def save_zoo(
+    path: Path,
+    deltas: Mapping[str, torch.Tensor],
+    info: Mapping[str, Any],
+    overwrite: bool = False,
+    seen: Seen | None = None,
+) -> None:
+    """Write low-rank deltas of many tasks, each [T, ...], what is told of them, and what they have seen.
 
     Raises:
         MetagenError: the place is taken, or cannot be written.
@@ -227,6 +242,8 @@ def save_zoo(path: Path, deltas: Mapping[str, torch.Tensor], info: Mapping[str, 
     with fresh_folder(path, overwrite) as folder:
         weights = _write_tensors(folder / "deltas.safetensors", deltas)
         _write_config(folder, "zoo", weights, {"info": dict(info)})
+        if seen:
+            write_atomically(folder / SEEN, seen.to_json().encode())
         text = f"# A zoo\n\n{len(info['tasks'])} models of one base; metagen fit learns from it (--model.zoo).\n"
         write_atomically(folder / "README.md", text.encode())
 
@@ -310,6 +327,7 @@ def _save(
     card: Callable[[Mapping[str, Any], int, str], str],
     split: Split | None,
     overwrite: bool,
+    seen: Seen | None,
 ) -> str:
     tensors = _narrowed(path, module.state_dict(), content.get("stored_as", FULL))
     with fresh_folder(path, overwrite) as folder:
@@ -319,6 +337,8 @@ def _save(
         write_atomically(folder / "README.md", card(content, count, weights).encode())
         if split:
             write_atomically(folder / "split.json", split.to_json().encode())
+        if seen:
+            write_atomically(folder / SEEN, seen.to_json().encode())
     return weights
 
 

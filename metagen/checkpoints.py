@@ -118,6 +118,8 @@ class Checkpoints(Checkpoint):
         asked_to_stop: set it, and the run ends after the current step (and its validation, where one is due).
         best: the lowest value of the criterion so far, reached after `best_step` steps.
         by: the name of the criterion.
+        judged_on: a hash of what else the best depends on.
+        record: what a run tells the one that goes on from it.
         seconds: how long the run has trained, interruptions not counted.
     """
 
@@ -126,7 +128,10 @@ class Checkpoints(Checkpoint):
         self.asked_to_stop = self._stopping = False
         self.best, self.best_step, self.seconds = math.inf, 0, 0.0
         self.by: str | None = None
-        self._since, self._seen = 0.0, -1
+        self.judged_on: str | None = None
+        self.record: dict[str, Any] = {}
+        self._since: float | None = None
+        self._seen = -1
         self._accumulating = self._due = False
 
     def path(self, name: str) -> Path:
@@ -134,10 +139,16 @@ class Checkpoints(Checkpoint):
         return self.folder / f"{name}.ckpt"
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock; what was best by another criterion says nothing now."""
-        if self.by not in (None, pl_module.monitored):
+        """Start the clock; what was best by another criterion, of other tasks or elsewhere says nothing now."""
+        by, judged_on = str(pl_module.monitored), str(pl_module.judged_on)
+        moved = not math.isinf(self.best) and not self.path("best").is_file()
+        moved = trainer.strategy.broadcast(moved)  # a host of several may not see the file
+        if moved or self.by not in (None, by) or self.judged_on not in (None, judged_on):
+            if trainer.is_global_zero and not math.isinf(self.best):
+                why = "the one of before lies elsewhere" if moved else "what it is judged by is changed"
+                log.warning("the best model is chosen anew from step %d on: %s", trainer.global_step, why)
             self.best = math.inf
-        self.by = str(pl_module.monitored)
+        self.by, self.judged_on = by, judged_on
         self._since, self._seen = time.perf_counter(), trainer.global_step
 
     def on_train_batch_start(self, trainer: pl.Trainer, *args: Any) -> None:  # noqa: ANN401
@@ -174,13 +185,15 @@ class Checkpoints(Checkpoint):
 
     def state_dict(self) -> dict[str, Any]:
         """The best so far and the time spent."""
-        seconds = self.seconds + time.perf_counter() - self._since
-        return {"best": self.best, "best_step": self.best_step, "seconds": seconds, "by": self.by}
+        seconds = self.seconds + (0.0 if self._since is None else time.perf_counter() - self._since)
+        best = {"best": self.best, "best_step": self.best_step, "by": self.by, "judged_on": self.judged_on}
+        return {**best, "seconds": seconds, "record": self.record}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """See `state_dict`."""
         self.best, self.best_step, self.seconds = (state_dict[key] for key in ("best", "best_step", "seconds"))
         self.by = state_dict.get("by")  # runs of before it was kept went by the query loss, and so do they now
+        self.judged_on = state_dict.get("judged_on")
 
     def _save_last(self, trainer: pl.Trainer) -> None:
         self._save(trainer, "last")

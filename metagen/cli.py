@@ -359,7 +359,7 @@ def train_extractor(
         "torch": torch.__version__,
     }
     info = {"data": data.description, "training": training, "accuracy": accuracy}
-    save_extractor(placed(out), extractor, info, data.task_set.split, overwrite)
+    save_extractor(placed(out), extractor, info, data.task_set.split, overwrite, data.seen)
     for split, found in accuracy.items():
         print(f"{split}: {100 * found['mean']:.1f} % right, {found['ways']}-way 1-shot, {found['tasks']} tasks")
     print(f"wrote {out}; look through it with: metagen evaluate --extractor {out}")

@@ -17,7 +17,7 @@ from metagen.metrics.extractors import Scripted
 from metagen.metrics.extractors.scripted import SUFFIXES
 from metagen.resources import travelling
 from metagen.tasks.data import EpisodeData
-from metagen.tasks.splits import split_of
+from metagen.tasks.seen import seen_of
 
 
 def extractor_of(name: str | None, tasks: EpisodeData, split: str) -> tuple[Extractor, dict[str, Any]]:
@@ -31,7 +31,7 @@ def extractor_of(name: str | None, tasks: EpisodeData, split: str) -> tuple[Extr
         return scripted, {"name": scripted.name, "weights_sha256": scripted.weights_sha256}
     path = _folder(name, tasks)
     extractor, info, weights = load_extractor(path)
-    tasks.check_unseen(str(path), info, split_of(path), split)
+    tasks.check_unseen(str(path), info, seen_of(path, info), split)
     told = {"name": path.absolute().name, "weights_sha256": weights}
     return extractor, told | info | told  # first, and not what the info calls so
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,12 +30,17 @@ from metagen.learners import Learner, MetaGenerator, learners
 from metagen.options import EXAMPLES, explained
 from metagen.quiet import quieten
 from metagen.resources import travelling
+from metagen.resuming import Changes, changed, settings_of, unused
+from metagen.resuming import told as told_going_on
 from metagen.sampling_choice import Choice, choose_sampling, take_sampling, told
 from metagen.seeding import DRAWING
 from metagen.tasks.data import EpisodeData
+from metagen.tasks.seen import seen_by, seen_in, seen_of
 from metagen.tasks.splits import HELD_OUT, split_of
 from metagen.training import MetaTraining
 from metagen.zoo import check_taught
+
+log = logging.getLogger(__name__)
 
 SPLIT = "split.json"  # the first file of a run, so that a folder without one was not left by a run
 FOUND = "found.yaml"  # the config of a plain run with the architecture that was found
@@ -66,6 +73,8 @@ ABOUT = {
 
 class FitCLI(LightningCLI):
     """The options of a run, and what surrounds `Trainer.fit`."""
+
+    changes: Changes | None = None  # of the settings of a run that this one continues
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The run's folder, the averaged weights, and sizes that follow from the data."""
@@ -160,7 +169,9 @@ class FitCLI(LightningCLI):
         """Find mistakes while nothing is lost yet; then clear the place and write down which tasks are held out."""
         artifacts.describe(self.model.learner)  # refuses what could not be exported
         self.datamodule.check(self.trainer.world_size)
+        self.datamodule.check_apart()
         self.origins = {"initial": self._initial(), "zoo": self._zoo()}
+        self._go_on()
         if not self.trainer.is_global_zero or self.rehearsal:
             return
         for place in self._left:
@@ -176,8 +187,7 @@ class FitCLI(LightningCLI):
             return {}
         path = travelling("models", name)
         config = artifacts.read_config(path)  # `begun` has read the rest, and checked it
-        for split in HELD_OUT:
-            self.datamodule.check_unseen(name, config["info"], split_of(path), split)
+        self.datamodule.go_on(name, config["info"], seen_of(path, config["info"]))
         self.datamodule.tell_ground(name, config["info"])
         return {"name": name, "weights_sha256": config["weights_sha256"], "took": self.model.took}
 
@@ -187,9 +197,50 @@ class FitCLI(LightningCLI):
         if zoo is None:
             return {}
         for split in HELD_OUT:
-            self.datamodule.check_unseen(name, zoo.info, zoo.split, split)
+            self.datamodule.check_unseen(name, zoo.info, zoo.seen, split)
         check_taught(name, zoo, self.datamodule)
         return {"name": name, "weights_sha256": zoo.weights_hash, "regress": self.model.learner.regress}
+
+    def _go_on(self) -> None:
+        """Tell what is changed of the run that this one continues, which may not have seen what is held out here."""
+        settings = settings_of(self.config["fit"].as_dict(), self.datamodule.task_set.split.hash)
+        self.begun_at = 0
+        record: dict[str, Any] = {"settings": settings, "origins": self.origins, "changes": []}
+        if self.resumed is not None:
+            checkpoint, place = read_checkpoint(self.resumed), str(self.resumed)
+            self.begun_at = checkpoint["global_step"]
+            self._check_resumed(checkpoint.get(type(self.datamodule).__qualname__))
+            before = checkpoint["callbacks"].get(Checkpoints.__qualname__, {}).get("record")
+            if before is None:
+                log.warning("%s: keeps no settings, so what is changed is not told; those given are used", place)
+            else:
+                record = self._continued(before, record)
+        self.checkpoints.record = record
+
+    def _check_resumed(self, state: dict[str, Any] | None) -> None:
+        """Refuse to go on from a checkpoint that has seen what is held out: one of before by the split of its run."""
+        place, data = Path(self.resumed or ""), self.datamodule
+        if state is not None:
+            data.go_on(str(place), {}, seen_by(state.get("seen"), place))
+        elif (split := split_of(place.parent.parent)) is None:
+            log.warning("%s: nobody knows on which tasks it was trained; so that is not checked", place)
+        else:
+            data.go_on(str(place), {"data": {"task_set": data.name}}, seen_in(data.name, split))
+
+    def _continued(self, before: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
+        """The record of this run after that of the run before: settings that are not used stay as they were."""
+        self.changes = changed(before["settings"], record["settings"])
+        idle = unused(self.changes)
+        if self.changes and self.trainer.is_global_zero:
+            log.warning("%s", told_going_on(self.begun_at, self.changes, idle))
+        used = {name: both for name, both in self.changes.items() if name not in idle}
+        kept = {name: both[0] for name, both in self.changes.items() if name in idle}
+        self.origins = before["origins"] | {"zoo": record["origins"]["zoo"]}
+        return {
+            "settings": {**record["settings"], **kept},
+            "origins": self.origins,
+            "changes": [*before["changes"], *([{"step": self.begun_at, **used}] if used else [])],
+        }
 
     def fit(self, **kwargs: Any) -> None:  # noqa: ANN401
         """`Trainer.fit`, which Ctrl-C stops after a step."""
@@ -208,21 +259,42 @@ class FitCLI(LightningCLI):
         if not self.trainer.is_global_zero or self.rehearsal:
             return
         best, step = self.checkpoints.path("best"), self.trainer.global_step
-        if not best.is_file():
+        if self.resumed is not None and step == self.begun_at and self._left_as_it_is():
+            return
+        if not best.is_file() or math.isinf(self.checkpoints.best):
             print(f"stopped at step {step} without a validation that was finite, so there is no model to export yet")
             return
         state = read_checkpoint(best)["state_dict"]
         learner = self.model.learner.cpu().float().eval()  # whatever precision it was trained in
         learner.load_state_dict({n.removeprefix("learner."): w for n, w in state.items() if n.startswith("learner.")})
         split = self.datamodule.task_set.split
-        artifacts.save_model(self.run_dir / "export", learner, self._info(), split, overwrite=True)
+        told_of = {"split": split, "seen": self.datamodule.seen, "overwrite": True}
+        artifacts.save_model(self.run_dir / "export", learner, self._info(), **told_of)
         if choice := self._chosen_sampling(learner):
             info = {**self._info(), "sampling": choice.info}
-            artifacts.save_model(self.run_dir / "export", learner, info, split, overwrite=True)
+            artifacts.save_model(self.run_dir / "export", learner, info, **told_of)
         by = self.model.criterion.figure.replace("_", " ")
         print(f"best val {by} {self.checkpoints.best:.2f}; exported the model to {self.run_dir / 'export'}")
         if isinstance(learner.generator, SearchVAE):
             self._write_found(learner.generator)
+
+    def _left_as_it_is(self) -> bool:
+        """Tell that a run that goes on had nothing left to do, and whether its export stays."""
+        stays, most = self._is_exported(), self.trainer.max_steps
+        asked = f"data.episodes {self.datamodule.episodes_per_epoch}"
+        asked += f" and trainer.max_steps {most}" if most > 0 else ""
+        end = f"; {self.run_dir / 'export'} stays as it is" if stays else ""
+        end += ", and what was changed is not used" if stays and self.changes else ""
+        print(f"nothing left to train: the run is at step {self.begun_at}, and {asked} asks for no more{end}")
+        return stays
+
+    def _is_exported(self) -> bool:
+        """Whether the best model of all that was trained is exported already."""
+        try:
+            told = artifacts.read_config(self.run_dir / "export", "model")["info"]["training"]
+            return bool([told["meta_steps"], told["best_step"]] == [self.begun_at, self.checkpoints.best_step])
+        except (MetagenError, KeyError, TypeError):
+            return False
 
     def _chosen_sampling(self, learner: Learner) -> Choice | None:
         """Choose sampling options on val tasks and take them; None where nothing was chosen, which is told."""
@@ -255,6 +327,7 @@ class FitCLI(LightningCLI):
     def _info(self) -> dict[str, Any]:
         data, checkpoints, regulariser = self.datamodule, self.checkpoints, self.model.learner.regulariser
         given = {**self.origins, "augment": data.augment, "regularise": regulariser and regulariser.terms}
+        given["changed"] = checkpoints.record.get("changes")
         return {
             "data": {**data.description, "ground": data.ground, "shots": data.shots, "queries": data.queries},
             "split_sha256": data.task_set.split.hash,

@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from metagen.errors import MetagenError
@@ -115,10 +116,19 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
-def read_image(path: Path, size: int, channels: int, paper: str = "white") -> torch.Tensor:
+def whole_pixels(image: Image.Image) -> NDArray[np.uint8]:
+    """All pixels of an image of any mode, [H, W, 3]: neither cut nor resized, otherwise as `from_pil` reads it."""
+    return np.asarray(_opaque(ImageOps.exif_transpose(image), "white").convert("RGB"))
+
+
+def read_image(
+    path: Path, size: int, channels: int, paper: str = "white", look: Callable[[Image.Image], None] | None = None
+) -> torch.Tensor:
     """Read an image file (png, jpg, webp, bmp, gif, pgm, ppm, tiff, avif ...) as uint8 [channels, size, size].
 
     See `from_pil`.
+
+    look: is shown the image as it was opened, once it was read.
 
     Raises:
         MetagenError: the file is missing, damaged, too large or no image, or the options are refused.
@@ -126,7 +136,10 @@ def read_image(path: Path, size: int, channels: int, paper: str = "white") -> to
     try:
         # Damaged EXIF data are passed over, damaged pixels raise; too many of them are refused by `from_pil`.
         with unwarned(UserWarning, Image.DecompressionBombWarning), Image.open(path, formats=_formats()) as image:
-            return from_pil(image, size, channels, paper)
+            pixels = from_pil(image, size, channels, paper)
+            if look is not None:
+                look(image)
+            return pixels
     except MetagenError as error:
         raise MetagenError(f"{path}: {error}") from error
     except FileNotFoundError:

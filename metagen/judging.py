@@ -183,7 +183,7 @@ def judged(name: str, tasks: EpisodeData, split: str) -> Model:
     base = load_base(name)
     generator = base.learner.generator
     tasks.check_size(name, generator.size, generator.channels)
-    tasks.check_unseen(name, base.info, base.split, split)
+    tasks.check_unseen(name, base.info, base.seen, split)
     tasks.tell_ground(name, base.info)
     return base
 

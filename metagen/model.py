@@ -16,6 +16,7 @@ from metagen.generators import generators, with_sampling
 from metagen.learners import Adapted, Learner, RuleEngine, adapt_each, adapt_tasks, auto_steps
 from metagen.seeding import torch_rng
 from metagen.support import Images, Invert, read_support, tell_blank, turned
+from metagen.tasks.seen import Seen, seen_in, seen_of
 from metagen.tasks.splits import Split, split_of
 
 LOG_PROB_CHUNK = 50  # importance samples in memory at once
@@ -42,7 +43,7 @@ def load_base(name: str | Path, device: str = "cpu") -> Model:
     """
     path = resources.travelling("models", name)
     learner, info, weights_hash = artifacts.load_model(path)
-    return Model(learner.to(device), info, path.resolve(), weights_hash, split_of(path))
+    return Model(learner.to(device), info, path.resolve(), weights_hash, split_of(path), seen_of(path, info))
 
 
 def load_adapted(name: str | Path, device: str = "cpu") -> AdaptedModel:
@@ -76,6 +77,7 @@ class Model:
         path: where it is saved, or None.
         weights_hash: SHA-256 of its weights file, or None.
         split: the tasks it was trained on and those held out, or None.
+        seen: all that it has seen; by default what the split says, or None.
     """
 
     def __init__(
@@ -85,9 +87,11 @@ class Model:
         path: Path | None = None,
         weights_hash: str | None = None,
         split: Split | None = None,
+        seen: Seen | None = None,
     ) -> None:
         self.learner = learner.requires_grad_(False).eval()
         self.info, self.path, self.weights_hash, self.split = info, path, weights_hash, split
+        self.seen = seen_in(info.get("data", {}).get("task_set"), split) if seen is None and split else seen
 
     def adapt(self, images: Images, steps: Steps = None, seed: int = 0, invert: Invert = "auto") -> AdaptedModel:
         """Become a generator of what `images` show.
@@ -153,7 +157,8 @@ class Model:
                 hold a weight.
         """
         place = placed(path).resolve()  # adapted models name it also when the current folder is another one
-        self.weights_hash = artifacts.save_model(place, self.learner, self.info, self.split, overwrite, stored_as)
+        told = (self.info, self.split, overwrite, stored_as, self.seen)
+        self.weights_hash = artifacts.save_model(place, self.learner, *told)
         if stored_as != artifacts.FULL:
             self.learner.load_state_dict(artifacts.load_model(place)[0].state_dict())
         self.path = place

@@ -42,7 +42,10 @@ SWITCHES = (
 )
 
 # What an exported model says of its tasks, which are the defaults of verbs that take one.
-OF_THE_MODEL = ("task_set", "size", "channels", "invert", "partition", "binarise", "min_images", "shots", "queries")
+OF_THE_MODEL = (
+    *("task_set", "size", "channels", "invert", "val", "test", "partition"),
+    *("binarise", "min_images", "shots", "queries"),
+)
 
 # What the parser says of a value that none of several types takes, and how it writes down an option of a group.
 _UNION = re.compile(r".*Union subtypes Subtypes: \[(.*?)\] Errors: .*Given value: (.*)")

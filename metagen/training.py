@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Callable
 from functools import partial
@@ -22,6 +24,7 @@ from metagen.errors import MetagenError, check_at_least, unknown
 from metagen.generators import Generator, PerPlayer, Weights, by_player
 from metagen.learners import Learner, MetaGenerator, adapt_tasks
 from metagen.processes import gathered
+from metagen.registry import options_of
 from metagen.resources import travelling
 from metagen.tasks.data import EpisodeData
 from metagen.tasks.episodes import Episode
@@ -194,21 +197,30 @@ class MetaTraining(pl.LightningModule):
         """The name under which the criterion is logged."""
         return f"val/{self.criterion.figure}"
 
+    @property
+    def judged_on(self) -> str:
+        """A hash of what the criterion says something of: val tasks, and a learner of these options."""
+        told: list[Any] = self.data.judged_on
+        for each in (self.learner.generator, self.learner):
+            told += [type(each).__name__, {name: getattr(each, name, None) for name in options_of(type(each))}]
+        return hashlib.sha256(json.dumps(told, default=lambda other: type(other).__name__).encode()).hexdigest()
+
     def configure_optimizers(self) -> Any:  # noqa: ANN401
         """One Adam over every player, each at its own rate: global_step counts meta-steps."""
         fused = True if self.device.type == "cuda" else None
         decoupled = self.weight_decay > 0
-        optimiser = torch.optim.Adam(self._groups(), betas=self.betas, decoupled_weight_decay=decoupled, fused=fused)
+        groups = self._groups(self.weight_decay > 0)
+        optimiser = torch.optim.Adam(groups, betas=self.betas, decoupled_weight_decay=decoupled, fused=fused)
         factor = partial(share_of_rate, self.schedule, total=self._planned_steps, warmup=self.warmup)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def _groups(self) -> list[dict[str, Any]]:
+    def _groups(self, decaying: bool) -> list[dict[str, Any]]:
         """Parameter groups of Adam: one a player; where weights decay, its matrices in one of their own before it."""
         groups: list[dict[str, Any]] = []
         for player, rate in self.rates.items():
             own = self._of(player)
-            if self.weight_decay:
+            if decaying:
                 matrices = [w for w in own if w.ndim > 1]
                 groups.append({"params": matrices, "lr": rate, "weight_decay": self.weight_decay})
                 own = [w for w in own if w.ndim <= 1]
@@ -231,19 +243,45 @@ class MetaTraining(pl.LightningModule):
         return [w for name, w in self.learner.meta_parameters().items() if self.learner.player_of(name) == player]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse the checkpoint of another model or another optimiser, whose options would come back with it.
+        """Refuse the checkpoint of another model; let the run go on by its own settings and for as long as it says.
 
         Raises:
-            MetagenError: naming the first tensors, or the option, that differ.
+            MetagenError: naming the first tensors that differ.
         """
         check_tensors(Path("checkpoint"), checkpoint["state_dict"], self.state_dict())
-        for state in checkpoint.get("optimizer_states", []):
-            groups = state["param_groups"]
-            saved = {"weight_decay": max(g["weight_decay"] for g in groups), "betas": tuple(groups[0]["betas"])}
-            for name, value in saved.items():
-                given = getattr(self, name)
-                if value != given:
-                    raise MetagenError(f"{name}: the checkpoint was trained with {value}, got {given}; give the same")
+        if self._trainer is None:
+            return
+        for state, course in zip(checkpoint["optimizer_states"], checkpoint["lr_schedulers"], strict=True):
+            self._take_settings(state, course)
+        done = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        done["is_last_batch"] = done["current"]["ready"] >= self.data.episodes_per_epoch  # a longer run goes on
+
+    def _take_settings(self, state: dict[str, Any], course: dict[str, Any]) -> None:
+        """Write rates, betas and decay of this run into the saved state of Adam and its schedule, moments kept.
+
+        Where nothing was changed, nothing changes.
+        """
+        saved, groups = state["param_groups"], self._groups(self.weight_decay > 0)
+        before = [w for group in self._groups(len(saved) > len(self.rates)) for w in group["params"]]
+        places, moments = {id(w): place for place, w in enumerate(before)}, state["state"]
+        order = [places[id(w)] for group in groups for w in group["params"]]
+        state["state"] = {new: moments[old] for new, old in enumerate(order) if old in moments}
+        share = share_of_rate(self.schedule, course["last_epoch"], self._planned_steps, self.warmup)
+        numbers = iter(range(len(order)))
+        state["param_groups"] = [
+            {
+                **saved[0],
+                "lr": group["lr"] * share,
+                "initial_lr": group["lr"],
+                "betas": self.betas,
+                "weight_decay": group.get("weight_decay", 0),
+                "decoupled_weight_decay": self.weight_decay > 0,
+                "params": [next(numbers) for _ in group["params"]],
+            }
+            for group in groups
+        ]
+        rates = [group["lr"] for group in groups]
+        course |= {"base_lrs": rates, "_last_lr": [rate * share for rate in rates], "lr_lambdas": [{} for _ in rates]}
 
     @property
     def data(self) -> EpisodeData:

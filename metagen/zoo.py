@@ -25,6 +25,7 @@ from metagen.seeding import numpy_rng
 from metagen.spread import Found, Spread
 from metagen.strict_json import to_json
 from metagen.tasks.data import EpisodeData
+from metagen.tasks.seen import Seen, kept_in, seen_in
 from metagen.tasks.splits import HELD_OUT, Split
 
 
@@ -36,11 +37,13 @@ class Zoo:
         info: what is told of them; tasks has their names.
         weights_hash: SHA-256 of the file that holds the deltas.
         split: of which they are the train tasks, and which holds out none.
+        seen: the same tasks, with hashes of their images where they were kept.
     """
 
-    def __init__(self, deltas: Weights, info: dict[str, Any], weights_hash: str) -> None:
+    def __init__(self, deltas: Weights, info: dict[str, Any], weights_hash: str, seen: Seen | None = None) -> None:
         self.deltas, self.info, self.weights_hash = deltas, info, weights_hash
         self.split = Split(tuple(info["tasks"]), (), ())
+        self.seen = seen_in(info.get("data", {}).get("task_set"), self.split) | (seen or Seen())
         self._places = {task: place for place, task in enumerate(info["tasks"])}
 
     def of(self, tasks: Sequence[str]) -> Weights:
@@ -67,7 +70,9 @@ def zoo_for(learner: Learner, place: str, initial: str | None, regress: float | 
     if not isinstance(learner, MetaGenerator):
         raise MetagenError(f"zoo: {type(learner).__name__} writes no weights; take MetaGenerator, or give no zoo")
     try:
-        zoo = Zoo(*load_zoo(placed(place)))
+        folder = placed(place)
+        deltas, info, weights_hash = load_zoo(folder)
+        zoo = Zoo(deltas, info, weights_hash, kept_in(folder))
     except MetagenError as error:
         raise MetagenError(f"zoo: {error}") from error
     base = initial and read_config(travelling("models", initial), "model")["weights_sha256"]
@@ -186,7 +191,7 @@ def check_own(name: str, base: Model, data: EpisodeData, tasks: Sequence[str]) -
         MetagenError: naming the first such task.
     """
     for split in HELD_OUT:
-        data.check_unseen(name, base.info, base.split, split)
+        data.check_unseen(name, base.info, base.seen, split)
     if base.split is None or base.info.get("data", {}).get("task_set") != data.name:
         return
     held_out = sorted({*base.split.val, *base.split.test} & set(tasks))
@@ -227,7 +232,8 @@ def make_zoo(
         found = spread.over("zoo", training.numbers, training.meet)
         if not rank():
             losses = {f"loss_{when}": found.pop(when).mean(0).tolist() for when in ("before", "after")}
-            save_zoo(out, found, {**about, **losses, "torch": torch.__version__}, overwrite)
+            told = {**about, **losses, "torch": torch.__version__}
+            save_zoo(out, found, told, overwrite, data.seen_of(training.names))
             spread.end()
             before, after = (", ".join(f"{loss:.2f}" for loss in each) for each in losses.values())
             print(f"{len(training.names)} models; support loss {before} before, {after} after")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from types import SimpleNamespace
 
@@ -102,14 +103,46 @@ def test_betas_are_the_generators_unless_given(monkeypatch):
     assert optimiser(monkeypatch, module(betas=(0.8, 0.95))).param_groups[0]["betas"] == (0.8, 0.95)
 
 
-@pytest.mark.parametrize("options", [{"weight_decay": 0.1}, {"betas": (0.8, 0.95)}])
-def test_the_checkpoint_of_another_optimiser_is_refused(monkeypatch, options):
-    made = module()
-    checkpoint = {"state_dict": made.state_dict(), "optimizer_states": [optimiser(monkeypatch, made).state_dict()]}
+def stepped(monkeypatch, **options):
+    """A module, its optimiser after 2 steps by gradients that are the weights, and a checkpoint of both."""
+    torch.manual_seed(0)
+    made = module(warmup=0, schedule="constant", **options)
+    monkeypatch.setattr(MetaTraining, "data", property(lambda self: self.trainer.datamodule))
+    both = made.configure_optimizers()
+    adam, course = both["optimizer"], both["lr_scheduler"]["scheduler"]
+    for _ in range(2):
+        for weight in made.learner.parameters():
+            weight.grad = weight.detach().clone()
+        adam.step()
+        course.step()
+    progress = {"epoch_loop.batch_progress": {"current": {"ready": 2}, "is_last_batch": False}}
+    state = {"optimizer_states": [adam.state_dict()], "lr_schedulers": [course.state_dict()]}
+    return made, both, {"state_dict": made.state_dict(), "loops": {"fit_loop": progress}, **copy.deepcopy(state)}
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        ({}, {"weight_decay": 0.1}),
+        ({"weight_decay": 0.1}, {}),
+        ({"weight_decay": 0.1}, {"weight_decay": 0.2}),
+        ({}, {"betas": (0.8, 0.95)}),
+        ({}, {"rate": 0.5}),
+    ],
+)
+def test_an_optimiser_goes_on_with_other_options_and_its_own_moments(monkeypatch, before, now):
+    old, adam, checkpoint = stepped(monkeypatch, **before)
+    moments = {name: adam["optimizer"].state[w]["exp_avg"] for name, w in old.learner.named_parameters()}
+    made, both, _ = stepped(monkeypatch, **now)
+    expected = [{**group, "params": None} for group in both["optimizer"].param_groups]
     made.on_load_checkpoint(checkpoint)
-    (name,) = options
-    with pytest.raises(MetagenError, match=rf"^{name}: the checkpoint was trained with .*; give the same$"):
-        module(**options).on_load_checkpoint(checkpoint)
+    both["optimizer"].load_state_dict(checkpoint["optimizer_states"][0])
+    both["lr_scheduler"]["scheduler"].load_state_dict(checkpoint["lr_schedulers"][0])
+    assert [{**group, "params": None} for group in both["optimizer"].param_groups] == expected
+    for name, weight in made.learner.named_parameters():
+        assert torch.equal(both["optimizer"].state[weight]["exp_avg"], moments[name]), name
+    both["lr_scheduler"]["scheduler"].step()
+    assert both["optimizer"].param_groups[0]["lr"] == now.get("rate", 1e-3)
 
 
 def test_the_average_has_the_bits_of_one_lerp_a_tensor():

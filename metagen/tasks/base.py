@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 
 from metagen.errors import MetagenError
+from metagen.tasks.seen import prints_of
 from metagen.tasks.splits import Split
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,13 @@ class TaskSet(ABC):
     def finished(self, images: torch.Tensor) -> torch.Tensor:
         """Images [..., C, H, W] of this size, uint8, after what reading does to them last: here nothing."""
         return images
+
+    def prints(self, task: str) -> tuple[str, ...]:
+        """Hashes of one task's images before they are resized, by which it is known again whatever it is called.
+
+        None of a streamed task set, whose images would have to be read for that alone: its tasks go by their names.
+        """
+        return () if self.streamed else prints_of(self.originals(task))
 
     def image_count(self, task: str) -> int:
         """How many images one task has, as far as that is known without reading them."""

@@ -29,7 +29,8 @@ class CelebA(TaskSet):
     """Each identity is a task, named by its number as text, such as "2880".
 
     Of the aligned photographs (178 x 218) the central 178 x 178 are cut out and resized with Lanczos. They are read
-    from disk each time a task is asked for; only their file names are kept.
+    from disk each time a task is asked for; only their file names are kept. Which identities a model was trained on is
+    told by their numbers alone, without hashes of photographs.
 
     `identity`: a hash of each number decides, about a tenth of them val and a tenth test. `official`: the parts of
     list_eval_partition.txt. Identities with fewer than `min_images` files there are left out of either, and told.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 import signal
@@ -17,8 +18,9 @@ from metagen.support import INKS, Ground, ground_of, trained_ground
 from metagen.tasks import TaskSet, task_sets
 from metagen.tasks.base import some
 from metagen.tasks.episodes import Episode, Episodes
+from metagen.tasks.seen import PARTS, Seen, joined, mostly, seen_by
 from metagen.tasks.shots import distribution_of, held_out_shots
-from metagen.tasks.splits import Split
+from metagen.tasks.splits import HELD_OUT
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +39,8 @@ class EpisodeData(pl.LightningDataModule):
         channels: 1 (grey) or 3 (RGB).
         invert: exchange black and white.
         split_file: a JSON split to use in place of the task set's own.
+        val: val tasks where `split_file` names none: a share of all, such as 0.3, or how many (folder).
+        test: the same for the test tasks (folder).
         partition: which of its own splits (omniglot: canonical, random1200; celeba: identity, official).
         binarise: make every pixel 0 or 1 (omniglot).
         download: fetch the images into `root` first if they are not there (omniglot, celeba).
@@ -55,6 +59,9 @@ class EpisodeData(pl.LightningDataModule):
         seed: of the episodes.
         workers: processes that read ahead where images are streamed from disk (celeba, a large folder); 0 for none.
 
+    Attributes:
+        earlier: what a model or a run has seen from which a run on these tasks goes on.
+
     Raises:
         MetagenError: a number is out of range, or both `augment` and `turns` are asked for.
     """
@@ -67,6 +74,8 @@ class EpisodeData(pl.LightningDataModule):
         channels: int = 1,
         invert: bool = False,
         split_file: str | None = None,
+        val: int | float | None = None,
+        test: int | float | None = None,
         partition: str | None = None,
         binarise: bool = False,
         download: bool = False,
@@ -92,7 +101,7 @@ class EpisodeData(pl.LightningDataModule):
         self.workers = workers
         self.options: dict[str, Any] = {"root": root, "size": size, "channels": channels, "invert": invert}
         self.options |= {"split_file": split_file, "partition": partition, "on_bad_image": on_bad_image}
-        self.options |= {"min_images": min_images}
+        self.options |= {"min_images": min_images, "val": val, "test": test}
         self.options |= {"binarise": binarise or None, "download": download or None}  # unknown to most task sets
         self.name, self.shots, self.queries, self.seed = task_set, shots, queries, seed
         self.train_shots = distribution_of(shots)
@@ -102,6 +111,9 @@ class EpisodeData(pl.LightningDataModule):
         self.augment, self.turns = augment, turns
         self.tasks, self.val_tasks, self.episodes_per_epoch = tasks, val_tasks, episodes
         self._task_set: TaskSet | None = None
+        self.earlier = Seen()
+        self._own: dict[str, dict[str, tuple[str, ...]]] = {}
+        self._told: set[str] = set()
 
     @property
     def held_out_shots(self) -> int:
@@ -149,7 +161,8 @@ class EpisodeData(pl.LightningDataModule):
     def description(self) -> dict[str, Any]:
         """The task set's options as JSON-ready data, without paths of this machine."""
         of_this_machine = ("root", "split_file", "download", "on_bad_image")
-        given = {k: v for k, v in self.options.items() if v is not None and k not in of_this_machine}
+        idle = ("val", "test") if self.options["split_file"] else ()
+        given = {k: v for k, v in self.options.items() if v is not None and k not in (*of_this_machine, *idle)}
         return {"task_set": self.name, **given}
 
     @property
@@ -223,31 +236,115 @@ class EpisodeData(pl.LightningDataModule):
                 f"{name}: makes images of {size} px and {channels} channels; leave out --data.size and --data.channels"
             )
 
-    def check_unseen(self, name: str, info: Mapping[str, Any], trained: Split | None, split: str) -> None:
+    def check_unseen(self, name: str, info: Mapping[str, Any], seen: Seen | None, split: str) -> None:
         """Refuse a model or an extractor that was trained or chosen on held-out tasks of this task set.
+
+        A task is known by its name, or because more than half of its images were seen, whatever it is called.
 
         Args:
             name: what the user calls it.
             info: what is told of it.
-            trained: the split that it was trained by; None where nobody knows.
+            seen: what it has seen; None where nobody knows.
             split: what is held out, "val" or "test".
 
         Raises:
             MetagenError: naming the first such task, or nobody knows.
         """
-        if info.get("data", {}).get("task_set") != self.name:
-            return
-        if trained is None:
+        if seen is None:
+            if info.get("data", {}).get("task_set") != self.name:
+                return
             raise MetagenError(
                 f"{name}: has no split.json, so nobody knows which tasks it was trained on; export it again"
             )
-        used = {*trained.train, *(trained.val if split == "test" else ())}
-        seen = sorted(used & set(self.task_set.split[split]))
-        if seen:
+        parts, tasks = PARTS[: 1 if split == "val" else 2], self.task_set.split[split]
+        if found := seen.named(str(self.name), tasks, parts):
             raise MetagenError(
-                f"{name}: was trained or chosen on {len(seen)} of these {split} tasks, {seen[0]!r} first; give the "
+                f"{name}: was trained or chosen on {len(found)} of these {split} tasks, {found[0]!r} first; give the "
                 "split.json of its folder as --data.split_file"
             )
+        if self.task_set.streamed:
+            return
+        if (n := seen.without_prints) and name not in self._told:
+            log.warning("%s: keeps no hashes of %d tasks that it has seen; they are known by name alone", name, n)
+            self._told.add(name)
+        known = seen.prints(parts)
+        if found := [task for task in tasks if mostly(self._prints_of(split)[task], known)]:
+            raise MetagenError(
+                f"{name}: was trained or chosen on most images of {len(found)} of these {split} tasks, {found[0]!r} "
+                "first, whatever they were called there; name a --data.split_file that does not hold them out"
+            )
+
+    def check_apart(self) -> None:
+        """Refuse val tasks whose images train tasks have, too.
+
+        Raises:
+            MetagenError: naming the first one.
+        """
+        train = self._prints_of("train")
+        known = {each for prints in train.values() for each in prints}
+        found = [task for task, prints in self._prints_of("val").items() if mostly(prints, known)]
+        if found:
+            own = set(self._prints_of("val")[found[0]])
+            twin = max(train, key=lambda task: len(own & set(train[task])))
+            raise MetagenError(
+                f"{len(found)} val tasks have most of their images in train tasks, {found[0]!r} first, in {twin!r}; "
+                "take the copies away, or put both into one split of a --data.split_file"
+            )
+
+    def _prints_of(self, split: str) -> dict[str, tuple[str, ...]]:
+        """The hashes of the images of each task of a split; of those that cannot be read none, until they are."""
+        if split not in self._own:
+            self._own[split] = {task: self._prints(task) for task in self.task_set.split[split]}
+        return self._own[split]
+
+    def _prints(self, task: str) -> tuple[str, ...]:
+        try:
+            return self.task_set.prints(task)
+        except MetagenError:  # raised again by whoever trains on them
+            return ()
+
+    @property
+    def seen(self) -> Seen:
+        """What a model that is trained and chosen on these tasks has seen in the end."""
+        own = {part: {task: joined(each) for task, each in self._prints_of(part).items()} for part in PARTS}
+        return self.earlier | Seen({str(self.name): own})
+
+    @property
+    def judged_on(self) -> list[Any]:
+        """What a model is judged on: the hash of the images of the val episodes, and at which k."""
+        digest = hashlib.sha256()
+        for episode in self.episodes.held_out("val", 1, self.val_tasks):
+            for images in (episode.support, episode.query):
+                digest.update(f"{list(images.shape)}".encode() + images.numpy().tobytes())
+        return [digest.hexdigest(), self.val_shots]
+
+    def seen_of(self, tasks: Sequence[str]) -> Seen:
+        """What is seen of train tasks alone, by name."""
+        return Seen({str(self.name): {"train": {task: joined(self._prints_of("train")[task]) for task in tasks}}})
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a run that goes on from here has seen."""
+        return {"seen": self.seen.tasks}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a run, which has not seen what is held out here.
+
+        Raises:
+            MetagenError: it has.
+        """
+        self.go_on("the checkpoint", {}, seen_by(state.get("seen"), "the checkpoint"))
+
+    def go_on(self, name: str, info: Mapping[str, Any], seen: Seen | None) -> None:
+        """Begin from a model or a run; what it has seen is seen by what comes of it, too.
+
+        Raises:
+            MetagenError: see `check_unseen`.
+        """
+        if seen is not None and seen == self.seen:
+            return
+        for split in HELD_OUT:
+            self.check_unseen(name, info, seen, split)
+        self.earlier |= seen or Seen()
 
     @property
     def _trainer(self) -> pl.Trainer:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 from metagen.archives import ARCHIVE_SUFFIXES, is_archive, unpacked
 from metagen.errors import MetagenError, check_at_least, unknown
 from metagen.files import placed
-from metagen.images import image_files, is_image_name, is_other, needed, read_files, read_image
+from metagen.images import image_files, is_image_name, is_other, needed, read_files, read_image, whole_pixels
 from metagen.tasks.base import TaskSet, some, with_enough_images
-from metagen.tasks.splits import SPLITS, Split, read_split, split_by_hash
+from metagen.tasks.seen import pixel_print
+from metagen.tasks.splits import SPLITS, Split, as_named_there, plain, read_split, split_by_count, split_by_hash
 
 log = logging.getLogger(__name__)
 
@@ -23,17 +27,20 @@ MAX_KEPT = 1 << 30  # bytes of all images together
 
 
 class Folder(TaskSet):
-    """Every folder under `root` with images directly in it is a task, named by its path below `root`.
+    """Every folder under `root` with images directly in it is a task, named by its path below `root`, in Unicode's NFC.
 
-    Images are read when a task is first asked for, and kept; of a tree that would take more than a GiB, read each time.
-    Which files there are is looked up once, at the start. Their sizes are their own, so that `originals` are `images`.
+    The one top folder of an archive is its `root`, so that it reads like the folder that was packed. Images are read
+    when a task is first asked for, and kept; of a tree that would take more than a GiB, read each time. Which files
+    there are is looked up once, at the start. Their sizes are their own, so that `originals` are `images`; hashes are
+    taken of their pixels as they were decoded, but of a tree that is read each time none.
 
     Args:
         root: the top of the tree, or a zip or tar file of one; links to folders are followed, each counts once.
         size: height and width in pixels, 28 to 128; other images are cut to a square and resized.
         channels: 1 (grey) or 3 (RGB).
         split_file: a split as `Split.to_json` writes it; without one a hash of each name decides.
-        val: the expected share of the val tasks, when a hash decides.
+        val: when a hash decides, the expected share of the val tasks, below 1, or how many there are, 1 or more; with
+            such a number adding tasks may move others.
         test: the same for the test tasks.
         seed: another seed, another split, when a hash decides.
         invert: exchange black and white, for ink on paper.
@@ -54,8 +61,8 @@ class Folder(TaskSet):
         size: int = 64,
         channels: int = 3,
         split_file: str | None = None,
-        val: float = 0.1,
-        test: float = 0.1,
+        val: int | float = 0.1,
+        test: int | float = 0.1,
         seed: int = 0,
         invert: bool = False,
         on_bad_image: str = "raise",
@@ -64,8 +71,7 @@ class Folder(TaskSet):
         super().__init__(size, channels, invert)
         if on_bad_image not in ON_BAD_IMAGE:
             raise unknown("on_bad_image", on_bad_image, ON_BAD_IMAGE)
-        if not (val > 0 and test > 0 and val + test < 1):
-            raise MetagenError(f"val, test: expected two shares above 0 that add up to less than 1, got {val}, {test}")
+        self._counted = _counted(val, test)
         check_at_least("min_images", min_images, 1)
         self.root = root
         self.split_file = split_file
@@ -76,8 +82,9 @@ class Folder(TaskSet):
         self.min_images = min_images
         self.skipped: list[Path] = []
         place = placed(root)
-        self._folders = _find_tasks(unpacked(place) if is_archive(place) else place)
+        self._folders = _find_tasks(_below_top(unpacked(place)) if is_archive(place) else place)
         self._images: dict[str, torch.Tensor] = {}
+        self._prints: dict[str, tuple[str, ...]] = {}
         found = {task: [path.name for path in image_files(folder)] for task, folder in self._folders.items()}
         self._files = with_enough_images(found, min_images, root)
         self._untried = set(self._files if on_bad_image == "skip" else ())
@@ -105,6 +112,13 @@ class Folder(TaskSet):
         images = read_files(paths, self.size, self.channels)
         return 255 - images if self.invert else images
 
+    def prints(self, task: str) -> tuple[str, ...]:
+        """Hashes of one task's images as they were decoded, before they are cut, resized and inverted."""
+        if self.streamed:
+            return ()
+        self._all(task)
+        return self._prints[task]
+
     def image_count(self, task: str) -> int:
         """How many images one task has, those included that cannot be read and were not tried yet."""
         return len(self._files[task])
@@ -119,20 +133,25 @@ class Folder(TaskSet):
         """Every image of a task; the files that are skipped are taken out of it for good."""
         if task in self._images:
             return self._images[task]
-        tried = {name: self._read(self._folders[task] / name) for name in self._files[task]}
+        prints: list[str] = []
+        tried = {name: self._read(self._folders[task] / name, prints) for name in self._files[task]}
         read = {name: image for name, image in tried.items() if image is not None}
         none = torch.empty(0, self.channels, self.size, self.size, dtype=torch.uint8)
         images = torch.stack(list(read.values())) if read else none
         self._files[task] = list(read)
         self._untried.discard(task)
         if not self.streamed:
-            self._images[task] = images
+            self._images[task], self._prints[task] = images, tuple(filter(None, prints))
         return images
 
-    def _read(self, path: Path) -> torch.Tensor | None:
-        """One image, or None where it is skipped."""
+    def _read(self, path: Path, prints: list[str]) -> torch.Tensor | None:
+        """One image, whose hash is put to the others, or None where it is skipped."""
+
+        def look(image: Image.Image) -> None:
+            prints.append(pixel_print(whole_pixels(image)))
+
         try:
-            image = read_image(path, self.size, self.channels)
+            image = read_image(path, self.size, self.channels, look=None if self.streamed else look)
         except MetagenError as error:
             if self.on_bad_image == "raise":
                 raise
@@ -143,19 +162,32 @@ class Folder(TaskSet):
 
     def _make_split(self) -> Split:
         if self.split_file is None:
-            split = split_by_hash(self._files, {"val": self.val, "test": self.test}, self.seed)
-            mend = "add tasks, raise val or test, choose another seed, or name a split_file"
+            by = split_by_count if self._counted else _split_by_share
+            split = by(self._files, self.val, self.test, self.seed)
+            mend = "add tasks, say how many with --data.val 1 --data.test 1 (Folder takes another seed, too), or "
+            mend += "name a --data.split_file"
+            if len(self._files) < len(SPLITS):
+                mend = f"expected {len(SPLITS)} tasks or more, one folder of images each; add some"
+            elif self._counted:
+                mend = "add tasks, or ask for fewer with --data.val and --data.test"
         else:
             split = self._read_split(self.split_file)
-            mend = "name at least one task for each split there"
+            mend = f"name at least one task for each split in {self.split_file}"
         empty = [part for part in SPLITS if not split[part]]
         if empty:
             found = f"{len(self._files)} tasks under {self.root}"
             raise MetagenError(f"{found}, but none of them in the split {' and '.join(empty)}: {mend}")
+        if self.split_file is None and (shared := _namesakes(split)):
+            log.warning(
+                "%s: tasks of one name stand under several folders and in several splits, %s; if they are one class, "
+                "put its images together, or name a --data.split_file",
+                self.root,
+                some(map(repr, shared)),
+            )
         return split
 
     def _read_split(self, path: str) -> Split:
-        split = read_split(placed(path))
+        split = as_named_there(read_split(placed(path)), self._folders, path)
         named = [name for part in SPLITS for name in split[part]]
         if absent := [repr(name) for name in named if name not in self._folders]:
             raise MetagenError(f"split file {path}: {len(absent)} tasks are not under {self.root}: {some(absent)}")
@@ -165,6 +197,36 @@ class Folder(TaskSet):
                 f"{some(small)}; leave them out of it, lower --data.min_images, or add images"
             )
         return split
+
+
+def _counted(val: float, test: float) -> bool:
+    """Whether a number of tasks is given in place of a share."""
+    if not all(0 < n < 1 or (1 <= n < math.inf and n == int(n)) for n in (val, test)):
+        raise MetagenError(f"val, test: expected shares between 0 and 1, or whole numbers of tasks, got {val}, {test}")
+    shares = [n for n in (val, test) if n < 1]
+    if sum(shares) >= 1:
+        raise MetagenError(f"val, test: expected two shares above 0 that add up to less than 1, got {val}, {test}")
+    return len(shares) < 2
+
+
+def _split_by_share(names: Iterable[str], val: float, test: float, seed: int) -> Split:
+    return split_by_hash(names, {"val": val, "test": test}, seed)
+
+
+def _namesakes(split: Split) -> list[str]:
+    """The names of folders that stand in more than one split; not numbered ones, which mean something else in each."""
+    parts: dict[str, set[str]] = {}
+    for part in SPLITS:
+        for task in split[part]:
+            parts.setdefault(task.rpartition("/")[2], set()).add(part)
+    return [name for name, found in parts.items() if len(found) > 1 and not any(map(str.isdigit, name))]
+
+
+def _below_top(root: Path) -> Path:
+    """The one folder in which all of an archive lies, as it was packed with its name, or the archive's own top."""
+    inside = list(root.iterdir())
+    nested = len(inside) == 1 and inside[0].is_dir() and not any(is_image_name(p.name) for p in inside[0].iterdir())
+    return inside[0] if nested else root
 
 
 def _find_tasks(root: Path) -> dict[str, Path]:
@@ -194,7 +256,8 @@ def _find_tasks(root: Path) -> dict[str, Path]:
         )
     if others:
         log.warning("%s: %d files passed over, as no images that can be read: %s", root, len(others), told)
-    return tasks
+    times = Counter(map(plain, tasks))  # two folders may differ in their Unicode form alone, and then keep it
+    return {plain(name) if times[plain(name)] == 1 else name: folder for name, folder in tasks.items()}
 
 
 def _task_name(folder: Path, root: Path) -> str:

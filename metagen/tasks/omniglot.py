@@ -13,6 +13,7 @@ from metagen.files import placed
 from metagen.images import image_files, read_folder
 from metagen.seeding import numpy_rng
 from metagen.tasks.base import TaskSet
+from metagen.tasks.seen import prints_of
 from metagen.tasks.splits import SPLITS, Split, read_split
 
 log = logging.getLogger(__name__)
@@ -148,6 +149,10 @@ class Omniglot(TaskSet):
         if task not in self._originals:
             self._originals[task] = self._read(task, SIDE)
         return self._originals[task] if which is None else self._originals[task][list(which)]
+
+    def prints(self, task: str) -> tuple[str, ...]:
+        """Hashes of the drawings as they come, which are not kept for that."""
+        return prints_of(self._read(task, SIDE))
 
     def finished(self, images: torch.Tensor) -> torch.Tensor:
         """Drawings [..., C, H, W], uint8, binarised where that is asked for."""
