@@ -20,6 +20,7 @@ import os
 import resource
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -196,20 +197,21 @@ def extractor(options: argparse.Namespace, role: str) -> None:
     """Through which images of 32 px are looked at, trained on train characters alone."""
     torch.set_num_threads(1)
     data = ("--data.task_set", "omniglot", "--data.root", options.root, "--data.size", 32, "--data.channels", 1)
-    words = ("--steps", 1200, "--seed", int(role == "report"), "--out", LOOKS[role], "--overwrite")
+    words = ("--steps", options.extractor_steps, "--seed", int(role == "report"), "--out", LOOKS[role], "--overwrite")
     made(LOOKS[role] / "config.json", ["train-extractor", *data, *words])
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Share the work by processes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", required=True, help="the folder that holds Omniglot")
     parser.add_argument("--seconds", type=float, default=600.0, help="processor seconds of a training")
     parser.add_argument("--seeds", type=int, default=3, help="of the study of stability")
     parser.add_argument("--tasks", type=int, default=100, help="test characters")
+    parser.add_argument("--extractor_steps", type=int, default=1200, help="of the training of what is looked through")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--only", nargs="*", help="names of parts; their figures are gathered by a run without it")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     work: dict[str, tuple[Any, object]] = {name: (contest, name) for name in CONTESTANTS}
     work |= {f"stability-{seed}": (stability, seed) for seed in range(options.seeds)}
     chosen = [name for name in work if not options.only or name in options.only]

@@ -184,7 +184,7 @@ def plane(name: str, result: dict[str, Any], beside: tuple[str, dict[str, Any]] 
     return buffer.getvalue()
 
 
-def main(paths: Sequence[str], beside_paths: Sequence[str], name: str, beside_name: str, out: Path) -> None:
+def write(paths: Sequence[str], beside_paths: Sequence[str], name: str, beside_name: str, out: Path) -> None:
     """Write the page and the picture."""
     results, beside = read(paths), read(beside_paths)
     for shots in results.keys() & beside.keys():
@@ -195,12 +195,17 @@ def main(paths: Sequence[str], beside_paths: Sequence[str], name: str, beside_na
     write_atomically(out / PLANE, plane(name, results[least], other))
 
 
-if __name__ == "__main__":
+def main(argv: Sequence[str] | None = None) -> None:
+    """The page of the result files that are named."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", nargs="+", help="result files of the model, one for each number of shots")
     parser.add_argument("--beside", nargs="*", default=[], help="result files of the other model")
     parser.add_argument("--name", default="omniglot", help="what the model is called")
     parser.add_argument("--beside_name", default="omniglot-redraw", help="what the other one is called")
     parser.add_argument("--out", type=Path, default=ROOT / "docs", help="the folder to write to")
-    given = parser.parse_args()
-    main(given.results, given.beside, given.name, given.beside_name, given.out)
+    given = parser.parse_args(argv)
+    write(given.results, given.beside, given.name, given.beside_name, given.out)
+
+
+if __name__ == "__main__":
+    main()
