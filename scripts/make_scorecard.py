@@ -49,7 +49,7 @@ PUBLISHED = {
 }
 HEAD = """# Characters nobody was trained on: the scorecard of `{name}`
 
-Made by `python scripts/make_scorecard.py`; no figure here is typed. {tasks} {split} characters of Omniglot (split
+Made by `python scripts/make_scorecard.py RESULT.json ...`; no figure here is typed. {tasks} {split} characters of Omniglot (split
 {split_hash}) through `{extractor}`, weights {weights}, seed {seed}; {hardware}.{sampling}
 
 Each figure has its 95 % interval over characters. Every row makes as many images as *people* have, and all are judged
