@@ -130,7 +130,7 @@ def shown(result: dict[str, dict[str, dict[str, dict[str, float]]]], last: str) 
         print(line(name, sides))
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Tune, measure, compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
@@ -144,7 +144,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the noise")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, help="a JSON file to write")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     learner, info, weights = load_model(options.model)
     if not learner.steps:
         parser.error(f"{options.model}: was trained with no inner step")

@@ -13,7 +13,7 @@ import argparse
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch.func import functional_call
@@ -35,7 +35,7 @@ def plain_loop(learner: FixedRate, meta: Weights, batch: TaskBatch) -> Weights:
     for t in range(tasks):
         fast = leaves if second else {n: w.detach().requires_grad_() for n, w in leaves.items()}
         for step in range(learner.steps):
-            noise = {"latent": batch.support_noise["vae"]["latent"][t, step]}
+            noise = {"latent": batch.support_noise["vae"]["latent"][t, step, 0]}  # one visit a step
             loss = functional_call(generator, fast, ("loss", "vae", batch.support[t], noise, None))
             gradients = torch.autograd.grad(loss, list(fast.values()), create_graph=second)
             fast = {n: w - RATE * g for (n, w), g in zip(fast.items(), gradients, strict=True)}
@@ -74,7 +74,7 @@ def seconds(run: Callable[[], Weights], device: str) -> float:
     return time.perf_counter() - started
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Compare, then time."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", type=int, default=16)
@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--only", choices=("MAML", "FOMAML", "Reptile"))
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     device = options.device
     name = torch.cuda.get_device_name() if device != "cpu" else f"CPU, {torch.get_num_threads()} threads"
     print(f"torch {torch.__version__}, {name}; {options.tasks} tasks x {options.steps} inner steps")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -71,7 +71,7 @@ def processor() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown CPU")
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Compare with the truth, then time."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", type=int, default=423)
@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument("--theirs", type=int, default=3, help="tasks that torchmetrics is timed on")
     parser.add_argument("--repeats", type=int, default=3, help="of ours; the median counts")
     parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     print(f"{processor()}, {torch.get_num_threads()} threads; torch {torch.__version__}, ", end="")
     print(f"torchmetrics {torchmetrics.__version__}; seed {options.seed}")
     print(f"{options.tasks} tasks, {options.images} real and {options.images} made images each, ", end="")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -124,11 +124,11 @@ def page(results: dict[str, dict[str, Any]]) -> str:
     return "\n".join([wrapped(HEAD.format(**{**first, **told})), *lines])
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """The page, the files of figures, and the map of the first model."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", required=True, help="the folder that holds Omniglot")
-    root = parser.parse_args().root
+    root = parser.parse_args(argv).root
     results = {name: of_model(name, root) for name in WAYS}
     for name, found in results.items():
         text = to_json(cut(name, found), indent=1) + "\n"

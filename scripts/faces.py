@@ -37,7 +37,6 @@ from metagen.tasks.splits import Split
 
 RUNS = Path("runs")
 SHOTS, QUERIES = 5, 4  # of a measurement
-TEST, VAL = 50, 40  # people at 64 px
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Plan:
 
     Attributes:
         name: of all that is made.
-        people: options that say who is trained on and who is held out, of the folder that holds them.
+        people: options that say who is trained on and who is held out, from those of this script.
         extractors: by name, options of their training; the first chooses, the last reports.
         models: by the names of their configs, further options of their training; the first is the plain one, which is
             fine-tuned as a baseline of those over the same networks.
@@ -56,7 +55,7 @@ class Plan:
     """
 
     name: str
-    people: Callable[[Path], list[object]]
+    people: Callable[[argparse.Namespace], list[object]]
     extractors: dict[str, list[object]]
     models: dict[str, list[object]]
     measured: Sequence[str]
@@ -64,12 +63,13 @@ class Plan:
     figures: Sequence[str] | None = None
 
 
-def split_of_all(root: Path) -> list[object]:
+def split_of_all(options: argparse.Namespace) -> list[object]:
     """Everybody has a place; those who are held out have images enough for a measurement."""
-    counts = {folder.name: len(image_files(folder)) for folder in sorted(root.iterdir()) if folder.is_dir()}
+    folders = [folder for folder in sorted(Path(options.root).iterdir()) if folder.is_dir()]
+    counts = {folder.name: len(image_files(folder)) for folder in folders}
     enough = [name for name, count in counts.items() if count >= SHOTS + QUERIES]
     drawn = [enough[place] for place in numpy_rng(0, "faces64", "held out").permutation(len(enough))]
-    test, val = sorted(drawn[:TEST]), sorted(drawn[TEST : TEST + VAL])
+    test, val = sorted(drawn[: options.test]), sorted(drawn[options.test :][: options.val])
     split = Split(tuple(sorted(counts.keys() - {*test, *val})), tuple(val), tuple(test))
     path = RUNS / "faces64-split.json"
     write_atomically(path, split.to_json().encode())
@@ -141,25 +141,31 @@ def chosen(name: str, asked: Sequence[object], extractor: Path, steps: Sequence[
     return ["--steps", min(by, key=lambda n: by[n]), "--curve", to_json([0, *steps])]
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Train, choose, measure, compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", required=True, help="holds one folder of photographs a person")
     parser.add_argument("--size", type=int, choices=PLANS, default=32, help="of the images, in pixels")
-    options = parser.parse_args()
+    parser.add_argument("--test", type=int, default=50, help="test people at 64 px")
+    parser.add_argument("--val", type=int, default=40, help="val people at 64 px")
+    parser.add_argument("--steps", type=int, nargs="+", help="numbers of inner steps to choose from; the plan's")
+    parser.add_argument("--extractor_steps", type=int, help="of the training of what is looked through; the plan's")
+    options = parser.parse_args(argv)
     plan = PLANS[options.size]
+    steps = options.steps or plan.steps
+    shortened = [] if options.extractor_steps is None else ["--steps", options.extractor_steps]
     data: list[object] = ["--data.task_set", "folder", "--data.root", options.root, "--data.size", options.size]
-    data += ["--data.channels", 3, *plan.people(Path(options.root))]
+    data += ["--data.channels", 3, *plan.people(options)]
     folders = [RUNS / name for name in plan.extractors]
     for folder, words in zip(folders, plan.extractors.values(), strict=True):
-        made(folder / "config.json", ["train-extractor", *data, "--out", folder, *words, "--overwrite"])
+        made(folder / "config.json", ["train-extractor", *data, "--out", folder, *words, *shortened, "--overwrite"])
     for name, words in plan.models.items():
         made(RUNS / name / "export", ["fit", "--config", f"configs/{name}.yaml", *data, *words, "--overwrite"])
     asked = [*data, "--data.shots", SHOTS, "--data.queries", QUERIES]
     figures = [] if plan.figures is None else ["--metrics", to_json(plan.figures)]
     results = []
     for name in plan.measured:
-        words = [*baselines(name, next(iter(plan.models))), *chosen(name, asked, folders[0], plan.steps), *figures]
+        words = [*baselines(name, next(iter(plan.models))), *chosen(name, asked, folders[0], steps), *figures]
         results.append(evaluated(name, RUNS / name / "evaluation", asked, folders[-1], *words))
     metagen("compare", *results, "--by", "fd", "--out", RUNS / f"{plan.name}-league", "--overwrite")
 

@@ -19,6 +19,7 @@ import os
 import resource
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,7 @@ def stability(options: argparse.Namespace, seed: int) -> None:
     meta, joint = (
         trained(place / f"{kind}-{seed}", seconds, *words, *more, val_tasks=12) for kind, more in KINDS.items()
     )
-    more = ("--seed", seed, "--joint", joint, "--steps", 50, "--curve", "[]")
+    more = ("--seed", seed, "--joint", joint, "--steps", options.steps, "--curve", "[]")
     evaluated(meta, options.root, 5, "omniglot-report", int(options.tasks * SHARE_OF_TASKS), *more)
 
 
@@ -142,7 +143,7 @@ def practice(options: argparse.Namespace, name: str) -> None:
     changed.load_state_dict(learner.state_dict())
     export = variant(name)
     save_model(export, changed, {**info, "of": weights}, split_of(RUNS / "stability/meta-0/export"), overwrite=True)
-    more = ("--steps", 50, "--curve", "[]", "--baselines", "false")
+    more = ("--steps", options.steps, "--curve", "[]", "--baselines", "false")
     evaluated(export, options.root, 5, "omniglot-report", int(options.tasks * SHARE_OF_TASKS), *more)
 
 
@@ -196,20 +197,22 @@ def extractor(options: argparse.Namespace, role: str) -> None:
     """Through which images of 32 px are looked at, trained on train characters alone."""
     torch.set_num_threads(1)
     data = ("--data.task_set", "omniglot", "--data.root", options.root, "--data.size", 32, "--data.channels", 1)
-    words = ("--steps", 1200, "--seed", int(role == "report"), "--out", LOOKS[role], "--overwrite")
+    words = ("--steps", options.extractor_steps, "--seed", int(role == "report"), "--out", LOOKS[role], "--overwrite")
     made(LOOKS[role] / "config.json", ["train-extractor", *data, *words])
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Share the work by processes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", required=True, help="the folder that holds Omniglot")
     parser.add_argument("--seconds", type=float, default=600.0, help="processor seconds of a training")
     parser.add_argument("--seeds", type=int, default=3, help="of the study of stability")
     parser.add_argument("--tasks", type=int, default=100, help="test characters")
+    parser.add_argument("--steps", type=int, default=50, help="inner steps of the study and of few-shot practice")
+    parser.add_argument("--extractor_steps", type=int, default=1200, help="of the training of what is looked through")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--only", nargs="*", help="names of parts; their figures are gathered by a run without it")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     work: dict[str, tuple[Any, object]] = {name: (contest, name) for name in CONTESTANTS}
     work |= {f"stability-{seed}": (stability, seed) for seed in range(options.seeds)}
     chosen = [name for name in work if not options.only or name in options.only]

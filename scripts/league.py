@@ -21,6 +21,7 @@ import os
 import sys
 import time
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -280,7 +281,7 @@ def work(league: League, names: list[str]) -> list[str]:
     return failed
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Share the rows by processes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task_set", default="omniglot")
@@ -299,7 +300,7 @@ def main() -> None:
     parser.add_argument("--root", help="the folder that holds its images")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--only", nargs="*", choices=list(plans(GAN)), help="rows; all of them")
-    options = vars(parser.parse_args())
+    options = vars(parser.parse_args(argv))
     workers, only, task_set = options.pop("workers"), options.pop("only"), options["task_set"]
     told = {name: value for name, value in options.items() if value != parser.get_default(name) and name != "root"}
     own = "" if task_set == "omniglot" else f"-{task_set}"

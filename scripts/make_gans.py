@@ -191,7 +191,7 @@ def samples(found: dict[str, Any], root: str) -> Figure:
     """The support of a few test characters, and under it what each makes of it."""
     first = found["rows"][FIGR]["result"]
     data = EpisodeData("omniglot", root, size=first["data"]["size"], shots=first["shots"], queries=4)
-    episode = data.episodes.of("test", list(SHOWN))
+    episode = data.episodes.of("test", [place for place in SHOWN if place < len(data.task_set.split.test)])
     lines = {"support": episode.support, "real, not shown": episode.query[:, :4]}
     for name in found["rows"]:
         model = load(RUNS / name / "export")
@@ -200,11 +200,11 @@ def samples(found: dict[str, Any], root: str) -> Figure:
     return in_lines(lines)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """The page, and the pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", help="the folder that holds Omniglot")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     played, study = read("contest"), read("stability")
     page = "\n".join([HEAD, *contest(played), *stability(study), *practice(read("practice"))])
     write_atomically(DOCS / "gans.md", page.encode())

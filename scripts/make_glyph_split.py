@@ -1,12 +1,17 @@
 """Choose the letters of the task set `glyphs` and write them to metagen/tasks/glyphs.json.
 
+    python scripts/make_glyph_split.py [--out FILE] [--letters N]
+
 Run once by hand; the file it writes is the fixed split. A letter that looks like one chosen before is left out,
 and what is held out may not even remotely look like a train letter, nor test like val.
 """
 
 from __future__ import annotations
 
+import argparse
 from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
 
 from metagen.tasks.glyphs import FIXED_SPLIT, Faces, Gallery, apart, choose, looks, matplotlib_fonts, script_of, task_of
 from metagen.tasks.splits import SPLITS, Split
@@ -27,12 +32,21 @@ READ_ALIKE = (
 )
 
 
-def main() -> None:
+def of_script(script: str, faces: Faces) -> list[str]:
+    """The letters of a script that some font has, in order."""
+    return [char for char in sorted(faces.by_letter) if script_of(char) == script]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
     """Write the split and print how many letters of each script it holds."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=FIXED_SPLIT, help="the file to write; by default the fixed split")
+    parser.add_argument("--letters", type=int, help="only so many letters of each script, the first; all by default")
+    options = parser.parse_args(argv)
     faces = Faces(matplotlib_fonts())
     gallery, parts = Gallery(), {}
     for part, scripts in SCRIPTS.items():
-        letters = [char for script in scripts for char in sorted(faces.by_letter) if script_of(char) == script]
+        letters = [char for script in scripts for char in of_script(script, faces)[: options.letters]]
         letters = [char for char in letters if task_of(char) not in READ_ALIKE]
         likenesses = looks(letters if part == "train" else apart(letters, faces, gallery), faces)
         chosen = choose(likenesses)
@@ -40,7 +54,7 @@ def main() -> None:
             gallery.add(likenesses[char])
         parts[part] = tuple(task_of(char) for char in chosen)
     split = Split(**parts)
-    FIXED_SPLIT.write_text(split.to_json(), encoding="utf-8")
+    options.out.write_text(split.to_json(), encoding="utf-8")
     for part in SPLITS:
         print(part, len(split[part]), dict(Counter(name.split("/")[0] for name in split[part])))
 

@@ -369,7 +369,7 @@ def picture(rows: Sequence[dict[str, Any]], runs: Path, root: str | None) -> Fig
     """The support of a few test characters, and under it what each learner makes of it."""
     told = one_of(rows[0])["data"]
     data = EpisodeData(told["task_set"], root, shots=SUPPORT, queries=5)
-    episode = data.episodes.of("test", list(SHOWN))
+    episode = data.episodes.of("test", [place for place in SHOWN if place < len(data.task_set.split.test)])
     lines = {"support": episode.support}
     for row in rows:
         model = load(runs / row["slug"] / "seed-0" / "export")
@@ -378,14 +378,14 @@ def picture(rows: Sequence[dict[str, Any]], runs: Path, root: str | None) -> Fig
     return in_lines(lines)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """The page, and the picture where the models are at hand."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=Path, default=DOCS / "league" / "omniglot")
     parser.add_argument("--runs", type=Path)
     parser.add_argument("--root")
     parser.add_argument("--keep", nargs="*", default=[], metavar="NAME=FILE.json")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     FOLDER.mkdir(parents=True, exist_ok=True)
     for named in options.keep:
         keep(named)

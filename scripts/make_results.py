@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -275,7 +275,7 @@ def short_table(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main(paths: list[str], apart: str | None) -> None:
+def write(paths: Sequence[str], apart: str | None = None) -> None:
     """Rewrite the page, and what stands between the README's marks; `apart` names a section of these models' own."""
     groups: dict[str, dict[str, dict[str, Any]]] = {}
     studied: dict[str, dict[str, Any]] = {}
@@ -301,9 +301,14 @@ def main(paths: list[str], apart: str | None) -> None:
         )
 
 
-if __name__ == "__main__":
+def main(argv: Sequence[str] | None = None) -> None:
+    """The page of the result files that are named."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", nargs="+", help="result files")
     parser.add_argument("--apart", help="the name of a section of their own")
-    options = parser.parse_args()
-    main(options.results, options.apart)
+    options = parser.parse_args(argv)
+    write(options.results, options.apart)
+
+
+if __name__ == "__main__":
+    main()

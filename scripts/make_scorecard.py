@@ -49,7 +49,7 @@ PUBLISHED = {
 }
 HEAD = """# Characters nobody was trained on: the scorecard of `{name}`
 
-Made by `python scripts/make_scorecard.py`; no figure here is typed. {tasks} {split} characters of Omniglot (split
+Made by `python scripts/make_scorecard.py RESULT.json ...`; no figure here is typed. {tasks} {split} characters of Omniglot (split
 {split_hash}) through `{extractor}`, weights {weights}, seed {seed}; {hardware}.{sampling}
 
 Each figure has its 95 % interval over characters. Every row makes as many images as *people* have, and all are judged
@@ -185,7 +185,7 @@ def plane(name: str, result: dict[str, Any], beside: tuple[str, dict[str, Any]] 
     return buffer.getvalue()
 
 
-def main(paths: Sequence[str], beside_paths: Sequence[str], name: str, beside_name: str, out: Path) -> None:
+def write(paths: Sequence[str], beside_paths: Sequence[str], name: str, beside_name: str, out: Path) -> None:
     """Write the page and the picture."""
     results, beside = read(paths), read(beside_paths)
     for shots in results.keys() & beside.keys():
@@ -196,12 +196,17 @@ def main(paths: Sequence[str], beside_paths: Sequence[str], name: str, beside_na
     write_atomically(out / PLANE, plane(name, results[least], other))
 
 
-if __name__ == "__main__":
+def main(argv: Sequence[str] | None = None) -> None:
+    """The page of the result files that are named."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", nargs="+", help="result files of the model, one for each number of shots")
     parser.add_argument("--beside", nargs="*", default=[], help="result files of the other model")
     parser.add_argument("--name", default="omniglot", help="what the model is called")
     parser.add_argument("--beside_name", default="omniglot-redraw", help="what the other one is called")
     parser.add_argument("--out", type=Path, default=ROOT / "docs", help="the folder to write to")
-    given = parser.parse_args()
-    main(given.results, given.beside, given.name, given.beside_name, given.out)
+    given = parser.parse_args(argv)
+    write(given.results, given.beside, given.name, given.beside_name, given.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -9,7 +9,7 @@ made by the same words is not made again.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +30,14 @@ from metagen.tasks.data import EpisodeData
 
 RUNS = Path("runs/meta-generator")
 BASE = "runs/omniglot-vae-joint/export"
-ZOO, ZOO_TASKS = RUNS / "zoo", 300
+ZOO = RUNS / "zoo"
 CONFIG = "configs/omniglot-vae-meta-generator.yaml"
 TAUGHT = {"no zoo": None, "zoo, regress 1": 1, "zoo, regress 10": 10}
 BEGUN, REFINED = "zoo, regress 1", "then refined by MAML"
-EPISODES, MORE, STEPS = 1200, 300, 3
+STEPS = 3  # inner ones
 RATES = (1e-4, 3e-4, 1e-3)  # of the inner steps
 ALL_VAL = 158  # characters: few of them might not show that a rate is too high for some
-TASKS, SHOTS, QUERIES = 100, 5, 14
+SHOTS, QUERIES = 5, 14
 FIGURES = {
     "query_loss": "query loss",
     "fd[omniglot-report]": "Frechet",
@@ -63,53 +63,57 @@ apart) are put to 0: below 0, they are used.
 """
 
 
-def refined(root: str) -> Path:
+def refined(asked: argparse.Namespace) -> Path:
     """The export of the refined learner whose inner rate was the best on val characters."""
-    every = [trained(f"{REFINED} {rate}", root, rate) for rate in RATES]
+    every = [trained(f"{REFINED} {rate}", asked, rate) for rate in RATES]
     return min(every, key=lambda export: read_config(export)["info"]["training"]["best_val"])
 
 
-def trained(name: str, root: str, rate: float | None = None) -> Path:
+def trained(name: str, asked: argparse.Namespace, rate: float | None = None) -> Path:
     """The export of one of the learners, refined at an inner rate where one is given."""
     run = RUNS / name.replace(" ", "-").replace(",", "")
-    words: list[object] = ["fit", "--config", CONFIG, "--data.root", root, "--run_dir", run, "--overwrite", "true"]
-    words += ["--trainer.enable_progress_bar", "false", "--trainer.val_check_interval", 100]
+    words: list[object] = ["fit", "--config", CONFIG, "--data.root", asked.root, "--run_dir", run]
+    words += ["--overwrite", "true", "--trainer.enable_progress_bar", "false"]
+    words += ["--trainer.val_check_interval", min(100, asked.episodes if rate is None else asked.more)]
     if rate is not None:
-        words += ["--model.initial", trained(BEGUN, root), "--data.episodes", MORE, "--data.val_tasks", ALL_VAL]
+        words += ["--model.initial", trained(BEGUN, asked), "--data.episodes", asked.more, "--data.val_tasks", ALL_VAL]
         words += ["--model.learner.steps", STEPS, "--model.learner.rate", rate]
     else:
         regress = TAUGHT[name]
-        words += ["--model.initial", BASE, "--data.episodes", EPISODES]
-        words += [] if regress is None else ["--model.zoo", zoo(root), "--model.regress", regress]
+        words += ["--model.initial", BASE, "--data.episodes", asked.episodes]
+        words += [] if regress is None else ["--model.zoo", zoo(asked), "--model.regress", regress]
     return made(run / "export", words, read_config(Path(BASE))["weights_sha256"])
 
 
-def zoo(root: str) -> Path:
+def zoo(asked: argparse.Namespace) -> Path:
     """The zoo, of the base."""
-    words: list[object] = ["zoo", "--model", BASE, "--data.root", root, "--tasks", ZOO_TASKS, "--rank", 4]
+    words: list[object] = ["zoo", "--model", BASE, "--data.root", asked.root, "--tasks", asked.zoo_tasks, "--rank", 4]
     words += ["--layers", "[decoder.*]", "--out", ZOO, "--overwrite"]
     return made(ZOO, words, read_config(Path(BASE))["weights_sha256"])
 
 
-def evaluated(export: Path, root: str) -> dict[str, Any]:
+def evaluated(export: Path, asked: argparse.Namespace) -> dict[str, Any]:
     """What `metagen evaluate` finds of a learner."""
     out = export.parent / "evaluation"
-    words = ["evaluate", "--model", export, "--data.root", root, "--data.shots", SHOTS, "--data.queries", QUERIES]
-    words += ["--limit", TASKS, "--metrics", to_json(METRICS), "--curve", "[]", "--baselines", "false"]
+    words = ["evaluate", "--model", export, "--data.root", asked.root, "--data.shots", SHOTS]
+    words += ["--data.queries", QUERIES, "--limit", asked.tasks, "--metrics", to_json(METRICS)]
+    words += ["--curve", "[]", "--baselines", "false"]
     place = made(out / "result.json", [*words, "--out", out, "--overwrite"], read_config(export)["weights_sha256"])
     found: dict[str, Any] = read_json(place)
     return found
 
 
-def query_losses(export: Path, root: str, change: Callable[[MetaGenerator], None] | None = None) -> torch.Tensor:
+def query_losses(
+    export: Path, asked: argparse.Namespace, change: Callable[[MetaGenerator], None] | None = None
+) -> torch.Tensor:
     """Of a learner, or of one that was changed first, on each test character: nats per image."""
     learner = load_base(export).learner
     assert isinstance(learner, MetaGenerator)  # noqa: S101
     if change is not None:
         change(learner)
-    data = EpisodeData("omniglot", root, shots=SHOTS, queries=QUERIES)
+    data = EpisodeData("omniglot", asked.root, shots=SHOTS, queries=QUERIES)
     learner.requires_grad_(False).eval()
-    return measure(learner, data.episodes, "test", TASKS, (), baselines=False).values["adapted/query_loss"]
+    return measure(learner, data.episodes, "test", asked.tasks, (), baselines=False).values["adapted/query_loss"]
 
 
 def no_sketches(learner: MetaGenerator) -> None:
@@ -124,38 +128,42 @@ def no_layers(learner: MetaGenerator) -> None:
         vector.data.zero_()
 
 
-def row(name: str, export: Path, root: str) -> str:
+def row(name: str, export: Path, asked: argparse.Namespace) -> str:
     """A learner's line."""
-    found = evaluated(export, root)
+    found = evaluated(export, asked)
     adapted = next(each for each in found["rows"] if each["row"] == "adapted")
     against = {each["row"].removeprefix("adapted - "): each["figures"] for each in found["differences"]}
     cells = [figure(adapted["figures"][name], 2) for name in FIGURES]
     cells += [figure(against[other]["query_loss"], 2) for other in ROWS]
-    own = query_losses(export, root)
-    cells += [str(over_tasks_interval(own - query_losses(export, root, c))) for c in (no_sketches, no_layers)]
+    own = query_losses(export, asked)
+    cells += [str(over_tasks_interval(own - query_losses(export, asked, c))) for c in (no_sketches, no_layers)]
     cost = found["studies"]["cost"]
     cells.append(f"{1000 * cost['seconds']['median']:.0f} ms, {cost['adapted_bytes'] / 1000:.0f} kB")
     return f"| {name} | {' | '.join(cells)} |"
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """The page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", required=True, help="the folder that holds Omniglot")
-    root = parser.parse_args().root
+    parser.add_argument("--episodes", type=int, default=1200, help="meta-steps of a training")
+    parser.add_argument("--more", type=int, default=300, help="meta-steps of a refinement")
+    parser.add_argument("--zoo_tasks", type=int, default=300, help="models of the zoo")
+    parser.add_argument("--tasks", type=int, default=100, help="test characters")
+    asked = parser.parse_args(argv)
     torch.set_num_threads(1)
-    rows = [row(name, trained(name, root), root) for name in TAUGHT]
-    best = refined(root)
-    rows.append(row(REFINED, best, root))
-    first = evaluated(trained(BEGUN, root), root)
+    rows = [row(name, trained(name, asked), asked) for name in TAUGHT]
+    best = refined(asked)
+    rows.append(row(REFINED, best, asked))
+    first = evaluated(trained(BEGUN, asked), asked)
     base = next(each for each in first["rows"] if each["row"] == "unadapted")
-    told_of = {"revision": revision(), "hardware": first["environment"]["hardware"], "zoo": ZOO_TASKS}
-    told_of |= {"base": read_config(Path(BASE))["weights_sha256"][:12], "config": CONFIG, "episodes": EPISODES}
+    told_of = {"revision": revision(), "hardware": first["environment"]["hardware"], "zoo": asked.zoo_tasks}
+    told_of |= {"base": read_config(Path(BASE))["weights_sha256"][:12], "config": CONFIG, "episodes": asked.episodes}
     told_of |= {
-        "more": MORE,
+        "more": asked.more,
         "steps": STEPS,
         "rates": ", ".join(f"{rate:g}" for rate in RATES),
-        "tasks": TASKS,
+        "tasks": asked.tasks,
         "shots": SHOTS,
     }
     told_of["rate"] = f"{read_config(best)['learner']['rate']:g}"

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import random
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,7 @@ def judged(blocks: tuple[str, ...], options: argparse.Namespace) -> dict[str, to
     return losses
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Search, train, judge."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, required=True, help="holds images_background and images_evaluation")
@@ -91,7 +92,7 @@ def main() -> None:
     parser.add_argument("--searching", type=int, default=400, help="meta-steps of a search")
     parser.add_argument("--training", type=int, default=600, help="meta-steps of every training")
     parser.add_argument("--tasks", type=int, default=8, help="train tasks a meta-step")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     found = searched(options)
     architectures = {f"random {seed}": drawn(seed) for seed in range(RANDOM)}
     architectures |= {name: tuple(each["blocks"]) for name, each in found.items()}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +48,13 @@ def seconds(model: Model, supports: torch.Tensor) -> list[float]:
     return found[1:]
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Time the rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", help="the folder that holds the images")
     parser.add_argument("--rows", type=Path, default=Path("docs/league/omniglot"))
     parser.add_argument("--runs", type=Path, default=Path("runs/league"))
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     torch.set_num_threads(1)
     models = {}
     for path in sorted(options.rows.glob("*.json")):

@@ -10,6 +10,7 @@ from metagen.images import save_pngs
 from metagen.learners import MAML
 from metagen.model import Model
 from tests.doubles import Blobs, tiny_vae
+from tests.projects import original, project  # noqa: F401 - fixtures
 
 
 def pytest_addoption(parser):

@@ -100,7 +100,7 @@ def written(place: Path, name: str, shots: int, shift: float = 0.0, **changes: o
 def test_the_page_has_every_figure_by_shots_and_a_plane_beside_it(script, tmp_path):
     ours = [written(tmp_path, "ours", shots) for shots in (10, 1, 5)]
     theirs = [written(tmp_path, "redraw", shots, shift=7.0) for shots in (1, 5)]
-    script.main(ours, theirs, "omniglot", "omniglot-redraw", tmp_path)
+    script.write(ours, theirs, "omniglot", "omniglot-redraw", tmp_path)
     text = (tmp_path / "omniglot.md").read_text()
     assert [line for line in text.splitlines() if line.startswith("## ")] == [
         "## 1 shot", "## 5 shots", "## 10 shots", "## The plane"
@@ -135,9 +135,9 @@ def test_published_models_are_placed_by_their_own_people(script):
 def test_what_was_measured_otherwise_is_refused(script, tmp_path):
     ours, other = written(tmp_path, "ours", 1), written(tmp_path, "redraw", 1, seed=1)
     with pytest.raises(SystemExit, match="1 shot: the results differ in seed"):
-        script.main([ours], [other], "omniglot", "omniglot-redraw", tmp_path)
+        script.write([ours], [other], "omniglot", "omniglot-redraw", tmp_path)
     with pytest.raises(SystemExit, match="are of several models"):
-        script.main([ours, written(tmp_path, "redraw", 5)], [], "omniglot", "omniglot-redraw", tmp_path)
+        script.write([ours, written(tmp_path, "redraw", 5)], [], "omniglot", "omniglot-redraw", tmp_path)
     with pytest.raises(SystemExit, match="one result for each number of shots"):
-        script.main([ours, ours], [], "omniglot", "omniglot-redraw", tmp_path)
+        script.write([ours, ours], [], "omniglot", "omniglot-redraw", tmp_path)
     assert not (tmp_path / "omniglot.md").exists()

@@ -1,0 +1,192 @@
+"""Every Python script runs to its end, as small as its options let it, and leaves what it says."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from metagen.generators import generators
+from metagen.learners import learners
+from metagen.tasks.splits import SPLITS
+from tests.projects import SCRIPTS, Project, draw_people
+
+LEARNERS = ("joint", "anil")  # of the league
+
+
+def benchmark_learned_optimiser(project: Project) -> None:
+    project.fit(name := "omniglot-vae-learned-optimiser")
+    words = ["--limit", 2, "--tuning", 2, "--shots", 2, "--queries", 2, "--out", "found.json"]
+    project.run("benchmark_learned_optimiser", f"runs/{name}/export", "--root", project.root, *words)
+    found = project.read("found.json")
+    assert len(found["rows"]) >= 5  # not adapted, learned at two lengths, SGD, Adam
+    assert len(found["differences"]) == len(found["rows"]) - 1
+
+
+def benchmark_meta_gradients(project: Project) -> None:
+    said = project.run("benchmark_meta_gradients", "--tasks", 2, "--steps", 2, "--repeats", 1)
+    rates = [float(number) for number in re.findall(r"([\d.]+) tasks/s", said)]
+    assert len(rates) == 6 + 4 + 4  # three learners, one of them with two adjoints more
+    assert min(rates) > 0
+
+
+def benchmark_metrics(project: Project) -> None:
+    words = ["--tasks", 3, "--images", 5, "--features", 16, "--theirs", 2, "--repeats", 1]
+    said = project.run("benchmark_metrics", *words)
+    off = [float(number) for number in re.findall(r"(?:metagen|torchmetrics) ([\d.e+-]+)(?:,|$)", said, re.MULTILINE)]
+    assert len(off) == 6  # two ways, three cases
+    assert max(off) < 1e-3
+
+
+def embeddings(project: Project) -> None:
+    ways = project.module("embeddings").WAYS
+    project.fit(*ways)
+    project.run("embeddings", "--root", project.root)
+    for name, own in ways.items():
+        rows = [row["row"] for row in project.read(f"docs/embeddings/{name}.json")["rows"]]
+        assert set(own) <= set(rows)
+        assert set(rows) <= set(project.table("docs/embeddings.md"))
+    assert project.is_picture("docs/embeddings.png")
+
+
+def faces(project: Project) -> None:
+    draw_people(project.folder / "people", 40, 9)
+    words = ["--root", project.folder / "people", "--steps", 1, 2, "--extractor_steps", 1]
+    project.run("faces", *words)
+    names = {row["row"] for row in project.read("runs/faces-league/league.json")["models"]}
+    assert {"faces-vae-joint", "faces-vae-maml"} <= names
+    project.run("faces", *words, "--size", 64, "--test", 4, "--val", 4)
+    names = {row["row"] for row in project.read("runs/faces64-league/league.json")["models"]}
+    assert {"faces64-vae-maml", "faces64-redraw", "faces64-redraw-gan"} <= names
+
+
+def gans(project: Project) -> None:
+    script = project.module("gans")
+    project.patch.setitem(script.KINDS, "joint", tuple(1 if word == 20 else word for word in script.KINDS["joint"]))
+    for run in (*script.CONTESTANTS, *(f"stability/{kind}-0" for kind in script.KINDS)):
+        (project.folder / script.RUNS / run).mkdir(parents=True)
+        (project.folder / script.RUNS / run / "cost.json").write_text("0.01")  # seconds of a meta-step, as if measured
+    words = ["--seconds", 0.01, "--seeds", 1, "--tasks", 15, "--steps", 1, "--extractor_steps", 1]
+    project.run("gans", "--root", project.root, *words)
+    assert list(project.read("docs/gans/contest.json")["rows"]) == list(script.CONTESTANTS)
+    assert list(project.read("docs/gans/practice.json")["rows"]) == list(script.PRACTICE)
+    assert list(project.read("docs/gans/stability.json")["seeds"]) == ["0"]
+    project.run("make_gans", "--root", project.root)
+    assert {*script.CONTESTANTS, *script.PRACTICE, "meta-learned", "scratch"} <= set(project.table("docs/gans.md"))
+    assert project.is_picture("docs/gans.png")
+    assert project.is_picture("docs/gans-samples.png")
+
+
+def league(project: Project) -> None:
+    plans = project.module("league_plans")
+    project.patch.setattr(plans, "VAE", replace(plans.VAE, tuning=plans.VAE.tuning[:1], head=plans.VAE.head[:1]))
+    project.fit("omniglot-vae-joint")
+    words = ["--seconds", 0.01, "--seeds", 1, "--tasks", 2, "--pilot", 2, "--pilot_tasks", 2, "--val_tasks", 2]
+    words += ["--shots", 5, "--test_tasks", 3, "--curve", 0, 1, "--only", *LEARNERS]
+    project.run("league", "--root", project.root, *words)
+    for name in LEARNERS:
+        (seed,) = project.read(f"docs/league/omniglot/{name}.json")["seeds"]
+        assert "adapted/query_loss" in seed["shots"]["5"]["values"]
+    project.run("time_league", "--root", project.root)
+    taken = project.read("docs/league/omniglot-adapting.json")["median_seconds"]
+    assert set(taken) == set(LEARNERS)
+    assert min(taken.values()) > 0
+    kept = "runs/league/joint/seed-0/evaluation-5/result.json"
+    project.run("make_league", "--root", project.root, "--runs", "runs/league", "--keep", f"characters-5={kept}")
+    assert {*LEARNERS, "scratch"} <= set(project.table("docs/league.md"))
+    assert "## Beside it: a plain and a meta-learned VAE, characters" in (project.folder / "docs/league.md").read_text()
+    assert project.is_picture("docs/league.png")
+
+
+def league_plans(project: Project) -> None:
+    script = project.module("league_plans")
+    for kind, name in ((script.VAE, "vae"), (script.GAN, "r3")):
+        assert script.kind_of(name) is kind
+        for plan in script.plans(kind).values():
+            for cell in plan.grid:
+                generator = generators[name](size=28, latent=32, widths=(16, 32), depth=1)
+                assert learners[plan.learner](generator, **{**plan.fixed, **cell})
+
+
+def make_glyph_split(project: Project) -> None:
+    project.run("make_glyph_split", "--out", "split.json", "--letters", 4)
+    split = project.read("split.json")
+    assert {"LATIN", "GREEK"} <= {name.partition("/")[0] for name in split["train"]}
+    assert all(len(split[part]) > 2 for part in SPLITS)
+
+
+def making(project: Project) -> None:
+    script = project.module("making")
+    words = ["fit", "--config", "configs/omniglot-vae-joint.yaml", "--data.root", project.root, "--run_dir", "runs/a"]
+    export = script.made(project.folder / "runs/a/export", words)
+    assert (export / "config.json").is_file()
+    assert script.made(export, words) == export  # a second fit would refuse the folder
+    with pytest.raises(RuntimeError):
+        script.made(export, [*words, "--data.episodes", 3])
+
+
+def meta_generator(project: Project) -> None:
+    project.fit("omniglot-vae-joint")
+    words = ["--episodes", 2, "--more", 2, "--zoo_tasks", 4, "--tasks", 3]
+    project.run("meta_generator", "--root", project.root, *words)
+    script = project.module("meta_generator")
+    assert {*script.TAUGHT, script.REFINED, "the base"} <= set(project.table("docs/meta-generator.md"))
+    assert "nan" not in (project.folder / "docs/meta-generator.md").read_text()
+
+
+def results(project: Project) -> None:
+    models = ("omniglot-vae-joint", "omniglot-redraw")
+    project.fit(*models)
+    words = ["--data.root", project.root, "--data.queries", 14, "--limit", 3, "--curve", "[]", "--baselines", "false"]
+    for name in models:
+        project.metagen("evaluate", "--model", f"runs/{name}/export", "--out", f"runs/{name}/evaluation", *words)
+    joint, redraw = (f"runs/{name}/evaluation/result.json" for name in models)
+    shutil.copytree(project.folder / "runs/omniglot-redraw", project.folder / "runs/quickstart")
+    project.run("make_results", joint, "runs/quickstart/evaluation/result.json")
+    assert {"omniglot-vae-joint: adapted", "quickstart: adapted"} <= set(project.table("docs/results.md"))
+    assert "| 5 shots, 3 test letters, seed 0 |" in (project.folder / "README.md").read_text()
+    project.run("make_scorecard", redraw, "--beside", joint, "--name", "redraw", "--beside_name", "joint", "--out", ".")
+    assert {"people", "copy", "joint", "**redraw**", "redraw - affine x1"} <= set(project.table("omniglot.md"))
+    assert project.is_picture("omniglot-plane.png")
+
+
+def search(project: Project) -> None:
+    project.run("search", "--root", project.root, "--searching", 2, "--training", 2, "--tasks", 2)
+    found, script = project.read("runs/search/result.json"), project.module("search")
+    assert set(found["searches"]) == set(script.SEARCHES)
+    for part in script.LIMITS:
+        assert len(found[part]["query_loss"]) == script.RANDOM + len(script.SEARCHES)
+
+
+SMOKE = {
+    "benchmark_learned_optimiser": benchmark_learned_optimiser,
+    "benchmark_meta_gradients": benchmark_meta_gradients,
+    "benchmark_metrics": benchmark_metrics,
+    "embeddings": embeddings,
+    "faces": faces,
+    "gans": gans,
+    "league": league,
+    "league_beside": league,
+    "league_plans": league_plans,
+    "make_gans": gans,
+    "make_glyph_split": make_glyph_split,
+    "make_league": league,
+    "make_results": results,
+    "make_scorecard": results,
+    "making": making,
+    "meta_generator": meta_generator,
+    "search": search,
+    "time_league": league,
+}
+
+
+def test_every_script_has_a_smoke_test():
+    assert {path.stem for path in SCRIPTS.glob("*.py")} == SMOKE.keys()
+    assert {path.suffix for path in SCRIPTS.iterdir() if path.is_file()} == {".py", ".sh"}
+
+
+@pytest.mark.parametrize("smoke", dict.fromkeys(SMOKE.values()), ids=lambda smoke: smoke.__name__)
+def test_the_script_runs(smoke, project):
+    smoke(project)
