@@ -49,8 +49,8 @@ PUBLISHED = {
 }
 HEAD = """# Characters nobody was trained on: the scorecard of `{name}`
 
-Made by `python scripts/make_scorecard.py RESULT.json ...`; no figure here is typed. {tasks} {split} characters of Omniglot (split
-{split_hash}) through `{extractor}`, weights {weights}, seed {seed}; {hardware}.{sampling}
+Made by `python scripts/make_scorecard.py RESULT.json ...`; no figure here is typed. {tasks} {split} characters of
+Omniglot (split {split_hash}) through `{extractor}`, weights {weights}, seed {seed}; {hardware}.{sampling}
 
 Each figure has its 95 % interval over characters. Every row makes as many images as *people* have, and all are judged
 by the same other drawings of people. *Reconstruction* is people's drawings through the model's encoder and back, the
