@@ -37,7 +37,7 @@ from metagen.resources import those_travelling
 from metagen.seeding import DRAWING
 from metagen.strict_json import page, read_json, to_json
 from metagen.tasks.seen import FILE as SEEN
-from metagen.tasks.seen import Seen
+from metagen.tasks.seen import SeenTasks
 from metagen.tasks.splits import Split
 
 log = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ def save_model(
     split: Split | None = None,
     overwrite: bool = False,
     stored_as: str = FULL,
-    seen: Seen | None = None,
+    seen: SeenTasks | None = None,
 ) -> str:
     """Write a model; `info` says how it was made (data, training) and comes back from `load_model`.
 
@@ -113,7 +113,7 @@ def save_extractor(
     info: Mapping[str, Any],
     split: Split | None = None,
     overwrite: bool = False,
-    seen: Seen | None = None,
+    seen: SeenTasks | None = None,
 ) -> str:
     """Write an extractor; the arguments, the hash that is returned and the errors are those of `save_model`."""
     content = {"extractor": extractors.describe(extractor), "info": dict(info)}
@@ -232,7 +232,7 @@ def save_zoo(
     deltas: Mapping[str, torch.Tensor],
     info: Mapping[str, Any],
     overwrite: bool = False,
-    seen: Seen | None = None,
+    seen: SeenTasks | None = None,
 ) -> None:
     """Write low-rank deltas of many tasks, each [T, ...], what is told of them, and what they have seen.
 
@@ -327,7 +327,7 @@ def _save(
     card: Callable[[Mapping[str, Any], int, str], str],
     split: Split | None,
     overwrite: bool,
-    seen: Seen | None,
+    seen: SeenTasks | None,
 ) -> str:
     tensors = _narrowed(path, module.state_dict(), content.get("stored_as", FULL))
     with fresh_folder(path, overwrite) as folder:

@@ -346,6 +346,7 @@ def train_extractor(
 
     check_free(placed(out), overwrite, data.inputs)  # what can go wrong goes wrong before minutes of training
     check_tasks(data.task_set)
+    data.check_apart("val", "test")
     started = time.perf_counter()
     extractor = train(data.task_set, steps, rate, widths, dimensions, seed, turned)
     seconds = round(time.perf_counter() - started, 1)

@@ -36,7 +36,7 @@ from metagen.sampling_choice import Choice, choose_sampling, take_sampling, told
 from metagen.seeding import DRAWING
 from metagen.tasks.data import EpisodeData
 from metagen.tasks.seen import seen_by, seen_in, seen_of
-from metagen.tasks.splits import HELD_OUT, split_of
+from metagen.tasks.splits import split_of
 from metagen.training import MetaTraining
 from metagen.zoo import check_taught
 
@@ -169,7 +169,7 @@ class FitCLI(LightningCLI):
         """Find mistakes while nothing is lost yet; then clear the place and write down which tasks are held out."""
         artifacts.describe(self.model.learner)  # refuses what could not be exported
         self.datamodule.check(self.trainer.world_size)
-        self.datamodule.check_apart()
+        self.datamodule.check_apart("val")
         self.origins = {"initial": self._initial(), "zoo": self._zoo()}
         self._go_on()
         if not self.trainer.is_global_zero or self.rehearsal:
@@ -196,8 +196,7 @@ class FitCLI(LightningCLI):
         name, zoo = self.config["fit"].model.zoo, self.model.zoo
         if zoo is None:
             return {}
-        for split in HELD_OUT:
-            self.datamodule.check_unseen(name, zoo.info, zoo.seen, split)
+        self.datamodule.go_on(name, zoo.info, zoo.seen)
         check_taught(name, zoo, self.datamodule)
         return {"name": name, "weights_sha256": zoo.weights_hash, "regress": self.model.learner.regress}
 

@@ -16,7 +16,7 @@ from metagen.generators import generators, with_sampling
 from metagen.learners import Adapted, Learner, RuleEngine, adapt_each, adapt_tasks, auto_steps
 from metagen.seeding import torch_rng
 from metagen.support import Images, Invert, read_support, tell_blank, turned
-from metagen.tasks.seen import Seen, seen_in, seen_of
+from metagen.tasks.seen import SeenTasks, seen_in, seen_of
 from metagen.tasks.splits import Split, split_of
 
 LOG_PROB_CHUNK = 50  # importance samples in memory at once
@@ -87,7 +87,7 @@ class Model:
         path: Path | None = None,
         weights_hash: str | None = None,
         split: Split | None = None,
-        seen: Seen | None = None,
+        seen: SeenTasks | None = None,
     ) -> None:
         self.learner = learner.requires_grad_(False).eval()
         self.info, self.path, self.weights_hash, self.split = info, path, weights_hash, split

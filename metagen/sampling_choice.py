@@ -27,6 +27,7 @@ from metagen.resources import travelling
 from metagen.seeding import torch_rng
 from metagen.tasks.data import EpisodeData
 from metagen.tasks.episodes import Episode, Episodes
+from metagen.tasks.seen import SeenTasks
 
 SHOTS = (1, 5)
 TASKS = 100  # val tasks, at most
@@ -283,5 +284,6 @@ def tune(
         choice = choose_sampling(base.learner.to(device), data, shots, extractor, limit, seed)
     take_sampling(choice.settings, base.learner.cpu())
     base.info = {**base.info, "sampling": choice.info}
+    base.seen = (base.seen or SeenTasks()) | data.seen_of("val")
     base.save(out, overwrite, stored_as)
     print(f"{told(choice)}; wrote {out}")

@@ -25,7 +25,7 @@ from metagen.seeding import numpy_rng
 from metagen.spread import Found, Spread
 from metagen.strict_json import to_json
 from metagen.tasks.data import EpisodeData
-from metagen.tasks.seen import Seen, kept_in, seen_in
+from metagen.tasks.seen import SeenTasks, kept_in, seen_in
 from metagen.tasks.splits import HELD_OUT, Split
 
 
@@ -40,10 +40,10 @@ class Zoo:
         seen: the same tasks, with hashes of their images where they were kept.
     """
 
-    def __init__(self, deltas: Weights, info: dict[str, Any], weights_hash: str, seen: Seen | None = None) -> None:
+    def __init__(self, deltas: Weights, info: dict[str, Any], weights_hash: str, seen: SeenTasks | None = None) -> None:
         self.deltas, self.info, self.weights_hash = deltas, info, weights_hash
         self.split = Split(tuple(info["tasks"]), (), ())
-        self.seen = seen_in(info.get("data", {}).get("task_set"), self.split) | (seen or Seen())
+        self.seen = seen_in(info.get("data", {}).get("task_set"), self.split) | (seen or SeenTasks())
         self._places = {task: place for place, task in enumerate(info["tasks"])}
 
     def of(self, tasks: Sequence[str]) -> Weights:
@@ -233,7 +233,7 @@ def make_zoo(
         if not rank():
             losses = {f"loss_{when}": found.pop(when).mean(0).tolist() for when in ("before", "after")}
             told = {**about, **losses, "torch": torch.__version__}
-            save_zoo(out, found, told, overwrite, data.seen_of(training.names))
+            save_zoo(out, found, told, overwrite, data.seen_of("train", training.names))
             spread.end()
             before, after = (", ".join(f"{loss:.2f}" for loss in each) for each in losses.values())
             print(f"{len(training.names)} models; support loss {before} before, {after} after")

@@ -452,6 +452,7 @@ def test_training_learns_to_tell_held_out_tasks_apart(stripes, capsys):
         "README.md",
         "config.json",
         "model.safetensors",
+        "seen.json",
         "split.json",
     ]
     assert read_split(Path("look/split.json")) == Stripes().split

@@ -34,8 +34,9 @@ def checkpoint(run_dir, name="last"):
 
 
 def leaves(run_dir, name="last"):
-    """Everything that a checkpoint holds, but the clock and the place."""
+    """Everything that a checkpoint holds, but the clock, the place and the tasks seen (of streamed ones no hashes)."""
     state = checkpoint(run_dir, name)
+    assert state.pop("EpisodeData")["seen"]
     del state["callbacks"]["Checkpoints"]["seconds"]
     state["callbacks"].pop("InterruptAt", None)
     return {str(path): leaf for path, leaf in tree_flatten_with_path(state)[0]}

@@ -18,7 +18,7 @@ from metagen.support import INKS, Ground, ground_of, trained_ground
 from metagen.tasks import TaskSet, task_sets
 from metagen.tasks.base import some
 from metagen.tasks.episodes import Episode, Episodes
-from metagen.tasks.seen import PARTS, Seen, joined, mostly, seen_by
+from metagen.tasks.seen import PARTS, SeenTasks, joined, mostly, seen_by
 from metagen.tasks.shots import distribution_of, held_out_shots
 from metagen.tasks.splits import HELD_OUT
 
@@ -111,7 +111,7 @@ class EpisodeData(pl.LightningDataModule):
         self.augment, self.turns = augment, turns
         self.tasks, self.val_tasks, self.episodes_per_epoch = tasks, val_tasks, episodes
         self._task_set: TaskSet | None = None
-        self.earlier = Seen()
+        self.earlier = SeenTasks()
         self._own: dict[str, dict[str, tuple[str, ...]]] = {}
         self._told: set[str] = set()
 
@@ -236,7 +236,7 @@ class EpisodeData(pl.LightningDataModule):
                 f"{name}: makes images of {size} px and {channels} channels; leave out --data.size and --data.channels"
             )
 
-    def check_unseen(self, name: str, info: Mapping[str, Any], seen: Seen | None, split: str) -> None:
+    def check_unseen(self, name: str, info: Mapping[str, Any], seen: SeenTasks | None, split: str) -> None:
         """Refuse a model or an extractor that was trained or chosen on held-out tasks of this task set.
 
         A task is known by its name, or because more than half of its images were seen, whatever it is called.
@@ -274,25 +274,26 @@ class EpisodeData(pl.LightningDataModule):
                 "first, whatever they were called there; name a --data.split_file that does not hold them out"
             )
 
-    def check_apart(self) -> None:
-        """Refuse val tasks whose images train tasks have, too.
+    def check_apart(self, *splits: str) -> None:
+        """Refuse held-out tasks of these splits most of whose images train tasks have, too.
 
         Raises:
             MetagenError: naming the first one.
         """
         train = self._prints_of("train")
         known = {each for prints in train.values() for each in prints}
-        found = [task for task, prints in self._prints_of("val").items() if mostly(prints, known)]
-        if found:
-            own = set(self._prints_of("val")[found[0]])
-            twin = max(train, key=lambda task: len(own & set(train[task])))
-            raise MetagenError(
-                f"{len(found)} val tasks have most of their images in train tasks, {found[0]!r} first, in {twin!r}; "
-                "take the copies away, or put both into one split of a --data.split_file"
-            )
+        for split in splits:
+            held_out = self._prints_of(split)
+            if found := [task for task, prints in held_out.items() if mostly(prints, known)]:
+                own = set(held_out[found[0]])
+                twin = max(train, key=lambda task: len(own & set(train[task])))
+                raise MetagenError(
+                    f"{len(found)} {split} tasks have most of their images in train tasks, {found[0]!r} first, in "
+                    f"{twin!r}; take the copies away, or put both into one split of a --data.split_file"
+                )
 
     def _prints_of(self, split: str) -> dict[str, tuple[str, ...]]:
-        """The hashes of the images of each task of a split; of those that cannot be read none, until they are."""
+        """The hashes of the images of each task of a split; of a task that cannot be read none."""
         if split not in self._own:
             self._own[split] = {task: self._prints(task) for task in self.task_set.split[split]}
         return self._own[split]
@@ -304,10 +305,10 @@ class EpisodeData(pl.LightningDataModule):
             return ()
 
     @property
-    def seen(self) -> Seen:
+    def seen(self) -> SeenTasks:
         """What a model that is trained and chosen on these tasks has seen in the end."""
         own = {part: {task: joined(each) for task, each in self._prints_of(part).items()} for part in PARTS}
-        return self.earlier | Seen({str(self.name): own})
+        return self.earlier | SeenTasks({str(self.name): own})
 
     @property
     def judged_on(self) -> list[Any]:
@@ -318,9 +319,10 @@ class EpisodeData(pl.LightningDataModule):
                 digest.update(f"{list(images.shape)}".encode() + images.numpy().tobytes())
         return [digest.hexdigest(), self.val_shots]
 
-    def seen_of(self, tasks: Sequence[str]) -> Seen:
-        """What is seen of train tasks alone, by name."""
-        return Seen({str(self.name): {"train": {task: joined(self._prints_of("train")[task]) for task in tasks}}})
+    def seen_of(self, part: str, tasks: Sequence[str] | None = None) -> SeenTasks:
+        """What is seen of the tasks of "train" or "val" alone, all of them or some by name."""
+        prints = self._prints_of(part)
+        return SeenTasks({str(self.name): {part: {task: joined(prints[task]) for task in tasks or prints}}})
 
     def state_dict(self) -> dict[str, Any]:
         """What a run that goes on from here has seen."""
@@ -334,7 +336,7 @@ class EpisodeData(pl.LightningDataModule):
         """
         self.go_on("the checkpoint", {}, seen_by(state.get("seen"), "the checkpoint"))
 
-    def go_on(self, name: str, info: Mapping[str, Any], seen: Seen | None) -> None:
+    def go_on(self, name: str, info: Mapping[str, Any], seen: SeenTasks | None) -> None:
         """Begin from a model or a run; what it has seen is seen by what comes of it, too.
 
         Raises:
@@ -344,7 +346,7 @@ class EpisodeData(pl.LightningDataModule):
             return
         for split in HELD_OUT:
             self.check_unseen(name, info, seen, split)
-        self.earlier |= seen or Seen()
+        self.earlier |= seen or SeenTasks()
 
     @property
     def _trainer(self) -> pl.Trainer:

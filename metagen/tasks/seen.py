@@ -26,7 +26,7 @@ Tasks = dict[str, dict[str, dict[str, str]]]  # by task set, part and name: the 
 
 
 @dataclass(frozen=True)
-class Seen:
+class SeenTasks:
     """What a model, an extractor or a run has seen.
 
     Attributes:
@@ -36,7 +36,7 @@ class Seen:
 
     tasks: Tasks = field(default_factory=dict)
 
-    def __or__(self, other: Seen) -> Seen:
+    def __or__(self, other: SeenTasks) -> SeenTasks:
         """All that the one or the other has seen."""
         tasks: Tasks = {name: {part: dict(parts.get(part, {})) for part in PARTS} for name, parts in self.tasks.items()}
         for name, parts in other.tasks.items():
@@ -44,7 +44,7 @@ class Seen:
             for part in PARTS:
                 for task, prints in parts.get(part, {}).items():
                     mine[part][task] = joined([*separate(mine[part].get(task, "")), *separate(prints)])
-        return Seen(tasks)
+        return SeenTasks(tasks)
 
     def prints(self, parts: Sequence[str] = PARTS) -> set[str]:
         """The hashes of all images of these parts, of any task set."""
@@ -71,8 +71,8 @@ class Seen:
         return json.dumps(self.tasks, indent=0, ensure_ascii=False) + "\n"
 
 
-def seen_by(tasks: Any, where: object) -> Seen:  # noqa: ANN401
-    """What `Seen.tasks` holds, read from anywhere.
+def seen_by(tasks: Any, where: object) -> SeenTasks:  # noqa: ANN401
+    """What `SeenTasks.tasks` holds, read from anywhere.
 
     Raises:
         MetagenError: it is none.
@@ -85,10 +85,10 @@ def seen_by(tasks: Any, where: object) -> Seen:  # noqa: ANN401
         whole = False
     if not whole:
         raise MetagenError(f"{where}: does not say which tasks were seen; export the model again, or take it away")
-    return Seen(tasks)
+    return SeenTasks(tasks)
 
 
-def seen_of(folder: Path, info: Mapping[str, Any]) -> Seen | None:
+def seen_of(folder: Path, info: Mapping[str, Any]) -> SeenTasks | None:
     """What the model or extractor of a saved folder has seen: by its split alone where no hashes were kept.
 
     info: what is told of it. None where nobody knows.
@@ -102,7 +102,7 @@ def seen_of(folder: Path, info: Mapping[str, Any]) -> Seen | None:
     return seen_in(data.get("task_set") if isinstance(data, dict) else None, split) | kept_in(folder)
 
 
-def kept_in(folder: Path) -> Seen:
+def kept_in(folder: Path) -> SeenTasks:
     """What stands in the seen.json of a saved folder; nothing where there is none.
 
     Raises:
@@ -110,16 +110,16 @@ def kept_in(folder: Path) -> Seen:
     """
     path = folder / FILE
     if not path.is_file():
-        return Seen()
+        return SeenTasks()
     try:
         return seen_by(json.loads(path.read_text(encoding="utf-8")), path)
     except (OSError, ValueError, RecursionError) as error:
         raise MetagenError(f"{path}: cannot be read ({type(error).__name__}); export the model again") from error
 
 
-def seen_in(task_set: str | None, split: Split) -> Seen:
+def seen_in(task_set: str | None, split: Split) -> SeenTasks:
     """What is seen of a split, of whose images nothing is known."""
-    return Seen({str(task_set): {part: dict.fromkeys(split[part], "") for part in PARTS}})
+    return SeenTasks({str(task_set): {part: dict.fromkeys(split[part], "") for part in PARTS}})
 
 
 def mostly(prints: Sequence[str], seen: set[str]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import runpy
 import shutil
 import unicodedata
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
+from metagen import sampling_choice
 from metagen.artifacts import save_extractor
 from metagen.cli import main
 from metagen.domain import extractor_of
@@ -21,10 +23,11 @@ from metagen.images import save_pngs
 from metagen.judging import judged
 from metagen.metrics.extractors import Embedding
 from metagen.model import Model, load_base
+from metagen.processes import Processes
 from metagen.resources import resource
 from metagen.tasks import Folder
 from metagen.tasks.data import EpisodeData
-from metagen.tasks.seen import Seen, pixel_print, seen_of, separate
+from metagen.tasks.seen import SeenTasks, pixel_print, seen_of, separate
 from metagen.tasks.splits import Split, read_split
 from tests.doubles import Blobs
 
@@ -163,6 +166,18 @@ def test_an_extractor_is_checked_too(blobs, tmp_path):
     assert extractor_of(str(tmp_path / "look"), data, "val")
 
 
+def test_a_tuned_copy_has_seen_what_it_was_tuned_on(exported, tmp_path, monkeypatch):
+    data = tree(tmp_path, lambda to: fresh(to, 9))
+    monkeypatch.setattr(sampling_choice, "choose_sampling", lambda *_: sampling_choice.Choice({}, {}))
+    monkeypatch.setattr(sampling_choice, "told", lambda _: "chosen")
+    out = tmp_path / "tuned"
+    sampling_choice.tune(str(exported), out, data, (1,), None, None, 0, Processes(accelerator="cpu"), False)
+    (tmp_path / "split.json").write_text('{"train": ["first"], "val": ["other"], "test": ["second"]}')
+    assert judged(str(exported), data_of(tmp_path), "test")
+    with pytest.raises(MetagenError, match="second"):
+        judged(str(out), data_of(tmp_path), "test")
+
+
 # names alone
 
 
@@ -209,7 +224,7 @@ def test_names_in_either_unicode_form_are_one_name_and_fall_to_one_split(tmp_pat
     (tmp_path / "split.json").write_text(json.dumps(data))
     again = Folder(str(tmp_path / "tree"), size=28, channels=1, split_file=str(tmp_path / "split.json"))
     assert again.split == tasks.split
-    seen = Seen({"folder": {"train": dict.fromkeys(data["train"], "")}})
+    seen = SeenTasks({"folder": {"train": dict.fromkeys(data["train"], "")}})
     assert seen.named("folder", tasks.split.train) == list(tasks.split.train)
 
 
@@ -248,14 +263,16 @@ def test_an_archive_of_one_task_keeps_its_name(tmp_path, monkeypatch):
 # within one run
 
 
-def test_val_tasks_that_are_copies_of_train_tasks_are_refused_before_anything_is_written(tiny, blobs, tmp_path, capsys):
-    for number in (0, 1, 2, 3, 16):
+@pytest.mark.parametrize("verb", ["fit", "train-extractor"])
+def test_copies_of_train_tasks_are_refused_before_anything_is_written(tiny, blobs, tmp_path, capsys, verb):
+    for number in (0, 1, 2, 3, 11, 16, 17):
         shutil.copytree(blobs / "tasks" / f"blob-{number}", tmp_path / "tasks" / "A" / f"{number}")
     saved(opened(blobs, 0), tmp_path / "tasks" / "B" / "0", ".bmp")
-    split = Split(tuple(f"A/{n}" for n in range(4)), ("B/0",), ("A/16",))
+    split = Split(tuple(f"A/{n}" for n in range(4)), ("A/11", "B/0"), ("A/16", "A/17"))
     (tmp_path / "split.json").write_text(split.to_json())
     here = ("--data.root", str(tmp_path / "tasks"), "--data.split_file", str(tmp_path / "split.json"))
-    assert main(["fit", *tiny, *here, "--run_dir", str(tmp_path / "run")]) == 2
+    words = [*tiny, *here, "--run_dir"] if verb == "fit" else ["--data.task_set", "folder", *here, "--out"]
+    assert main([verb, *words, str(tmp_path / "run")]) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1
     assert "'B/0'" in err
@@ -372,3 +389,11 @@ def test_tasks_that_are_drawn_are_known_by_their_drawings():
     with pytest.raises(MetagenError):
         renamed.check_unseen("model", model.info, model.seen, "test")
     renamed.check_unseen("model", model.info, model.seen, "val")
+
+
+def test_an_export_of_before_gets_its_hashes_without_training(old, exported, blobs):
+    script = Path(__file__).parents[2] / "scripts" / "make_seen.py"
+    write_seen = runpy.run_path(str(script))["write_seen"]
+    assert write_seen(old, str(blobs / "tasks")) == 15
+    assert json.loads((old / "seen.json").read_text()) == json.loads((exported / "seen.json").read_text())
+    assert load_base(old).weights_hash == load_base(exported).weights_hash
