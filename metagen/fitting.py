@@ -249,7 +249,8 @@ class FitCLI(LightningCLI):
         data, checkpoints, regulariser = self.datamodule, self.checkpoints, self.model.learner.regulariser
         given = {**self.origins, "augment": data.augment, "regularise": regulariser and regulariser.terms}
         return {
-            "data": {**data.description, "ground": data.ground, "shots": data.shots, "queries": data.queries},
+            "data": {**data.description, "shots": data.shots, "queries": data.queries},
+            "ground": data.ground,
             "split_sha256": data.task_set.split.hash,
             "training": {
                 "meta_steps": self.trainer.global_step,
