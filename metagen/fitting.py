@@ -328,7 +328,8 @@ class FitCLI(LightningCLI):
         given = {**self.origins, "augment": data.augment, "regularise": regulariser and regulariser.terms}
         given["changed"] = checkpoints.record.get("changes")
         return {
-            "data": {**data.description, "ground": data.ground, "shots": data.shots, "queries": data.queries},
+            "data": {**data.description, "shots": data.shots, "queries": data.queries},
+            "ground": data.ground,
             "split_sha256": data.task_set.split.hash,
             "training": {
                 "meta_steps": self.trainer.global_step,

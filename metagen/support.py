@@ -53,11 +53,11 @@ def _ground(images: torch.Tensor) -> Ground:
 
 def trained_ground(info: Mapping[str, Any]) -> Ground | None:
     """What ink stood on in the images that a model was trained on, by what is told of it; None where nobody knows."""
-    data = info.get("data")
+    data, ground = info.get("data"), info.get("ground")
+    if ground in ("dark", "light", "none"):
+        return ground
     if not isinstance(data, dict):
         return None
-    if data.get("ground") in ("dark", "light", "none"):
-        return data["ground"]
     if data.get("task_set") in DARK_TASKS:
         return "light" if data.get("invert") else "dark"
     return "none" if data.get("task_set") == "celeba" else None

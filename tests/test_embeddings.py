@@ -434,7 +434,10 @@ def test_what_stands_there_is_kept(words, tmp_path, capsys):
     (tmp_path / "map/mine").write_text("mine")
     assert main(words) == 2
     assert "exists and is not empty" in capsys.readouterr().err
-    assert main([*words, "--overwrite"]) == 0
+    assert main([*words, "--overwrite"]) == 2
+    (tmp_path / "map/mine").unlink()
+    for _ in range(2):
+        assert main([*words, "--overwrite"]) == 0
     assert {path.name for path in (tmp_path / "map").iterdir()} == {
         "embedding.png",
         "embeddings.json",

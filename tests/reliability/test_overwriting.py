@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import metagen
-from metagen import artifacts
+from metagen import artifacts, sampling_choice
 from metagen.cli import main
 from metagen.errors import MetagenError
 from metagen.images import save_pngs
@@ -24,7 +24,7 @@ from tests.doubles import Blobs, tiny_vae
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     """Tasks, their split, a model "export" of them, "mine" adapted from it, "drawn" by that, and five images."""
-    blobs = Blobs(tasks=8, images=4)
+    blobs = Blobs(tasks=12, images=4)
     for task in [name for part in ("train", "val", "test") for name in blobs.split[part]]:
         save_pngs(blobs.images(task), tmp_path / "tasks" / task)
     (tmp_path / "split.json").write_text(blobs.split.to_json())
@@ -32,17 +32,19 @@ def place(tmp_path, monkeypatch):
     data = {"task_set": "folder", "size": 28, "channels": 1, "invert": False, "shots": 2, "queries": 2}
     learner = Reptile(tiny_vae(size=28), steps=1, rate=0.01, test_steps=2)
     artifacts.save_model(tmp_path / "export", learner, {"data": data}, blobs.split)
-    metagen.load(tmp_path / "export").adapt(tmp_path / "tasks/blob-7").save(tmp_path / "mine")
+    metagen.load(tmp_path / "export").adapt(tmp_path / "tasks/blob-11").save(tmp_path / "mine")
+    monkeypatch.setattr(sampling_choice, "choose_sampling", lambda *_, **__: sampling_choice.Choice({}, {}))
+    monkeypatch.setattr(sampling_choice, "told", str)
     monkeypatch.chdir(tmp_path)
     assert main(["sample", "--model", "mine", "--n", "3", "--out", "drawn"]) == 0
     for number in range(2):
-        Image.new("L", (28, 28), 200).save(tmp_path / f"tasks/blob-7/photo-{number}.jpg")
+        Image.new("L", (28, 28), 200).save(tmp_path / f"tasks/blob-11/photo-{number}.jpg")
     return tmp_path
 
 
 DATA = ("--data.root", "tasks", "--data.split_file", "split.json")
 VERBS = {
-    "adapt": ("--model", "export", "--support", "tasks/blob-7"),
+    "adapt": ("--model", "export", "--support", "tasks/blob-11"),
     "sample": ("--model", "mine", "--n", "1"),
     "evaluate": ("--model", "export", *DATA, "--extractor", "none", "--baselines", "false"),
     "tune": ("--model", "export", *DATA),
@@ -80,7 +82,7 @@ def test_a_folder_with_files_of_the_user_stays(place, verb, holds):
         shutil.copytree("drawn", "out")
     Path("out").mkdir(exist_ok=True)
     if holds == "images":
-        shutil.copy("tasks/blob-7/0000.png", "out/0000.png")
+        shutil.copy("tasks/blob-11/0000.png", "out/0000.png")
     else:
         Path("out/notes.txt").write_text("years of work")
     refused(place, verb, *VERBS[verb], "--out", "out")
@@ -95,12 +97,12 @@ def test_what_is_read_stays(place, verb, out):
 
 
 @pytest.mark.parametrize(
-    "out", ["{support}", "{support}/", "{support}/../blob-7", "tasks", "link", "export", "../export"]
+    "out", ["{support}", "{support}/", "{support}/../blob-11", "tasks", "link", "export", "../export"]
 )
 def test_adapt_replaces_neither_support_nor_base(place, out):
-    Path("link").symlink_to("tasks/blob-7", target_is_directory=True)
-    out = out.format(support="tasks/blob-7").replace("../export", f"../{place.name}/export")
-    refused(place, "adapt", "--model", "export", "--support", "tasks/blob-7", "--out", out)
+    Path("link").symlink_to("tasks/blob-11", target_is_directory=True)
+    out = out.format(support="tasks/blob-11").replace("../export", f"../{place.name}/export")
+    refused(place, "adapt", "--model", "export", "--support", "tasks/blob-11", "--out", out)
 
 
 def test_support_that_metagen_wrote_is_no_output(place):
@@ -114,7 +116,7 @@ def test_a_support_of_links_keeps_what_they_lead_to(place):
 
 
 def test_a_sample_replaces_neither_its_model_nor_what_is_in_it(place):
-    metagen.load("export").adapt("tasks/blob-6").save("whole", standalone=True)
+    metagen.load("export").adapt("tasks/blob-10").save("whole", standalone=True)
     for model, out in (("mine", "mine"), ("mine", "export"), ("whole", "whole"), ("whole", "whole/base")):
         refused(place, "sample", "--model", model, "--n", "1", "--out", out)
 
@@ -172,13 +174,13 @@ def test_a_result_within_a_model_is_replaced(place):
 def test_saving_in_python_replaces_models_alone(place):
     model = metagen.load("export")
     before = tree(place / "tasks")
-    for save in (model.save, model.adapt("tasks/blob-6").save, Model(model.learner, {}).save):
+    for save in (model.save, model.adapt("tasks/blob-10").save, Model(model.learner, {}).save):
         with pytest.raises(MetagenError):
-            save("tasks/blob-6", overwrite=True)
+            save("tasks/blob-10", overwrite=True)
     assert tree(place / "tasks") == before
     shutil.copytree("export", "copy")
     model.save("copy", overwrite=True)
-    assert torch.equal(metagen.load("copy").adapt("tasks/blob-6").sample(2), model.adapt("tasks/blob-6").sample(2))
+    assert torch.equal(metagen.load("copy").adapt("tasks/blob-10").sample(2), model.adapt("tasks/blob-10").sample(2))
 
 
 def test_unfinished_work_with_files_of_the_user_stays(place):

@@ -189,9 +189,9 @@ def test_in_doubt_it_stays_and_is_told(model, caplog, pictures):
     [
         ({"data": {"task_set": "omniglot", "invert": True}}, True, True),
         ({"data": {"task_set": "glyphs", "invert": False}}, False, False),
-        ({"data": {"task_set": "folder", "ground": "light"}}, True, True),
-        ({"data": {"task_set": "folder", "ground": "dark"}}, False, False),
-        ({"data": {"task_set": "folder", "ground": "none"}}, False, False),
+        ({"ground": "light"}, True, True),
+        ({"ground": "dark"}, False, False),
+        ({"ground": "none"}, False, False),
         ({"data": {"task_set": "celeba", "invert": False}}, False, False),
         ({"data": {"task_set": "folder", "invert": False}}, False, True),
         ({}, False, True),
@@ -254,8 +254,8 @@ def folder_of(root, blobs, invert=False):
 def test_evaluate_tells_a_difference_and_turns_nothing(tmp_path, caplog):
     blobs = Blobs(tasks=16, images=4)
     options = folder_of(tmp_path, blobs, invert=True)
-    data = {"task_set": "folder", "size": 28, "channels": 1, "invert": False, "ground": "dark"}
-    artifacts.save_model(tmp_path / "model", tiny({}).learner, {"data": data | {"shots": 2, "queries": 2}}, blobs.split)
+    data = {"task_set": "folder", "size": 28, "channels": 1, "invert": False, "shots": 2, "queries": 2}
+    artifacts.save_model(tmp_path / "model", tiny({}).learner, {"data": data, "ground": "dark"}, blobs.split)
     words = ["--model", tmp_path / "model", "--out", tmp_path / "out", "--baselines", "false", "--curve", "[0]"]
     words += ["--extractor", "none", "--data.root", options["root"], "--data.split_file", options["split_file"]]
     assert main(["evaluate", *map(str, words)]) == 0
@@ -272,7 +272,7 @@ def test_an_export_tells_what_ink_stood_on(tmp_path, invert, ground):
 
 
 def test_fit_keeps_it(exported):
-    assert metagen.load(exported).info["data"]["ground"] == "dark"
+    assert metagen.load(exported).info["ground"] == "dark"
 
 
 def test_photographs_have_no_ground(tmp_path):
