@@ -50,6 +50,7 @@ KINDS = {  # what a saved folder is, in words, and the verb that writes it
     "zoo": ("a zoo", "metagen zoo"),
 }
 FULL, HALF = "float32", "float16"  # what weights are computed in; how they may also be stored
+CHECKPOINTS, ARCHIVES = (".ckpt", ".pt", ".pth", ".bin"), (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
 MAX_CONFIG_BYTES = 1_000_000
 MAX_TOLD = 500  # characters of what a file holds, in a message
 SLACK = 4  # a network may register a weight more than once while it is built
@@ -275,8 +276,8 @@ def read_config(path: Path, *kinds: str) -> dict[str, Any]:
         if where.stat().st_size > MAX_CONFIG_BYTES:
             raise MetagenError(f"{where}: larger than {MAX_CONFIG_BYTES} bytes; not a metagen config")
         config = read_json(where)
-    except FileNotFoundError:
-        raise _misnamed(path, kinds or tuple(KINDS), "no config.json") from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise _misnamed(path, kinds or tuple(KINDS), _instead(path)) from None
     except (OSError, ValueError, RecursionError) as error:
         raise MetagenError(f"{where}: cannot be read ({type(error).__name__}); export the model again") from error
     if not isinstance(config, dict) or config.get("format") != "metagen":
@@ -297,6 +298,18 @@ def _misnamed(path: Path, kinds: Sequence[str], got: str) -> MetagenError:
     words, verbs = (" or ".join(each) for each in zip(*(KINDS[kind] for kind in kinds), strict=True))
     base = " (of an adapted model, name its base)" if kinds == ("model",) else ""
     return MetagenError(f"{path}: expected {words}, got {got}; name a folder that {verbs} wrote{base}")
+
+
+def _instead(path: Path) -> str:
+    """What stands at a place where no folder was saved, and what of it may be named."""
+    if path.is_dir() or not path.exists():
+        export = path / "export"
+        return f"a run, whose model is {export}" if (export / "config.json").is_file() else "no config.json"
+    if path.suffix in CHECKPOINTS:
+        return "a file of weights, such as a run goes on from (its model is the folder export)"
+    if path.name.lower().endswith(ARCHIVES):
+        return "an archive, which has to be unpacked"
+    return f"a file (its folder is {path.parent})" if (path.parent / "config.json").is_file() else "a file"
 
 
 def check_tensors(where: Path, found: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> None:

@@ -26,6 +26,7 @@ from metagen.files import placed, write_atomically
 
 log = logging.getLogger(__name__)
 
+NEEDED = ("state_dict", "pytorch-lightning_version")  # of what Lightning writes
 LAST, BEFORE_LAST = "last.ckpt", "before-last.ckpt"
 
 
@@ -77,6 +78,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise MetagenError(f"{path}: cannot read this checkpoint ({type(error).__name__}); name another") from error
     if damaged or not isinstance(checkpoint, dict):
         raise MetagenError(f"{path}: this checkpoint is damaged ({damaged or 'no dictionary'}); name another")
+    if missing := [key for key in NEEDED if key not in checkpoint]:
+        raise MetagenError(f"{path}: no checkpoint of a run (without {missing[0]}); name one in its checkpoints folder")
     return checkpoint
 
 

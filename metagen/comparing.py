@@ -23,7 +23,7 @@ from metagen.evaluation import MODEL_FREE
 from metagen.files import check_free, fresh_folder, placed, write_atomically
 from metagen.metrics import Column, QueryLoss, metrics
 from metagen.metrics.naming import PUBLISHED
-from metagen.strict_json import finite, page, read_json
+from metagen.strict_json import finite, number, page, read_json
 from metagen.views import COLUMNS, as_text, short, shown
 
 RESULT, VALUES = "result.json", "values.safetensors"
@@ -196,8 +196,9 @@ def _check_alike(first: Entry, other: Entry) -> None:
         for figure in mine:
             if not _agree(mine[figure], beside[figure]):
                 raise MetagenError(
-                    f"{other.name}: its row {row!r}, which needs no model, has {figure} {short(beside[figure])}, and "
-                    f"that of {first.name} {short(mine[figure])}: the images differ; evaluate on the same ones"
+                    f"{other.name}: its row {row!r}, which needs no model, has {figure} "
+                    f"{number(beside[figure]['mean']):.4g}, and that of {first.name} "
+                    f"{number(mine[figure]['mean']):.4g}: the images differ; evaluate on the same ones"
                 )
 
 

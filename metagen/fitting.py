@@ -27,7 +27,7 @@ from metagen.errors import MetagenError
 from metagen.files import check_no_input, placed, remove, some, strangers, write_atomically
 from metagen.generators import VAE, SearchVAE, generators
 from metagen.learners import Learner, MetaGenerator, learners
-from metagen.options import EXAMPLES, explained
+from metagen.options import EXAMPLES, explained, refused_class
 from metagen.quiet import quieten
 from metagen.resources import travelling
 from metagen.resuming import Changes, changed, settings_of, unused
@@ -115,7 +115,12 @@ class FitCLI(LightningCLI):
         """Make all that the run is made of, from the seed whatever other threads draw."""
         with DRAWING:
             self._set_seed()
-            super().instantiate_classes()
+            try:
+                super().instantiate_classes()
+            except ValueError as error:
+                if (refused := refused_class(error)) is None:
+                    raise
+                raise MetagenError(f"fit: {refused}") from error
 
     def before_instantiate_classes(self) -> None:
         """Refuse to write over an earlier run unasked, or over what is no run."""
@@ -159,7 +164,7 @@ class FitCLI(LightningCLI):
             kwargs["callbacks"].append(Progress())
         try:
             trainer = super().instantiate_trainer(**kwargs)
-        except (MisconfigurationException, ValueError, TypeError) as error:
+        except (MisconfigurationException, ImportError, ValueError, TypeError) as error:
             raise MetagenError(f"trainer: {error}") from error
         if isinstance(trainer.strategy, (FSDPStrategy, DeepSpeedStrategy)):
             raise MetagenError("trainer.strategy: sharded weights cannot be adapted; use auto or ddp")
@@ -376,6 +381,8 @@ def _check_trainer_options(given: Any) -> None:  # noqa: ANN401
         raise MetagenError(
             f"trainer.precision: {given['precision']} has layers without second derivatives; use bf16-mixed or 32"
         )
+    if given["profiler"] == "xla" and not importlib.util.find_spec("torch_xla"):  # Lightning's own error is two
+        raise MetagenError("trainer.profiler: xla needs torch_xla, which is not installed; choose simple or pytorch")
     if given["gradient_clip_val"] is not None:
         raise MetagenError("trainer.gradient_clip_val: has no effect here; use --model.clip, which clips each player")
     if given["limit_val_batches"] == 0:
@@ -428,5 +435,5 @@ def fit(argv: Sequence[str]) -> None:
             auto_configure_optimizers=False,
             parser_kwargs={"prog": "metagen", **STRICT, "fit": {**STRICT, **ABOUT}},
         )
-    except MisconfigurationException as error:
+    except (MisconfigurationException, ModuleNotFoundError) as error:  # the latter of what a callback needs, say
         raise MetagenError(str(error)) from error

@@ -147,8 +147,8 @@ def read_image(
     except Image.DecompressionBombError:
         raise MetagenError(f"{path}: more than {MAX_PIXELS} pixels in all; make it smaller first") from None
     except UnidentifiedImageError:
-        missing = _decoder_missing(path)
-        told = f"needs {missing}" if missing else f"not an image that can be read ({', '.join(IMAGE_SUFFIXES)})"
+        missing, known = _decoder_missing(path), ", ".join(IMAGE_SUFFIXES)
+        told = f"needs {missing}" if missing else f"not an image that can be read ({known}); unpack archives first"
         raise MetagenError(f"{path}: {told}") from None
     except Exception as error:  # on damaged files the decoders raise nearly anything: SyntaxError, struct.error ...
         reason = " ".join(str(error).split()) or type(error).__name__

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +21,8 @@ from metagen.tasks.splits import Split, split_of
 
 LOG_PROB_CHUNK = 50  # importance samples in memory at once
 LOOKED_AT = 20  # of the images of many tasks, to see what ink stands on
+SAMPLES_AT_ONCE = 256  # images of each task, so that memory is bounded
+FEW = 16  # as many more are not made apart: a matrix product of one row rounds unlike that of many
 Steps = int | Literal["auto"] | None
 
 
@@ -279,10 +281,16 @@ class AdaptedModels:
         """
         if n < 1:
             raise MetagenError(f"n: expected 1 or more images, got {n}")
-        generator, like = with_sampling(self.adapted.generator, settings), self.adapted.support
-        each = [generator.noise(1, torch_rng(seed, "sample", index)) for index in range(n)]
-        noise = {name: torch.cat([e[name] for e in each]).to(like) for name in each[0]}
-        adapted = Adapted(generator, self.adapted.difference, like)
+        generator = with_sampling(self.adapted.generator, settings)
+        adapted = Adapted(generator, self.adapted.difference, self.adapted.support)
+        starts = range(0, max(n - FEW, 1), SAMPLES_AT_ONCE)
+        parts = [range(start, end) for start, end in zip(starts, [*starts[1:], n], strict=True)]
+        return torch.cat([self._sampled(adapted, seed, part) for part in parts], 1)
+
+    def _sampled(self, adapted: Adapted, seed: int, numbers: Iterable[int]) -> torch.Tensor:
+        """Images of these numbers, [T, n, C, H, W]."""
+        each = [adapted.generator.noise(1, torch_rng(seed, "sample", number)) for number in numbers]
+        noise = {name: torch.cat([e[name] for e in each]).to(adapted.support) for name in each[0]}
         return adapted.generate({name: x.expand(len(self), *x.shape) for name, x in noise.items()})
 
 

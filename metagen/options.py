@@ -51,6 +51,9 @@ OF_THE_MODEL = (
 _UNION = re.compile(r".*Union subtypes Subtypes: \[(.*?)\] Errors: .*Given value: (.*)")
 _NESTED = re.compile(r"NestedArg\(key='(\w+)', val='?(.*?)'?\)")
 
+# What the parser says of a class that may be named, but cannot be made so, among what is wrong with all other types.
+_REFUSED = re.compile(r"Problem with given class_path '(?:[\w.]*\.)?(\w+)': (.+?)(?= - [A-Z]| Given value|$)")
+
 # Where the parser names the class that was meant: in what it got, or in what it could not import.
 _CLASS = re.compile(r"(?:class_path ?=?|has no attribute )'(?:[\w.]*\.)?(\w+)'|import path string: (?:[\w.]*\.)?(\w+)")
 
@@ -120,8 +123,16 @@ def explained(
     for option, classes in (choices or {}).items():
         if keys and keys[0] == option and len(keys) == 1:
             return _unknown_choice(option.rpartition(".")[2], complaint, classes)
+    if refused := refused_class(error):
+        return MetagenError(f"--{'.'.join(keys)}: {refused}")
     complaint = _UNION.sub(_none_of, complaint).partition(". Got value: Namespace")[0]
     return MetagenError(f"--{'.'.join(keys)}: {complaint}" if keys else text)
+
+
+def refused_class(error: Exception) -> str | None:
+    """Why a class that a user names cannot be made, as one line: its library is missing, say; None of other errors."""
+    found = _REFUSED.search(" ".join(str(error).split()))
+    return f"{found[1]}: {found[2]}" if found else None
 
 
 def _none_of(union: re.Match[str]) -> str:

@@ -59,7 +59,7 @@ class Processes:
             fabric = Fabric(
                 accelerator=self.accelerator, strategy=strategy, devices=self.devices, num_nodes=self.num_nodes
             )
-        except (MisconfigurationException, ValueError, RuntimeError) as error:
+        except (MisconfigurationException, ImportError, ValueError, RuntimeError) as error:
             raise MetagenError(f"trainer: {error}") from error
         fabric.launch()
         try:
