@@ -379,7 +379,7 @@ def _check_trainer_options(given: Any) -> None:  # noqa: ANN401
         )
     if str(given["precision"]).startswith("transformer-engine"):
         raise MetagenError(
-            f"trainer.precision: {given['precision']} has layers without second derivatives; use bf16-mixed or 32"
+            f"trainer.precision: {given['precision']} puts layers of its own into a model; use bf16-mixed or 32"
         )
     if given["profiler"] == "xla" and not importlib.util.find_spec("torch_xla"):  # Lightning's own error is two
         raise MetagenError("trainer.profiler: xla needs torch_xla, which is not installed; choose simple or pytorch")

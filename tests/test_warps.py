@@ -246,7 +246,6 @@ def test_vmap_over_tasks_is_a_loop():
         torch.testing.assert_close(together[i], random_affine(images[i], draws[i]))
 
 
-@pytest.mark.filterwarnings("ignore:There is a performance drop")
 def test_vmap_over_tasks_is_a_loop_for_gradients_in_places():
     images, places = uniform(3, 2, 1, 8, 8), uniform(3, 2, 4, 4, 2, low=-1, seed=6)
 

@@ -39,7 +39,11 @@ class GroupNorm(nn.GroupNorm):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Features [n, C, s, s] -> [n, C, s, s]."""
-        return super().forward(x.to(self.weight))
+        x = x.to(self.weight)
+        try:
+            return super().forward(x)
+        except RuntimeError:  # torch 2.11 under vmap takes no features whose channels come last in memory
+            return super().forward(x.contiguous())
 
 
 def normalisation(norm: str, channels: int) -> nn.Module:
