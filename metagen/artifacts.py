@@ -11,13 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import math
 import os
 import reprlib
 import shutil
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,7 +23,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import nn
-from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from metagen.errors import MetagenError
 from metagen.files import fresh_folder, write_atomically
@@ -39,6 +35,7 @@ from metagen.strict_json import page, read_json, to_json
 from metagen.tasks.seen import FILE as SEEN
 from metagen.tasks.seen import SeenTasks
 from metagen.tasks.splits import Split
+from metagen.weight_limit import no_more_weights_than
 
 log = logging.getLogger(__name__)
 M = TypeVar("M", bound=nn.Module)
@@ -385,7 +382,7 @@ def _with_weights(path: Path, config: Mapping[str, Any], build: Callable[[Mappin
     tensors = _read_tensors(path / "model.safetensors", config["weights_sha256"])
     most = max(SMALL, SLACK * sum(t.numel() for t in tensors.values()))
     try:
-        with DRAWING, torch.device("meta"), _no_more_weights_than(most):
+        with DRAWING, torch.device("meta"), no_more_weights_than(most):
             planned = build(config)
     except (MetagenError, RecursionError) as error:  # the latter of a value nested too deep to be told
         raise MetagenError(f"{path / 'config.json'}: {_brief(error)}") from error
@@ -395,40 +392,6 @@ def _with_weights(path: Path, config: Mapping[str, Any], build: Callable[[Mappin
         module = build(config)
     module.load_state_dict(tensors)
     return module.requires_grad_(False).eval()
-
-
-class _Room(threading.local):
-    """How many numbers the weights of modules may hold that are built in this thread."""
-
-    left = math.inf
-
-
-_ROOM = _Room()
-
-
-def _take_room(module: nn.Module, name: str, weight: nn.Parameter) -> None:
-    if _ROOM.left < math.inf:
-        _ROOM.left -= weight.numel()
-    if _ROOM.left < 0:
-        raise MetagenError("describes a far larger network than model.safetensors holds")
-
-
-register_module_parameter_registration_hook(
-    _take_room
-)  # for good: adding one breaks what other threads build just then
-
-
-@contextmanager
-def _no_more_weights_than(most: int) -> Iterator[None]:
-    """Stop building modules in this thread when their weights hold more than `most` numbers.
-
-    A config can describe a network of any size; one on the meta device takes no memory, but layers without end do.
-    """
-    _ROOM.left = most
-    try:
-        yield
-    finally:
-        _ROOM.left = math.inf
 
 
 def _brief(told: object) -> str:

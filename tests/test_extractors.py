@@ -198,7 +198,7 @@ def means(tmp_path):
     return script(module, tmp_path / "means.pt"), module.eval()
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error", "ignore:.torch.jit:DeprecationWarning")
 def test_a_torchscript_file_is_looked_through(means):
     path, module = means
     look = Scripted(path, 28, 1)

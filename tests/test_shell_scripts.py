@@ -144,6 +144,28 @@ def slow_tests(shell: Shell) -> None:
     understood(words)
 
 
+def gpu_tests(shell: Shell) -> None:
+    shell.run("test_gpu.sh", "cpu")
+    asked = [words for words in shell.called_as("python") if words[:1] == ["-m"]]
+    verbs = [words[2:] for words in asked if words[1] == "metagen.cli"]
+    assert [words[0] for words in verbs] == ["fit", "fit", "evaluate"]
+    assert all(accepts(words, shell.model) for words in verbs)
+    assert all((ROOT / word).is_file() for words in asked for word in words if word.startswith("tests/"))
+
+
+def versions(shell: Shell) -> None:
+    for name in ("oldest", "newest"):
+        shutil.copytree(shell.folder / ".venv", shell.folder / ".venvs" / name)
+    shell.run("test_versions.sh", "both", "-k", "nothing")
+    oldest, newest = (Path(f".venvs/{name}.txt").read_text().splitlines() for name in ("oldest", "newest"))
+    assert "torch==2.11.0" in oldest
+    assert not any(pin.startswith("torch==") for pin in newest)
+    tests = [words for words in shell.called_as("python") if words[:2] == ["-m", "pytest"]]
+    assert len(tests) == 2
+    understood(tests[-1])
+    shell.run("test_versions.sh", "olderst", code=2)
+
+
 def two_hosts(shell: Shell) -> None:
     assert "differ by at most 0.0e+00" in shell.run("two_hosts.sh")
     assert len(shell.check()) == 3
@@ -165,7 +187,9 @@ SMOKE = {
     "quickstart": quickstart,
     "slurm": slurm,
     "test": fast_tests,
+    "test_gpu": gpu_tests,
     "test_slow": slow_tests,
+    "test_versions": versions,
     "two_hosts": two_hosts,
 }
 
