@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from metagen.strict_json import to_json
+
 # What of the trainer's options bears on what is learned, and which others bear on nothing, or are told by the split.
 OF_THE_TRAINER = ("precision", "accumulate_grad_batches", "max_epochs")
 OF_THE_PLACE = ("root", "split_file", "val", "test", "workers", "download", "chunk", "execution")
@@ -22,7 +24,7 @@ def settings_of(options: Mapping[str, Any], split_hash: str) -> Settings:
     """
     trainer = {name: options["trainer"][name] for name in OF_THE_TRAINER}
     kept = {name: options[name] for name in ("data", "model", "ema", "seed_everything")} | {"trainer": trainer}
-    plain = json.loads(json.dumps(kept, default=str))
+    plain = json.loads(to_json(kept, default=str))
     found = {name: value for name, value in _flat(plain) if name.rpartition(".")[2] not in OF_THE_PLACE}
     return {**found, "data.split": split_hash[:12]}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Callable
 from functools import partial
@@ -26,6 +25,7 @@ from metagen.learners import Learner, MetaGenerator, adapt_tasks
 from metagen.processes import gathered
 from metagen.registry import options_of
 from metagen.resources import travelling
+from metagen.strict_json import to_json
 from metagen.tasks.data import EpisodeData
 from metagen.tasks.episodes import Episode
 from metagen.zoo import zoo_for
@@ -203,7 +203,7 @@ class MetaTraining(pl.LightningModule):
         told: list[Any] = self.data.judged_on
         for each in (self.learner.generator, self.learner):
             told += [type(each).__name__, {name: getattr(each, name, None) for name in options_of(type(each))}]
-        return hashlib.sha256(json.dumps(told, default=lambda other: type(other).__name__).encode()).hexdigest()
+        return hashlib.sha256(to_json(told, default=lambda other: type(other).__name__).encode()).hexdigest()
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401
         """One Adam over every player, each at its own rate: global_step counts meta-steps."""

@@ -7,6 +7,7 @@ What travels with metagen is made by: python scripts/make_seen.py --root .data a
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from metagen.artifacts import read_config
@@ -26,12 +27,12 @@ def write_seen(folder: Path, root: str | None) -> int:
     return sum(bool(task) for parts in seen.tasks.values() for part in parts.values() for task in part.values())
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Write the files of the folders named."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path, help="saved models and extractors")
     parser.add_argument("--root", help="where the images lie; glyphs need none")
-    given = parser.parse_args()
+    given = parser.parse_args(argv)
     for folder in given.folders:
         print(f"{folder}: {write_seen(folder, given.root)} tasks by their images")
 

@@ -222,9 +222,9 @@ def opened(monkeypatch) -> list[Path]:
     """The image files read from now on."""
     paths: list[Path] = []
 
-    def watched(path, size, channels):
+    def watched(path, size, channels, **more):
         paths.append(path)
-        return read_image(path, size, channels)
+        return read_image(path, size, channels, **more)
 
     monkeypatch.setattr(images, "read_image", watched)
     monkeypatch.setattr(folder, "read_image", watched)

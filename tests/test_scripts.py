@@ -122,6 +122,15 @@ def make_glyph_split(project: Project) -> None:
     assert all(len(split[part]) > 2 for part in SPLITS)
 
 
+def make_seen(project: Project) -> None:
+    project.fit("omniglot-vae-joint")
+    kept = project.folder / "runs/omniglot-vae-joint/export/seen.json"
+    as_exported = kept.read_text()
+    kept.unlink()
+    project.run("make_seen", "--root", project.root, kept.parent)
+    assert kept.read_text() == as_exported
+
+
 def making(project: Project) -> None:
     script = project.module("making")
     words = ["fit", "--config", "configs/omniglot-vae-joint.yaml", "--data.root", project.root, "--run_dir", "runs/a"]
@@ -180,6 +189,7 @@ SMOKE = {
     "make_league": league,
     "make_results": results,
     "make_scorecard": results,
+    "make_seen": make_seen,
     "making": making,
     "meta_generator": meta_generator,
     "search": search,

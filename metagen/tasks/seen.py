@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from metagen.errors import MetagenError
+from metagen.strict_json import read_json, to_json
 from metagen.tasks.splits import SPLITS, Split, plain, split_of, without_top
 
 FILE = "seen.json"
@@ -68,7 +68,7 @@ class SeenTasks:
 
     def to_json(self) -> str:
         """As JSON text, one task a line."""
-        return json.dumps(self.tasks, indent=0, ensure_ascii=False) + "\n"
+        return to_json(self.tasks, indent=0, ensure_ascii=False) + "\n"
 
 
 def seen_by(tasks: Any, where: object) -> SeenTasks:  # noqa: ANN401
@@ -112,7 +112,7 @@ def kept_in(folder: Path) -> SeenTasks:
     if not path.is_file():
         return SeenTasks()
     try:
-        return seen_by(json.loads(path.read_text(encoding="utf-8")), path)
+        return seen_by(read_json(path), path)
     except (OSError, ValueError, RecursionError) as error:
         raise MetagenError(f"{path}: cannot be read ({type(error).__name__}); export the model again") from error
 
