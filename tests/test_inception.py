@@ -123,12 +123,16 @@ def test_grey_is_the_same_red_green_and_blue(look):
     torch.testing.assert_close(look.of(grey), look.of(grey.expand(-1, 3, -1, -1)), rtol=0, atol=0)
 
 
-def test_images_are_rounded_to_bytes_and_clamped(look):
-    images = photos(1) * 1.4 - 0.2
+def test_images_are_rounded_to_bytes(look):
+    images = photos(1)
     found = look.of(images)
-    assert torch.equal(found, look.of(bytes_of(images.clamp(0, 1)).float() / 255))
-    assert torch.equal(found, look.of(images + 1e-4 * (images > 1)))
+    assert torch.equal(found, look.of(bytes_of(images).float() / 255))
     assert not torch.equal(found, look.of((images * 255).floor() / 255))
+
+
+def test_images_outside_the_range_are_refused(look):
+    with pytest.raises(MetagenError):
+        look.of(photos(1) * 1.4 - 0.2)
 
 
 def test_leading_axes_are_kept_and_no_image_changes_another(look):
