@@ -36,6 +36,7 @@ metagen* | torchrun*)
   ;;
 esac
 """
+READ = ("BIN", "CONSTRAINTS", "NEWEST_PYTHON", "OLDEST_PYTHON", "VENV", "VENVS")  # by the scripts, from who runs them
 PROGRAMS = ("metagen", "python", "ruff", "mypy", "torchrun", "srun", "ip")
 
 
@@ -55,7 +56,8 @@ class Shell:
         """Run a script; what it printed."""
         bin, noted = self.folder / ".venv/bin", self.folder / "noted"
         noted.write_text("")
-        env = {**os.environ, "PATH": f"{bin}:{os.environ['PATH']}", "NOTED": str(noted), "PYTHON": sys.executable}
+        env = {name: value for name, value in os.environ.items() if name not in READ}
+        env |= {"PATH": f"{bin}:{os.environ['PATH']}", "NOTED": str(noted), "PYTHON": sys.executable}
         env |= {"CHECKPOINT": str(self.model.parent / "checkpoints/last.ckpt"), "PYTHONPATH": str(ROOT), **more}
         words = ("bash", f"scripts/{script}", *words)
         done = subprocess.run(words, cwd=self.folder, env=env, capture_output=True, text=True, check=False)
