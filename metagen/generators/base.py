@@ -207,20 +207,22 @@ def with_weights(module: M, weights: Weights) -> M:
     """
     own = (*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False))
     given = {id(tensor): weights[name] for name, tensor in own if name in weights}
-    copies: dict[nn.Module, nn.Module] = {}
+    return cast(M, _copied(module, given, {}))
 
-    def copied(original: nn.Module) -> nn.Module:
-        if original not in copies:
-            copies[original] = twin = object.__new__(type(original))
-            vars(twin).update(vars(original))
-            for kind in ("_parameters", "_buffers"):
-                tensors = vars(original)[kind]
-                vars(twin)[kind] = {name: given.get(id(tensor), tensor) for name, tensor in tensors.items()}
-            children = vars(original)["_modules"].items()
-            vars(twin)["_modules"] = {name: None if child is None else copied(child) for name, child in children}
-        return copies[original]
 
-    return cast(M, copied(module))
+def _copied(module: nn.Module, given: dict[int, torch.Tensor], copies: dict[nn.Module, nn.Module]) -> nn.Module:
+    """A copy of a module, with tensors in place of those of an id; not a closure, whose cycle would keep them alive."""
+    if module not in copies:
+        copies[module] = twin = object.__new__(type(module))
+        vars(twin).update(vars(module))
+        for kind in ("_parameters", "_buffers"):
+            tensors = vars(module)[kind]
+            vars(twin)[kind] = {name: given.get(id(tensor), tensor) for name, tensor in tensors.items()}
+        children = vars(module)["_modules"].items()
+        vars(twin)["_modules"] = {
+            name: None if child is None else _copied(child, given, copies) for name, child in children
+        }
+    return copies[module]
 
 
 def call(module: nn.Module, weights: Weights, method: str, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401

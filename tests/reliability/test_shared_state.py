@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 import warnings
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -247,3 +249,16 @@ def test_evaluating_in_threads_is_evaluating(exported, blobs, tmp_path):
 
     alone = judged(0)
     assert all(torch.equal(each, alone) for each in together(partial(judged, 1), partial(judged, 2)))
+
+
+def test_weights_in_a_copy_are_let_go_with_it():
+    generator = tiny_vae()
+    weights = {name: weight.detach().clone() for name, weight in generator.named_parameters()}
+    kept = [weakref.ref(weight) for weight in weights.values()]
+    gc.disable()  # a cycle would hold them until it runs: on a GPU, until memory is short
+    try:
+        bases.with_weights(generator, weights)
+        del weights
+        assert not any(each() is not None for each in kept)
+    finally:
+        gc.enable()
