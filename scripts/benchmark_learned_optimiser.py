@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_map
 
 from metagen.adaptation import PlayerNoise, Step, draw_noise, fixed_rate_step, over_tasks
 from metagen.artifacts import load_model
-from metagen.generators import call
+from metagen.generators import with_weights
 from metagen.intervals import over_tasks_interval
 from metagen.learners import Learner
 from metagen.strict_json import to_json
@@ -50,8 +50,10 @@ def losses(learner: Learner, step: Step, episode: Episode, steps: int, seed: int
         start, found = learner.start(), []
         for moved in learner.path(support, inner, steps):
             at = {**start, **moved}
-            by_query = sum(call(generator, at, "query_loss", p, query, outer[p], support) for p in generator.players)
-            by_support = sum(call(generator, at, "support_loss", p, support, again[p]) for p in generator.players)
+            by_query = sum(
+                with_weights(generator, at).query_loss(p, query, outer[p], support) for p in generator.players
+            )
+            by_support = sum(with_weights(generator, at).support_loss(p, support, again[p]) for p in generator.players)
             found.append(torch.stack([by_query, by_support]))
         return torch.stack(found)
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from metagen.adaptation import Adjoint, TaskBatch, in_chunks, task_batch
-from metagen.generators import VAE, Weights, call
+from metagen.generators import VAE, Weights, with_weights
 from metagen.learners import FOMAML, MAML, FixedRate, Reptile
 from metagen.studies.cost import MIB, peak_bytes
 
@@ -35,7 +35,7 @@ def plain_loop(learner: FixedRate, meta: Weights, batch: TaskBatch) -> Weights:
         fast = leaves if second else {n: w.detach().requires_grad_() for n, w in leaves.items()}
         for step in range(learner.steps):
             noise = {"latent": batch.support_noise["vae"]["latent"][t, step, 0]}  # one visit a step
-            loss = call(generator, fast, "loss", "vae", batch.support[t], noise, None)
+            loss = with_weights(generator, fast).loss("vae", batch.support[t], noise, None)
             gradients = torch.autograd.grad(loss, list(fast.values()), create_graph=second)
             fast = {n: w - RATE * g for (n, w), g in zip(fast.items(), gradients, strict=True)}
             if not second:
@@ -44,7 +44,7 @@ def plain_loop(learner: FixedRate, meta: Weights, batch: TaskBatch) -> Weights:
             each = [leaves[n].detach() - w.detach() for n, w in fast.items()]
         else:
             noise = {"latent": batch.query_noise["vae"]["latent"][t]}
-            loss = call(generator, fast, "loss", "vae", batch.query[t], noise, None)
+            loss = with_weights(generator, fast).loss("vae", batch.query[t], noise, None)
             each = list(torch.autograd.grad(loss, list((leaves if second else fast).values())))
         total = {n: total[n] + g / tasks for n, g in zip(total, each, strict=True)}
     return {f"generator.{n}": g for n, g in total.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from metagen.adaptation import draw_noise, task_batch
-from metagen.generators import call
+from metagen.generators import with_weights
 from metagen.learners import MAML, adapt_tasks
 from tests.doubles import Quadratic, tiny_vae
 
@@ -82,11 +82,6 @@ def test_many_tasks_at_once_are_each_task_alone():
         torch.testing.assert_close(difference[17:18], one.difference[name], rtol=1e-9, atol=1e-12)
     noise = {"latent": torch.randn(1, 4, 2, dtype=torch.float64)}
     base = dict(learner.generator.named_parameters())
-    alone = call(
-        learner.generator,
-        {n: base[n] + one.difference[n][0] for n in base},
-        "generate",
-        {"latent": noise["latent"][0]},
-        support[17],
-    )
+    own = with_weights(learner.generator, {n: base[n] + one.difference[n][0] for n in base})
+    alone = own.generate({"latent": noise["latent"][0]}, support[17])
     torch.testing.assert_close(many[17].generate(noise)[0], alone, rtol=1e-9, atol=1e-12)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils._pytree import tree_leaves
 
-from metagen.generators import call, generators
+from metagen.generators import generators, with_weights
 from tests.doubles import tiny_generator
 
 
@@ -68,7 +68,7 @@ def test_losses_are_pure_functions_of_weights_and_noise(generator, support_and_q
     weights = {name: w.detach() for name, w in generator.named_parameters()}
     state = torch.random.get_rng_state()
     for player in generator.players:
-        first, second = (call(generator, weights, "query_loss", player, query, noise, support) for _ in range(2))
+        first, second = (with_weights(generator, weights).query_loss(player, query, noise, support) for _ in range(2))
         assert torch.equal(first, second)
     assert torch.equal(state, torch.random.get_rng_state())
 
@@ -80,7 +80,7 @@ def test_second_derivatives_exist_under_vmap(generator, support_and_query):
 
     def steepness(scale, player):
         def loss(w):
-            return call(generator, w, "support_loss", player, support, noise)
+            return with_weights(generator, w).support_loss(player, support, noise)
 
         g = torch.func.grad(loss)({name: w * scale for name, w in weights.items()})
         return sum(x.square().sum() for x in g.values())

@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_map
 from metagen.adaptation import Adjoint, at_step, in_chunks, over_tasks
 from metagen.errors import MetagenError
 from metagen.evaluation import contenders
-from metagen.generators import call
+from metagen.generators import with_weights
 from metagen.learners import LEO, MAML, adapt_tasks
 from metagen.training import MetaTraining
 from tests.doubles import Bilinear, Quadratic, tiny_generator, tiny_vae
@@ -119,7 +119,7 @@ def test_a_player_is_heard_as_often_as_it_is_visited():
         held = {n: w if game.player_of(n) == player else w.detach() for n, w in weights.items()}
         for visit in range(count):
             draws = {name: x[0, visit] for name, x in noise[player].items()}
-            loss = call(game, held, "support_loss", player, support, draws)
+            loss = with_weights(game, held).support_loss(player, support, draws)
             expected += torch.autograd.grad(loss, code, retain_graph=True)[0]
     after = learner.advance(carry, support, at_step(noise, 0), 0, {})[1]["the code"][0]
     torch.testing.assert_close(after, code - 0.5 * expected, rtol=1e-10, atol=1e-12)

@@ -9,7 +9,7 @@ import torch
 
 from metagen.adaptation import in_chunks, over_tasks, task_batch
 from metagen.errors import MetagenError
-from metagen.generators import call, generators
+from metagen.generators import generators, with_weights
 from metagen.learners import FOMAML, MAML, Joint, Reptile
 from tests.doubles import Bilinear, Quadratic, pairs, tiny_generator, tiny_learner, tiny_vae
 
@@ -116,7 +116,9 @@ def check_finite_differences(learner, batch):
 
         def loss_at(shift, player=player, direction=direction):
             moved = {n: w + shift * direction[n] if n in direction else w for n, w in meta.items()}
-            return over_tasks(lambda at, task: call(learner, at, "objectives", task))(moved, batch)[0][player].mean()
+            return over_tasks(lambda at, task: with_weights(learner, at).objectives(task))(moved, batch)[0][
+                player
+            ].mean()
 
         slope = (loss_at(h) - loss_at(-h)) / (2 * h)
         along = sum((found[n] * direction[n]).sum() for n in own)

@@ -10,7 +10,7 @@ from torch.distributions import Normal, kl_divergence
 
 from metagen.adaptation import over_tasks, task_batch
 from metagen.errors import MetagenError
-from metagen.generators import SetVAE, call
+from metagen.generators import SetVAE, with_weights
 from metagen.generators.set_vae import _first
 from metagen.learners import Amortised
 from metagen.model import Model
@@ -143,9 +143,11 @@ def test_vmap_over_tasks_is_the_loop(set_vae):
     noise = {name: x.unflatten(0, (3, 2)) for name, x in noise_of(set_vae, 6).items()}
 
     def both(weights, query, noise, support):
-        return tuple(
-            call(set_vae, weights, *args)
-            for args in (("query_loss", "vae", query, noise, support), ("generate", noise, support), ("embed", support))
+        changed = with_weights(set_vae, weights)
+        return (
+            changed.query_loss("vae", query, noise, support),
+            changed.generate(noise, support),
+            changed.embed(support),
         )
 
     at_once, one_by_one = (over_tasks(both, execution=how)(weights, query, noise, support) for how in ("vmap", "loop"))

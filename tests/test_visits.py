@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from metagen.adaptation import at_step, draw_noise, inner_step, task_batch
 from metagen.errors import MetagenError
-from metagen.generators import call, distance_consistency
+from metagen.generators import distance_consistency, with_weights
 from metagen.learners import FOMAML, IMAML, MAML, AdjointMAML, MetaSGD
 from metagen.training import MetaTraining
 from tests.doubles import Bilinear, tiny_generator, tiny_vae
@@ -138,7 +138,7 @@ def test_consistency_is_paid_by_the_generator_alone_and_only_once_it_has_moved()
     for player in free.players:
         at_start, moved = ([x.support_loss(w, start, player, support, draws) for x in learners] for w in (start, away))
         torch.testing.assert_close(at_start[0], at_start[1])
-        images = [call(free, w, "generate", draws, support) for w in (start, away)]
+        images = [with_weights(free, w).generate(draws, support) for w in (start, away)]
         extra = 5 * distance_consistency(*images) if player == "generator" else torch.zeros(())
         torch.testing.assert_close(moved[1] - moved[0], extra.double(), rtol=1e-9, atol=1e-12)
     assert extra > 1e-6

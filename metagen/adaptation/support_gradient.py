@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch.func import grad
 
-from metagen.generators import Generator, Noise, Weights, call
+from metagen.generators import Generator, Noise, Weights, with_weights
 
 
 def support_gradient(
@@ -26,7 +26,7 @@ def support_gradient(
     """
 
     def loss(own: Weights) -> torch.Tensor:
-        return call(generator, {**weights, **own}, "support_loss", generator.players[-1], support, noise)
+        return with_weights(generator, {**weights, **own}).support_loss(generator.players[-1], support, noise)
 
     gradients = grad(loss)({name: weights[name] for name in names})
     return torch.cat([gradients[name].flatten() for name in names])

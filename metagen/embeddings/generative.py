@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from metagen.adaptation import over_tasks
 from metagen.embeddings.base import ModelEmbedding
 from metagen.errors import MetagenError
-from metagen.generators import Weights, call
+from metagen.generators import Weights, with_weights
 from metagen.learners import Learner, by_chunks
 
 
@@ -29,7 +31,9 @@ class Generative(ModelEmbedding):
         weights = {name: w.detach() for name, w in self.learner.start().items()}
 
         def one_task(weights: Weights, support: torch.Tensor) -> torch.Tensor:
-            return call(self.learner.generator, weights, "embed", support)
+            generator: Any = with_weights(self.learner.generator, weights)  # one that has a code, see above
+            code: torch.Tensor = generator.embed(support)
+            return code
 
         with torch.no_grad():
             found: torch.Tensor = by_chunks(lambda each: over_tasks(one_task)(weights, each), support)

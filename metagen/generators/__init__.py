@@ -7,7 +7,6 @@ from metagen.generators.base import (
     PerPlayer,
     Weights,
     by_player,
-    call,
     with_sampling,
     with_weights,
 )
@@ -62,7 +61,6 @@ __all__ = [
     "Tokenizer",
     "Weights",
     "by_player",
-    "call",
     "distance_consistency",
     "generators",
     "with_sampling",

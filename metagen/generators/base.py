@@ -223,8 +223,3 @@ def _copied(module: nn.Module, given: dict[int, torch.Tensor], copies: dict[nn.M
             name: None if child is None else _copied(child, given, copies) for name, child in children
         }
     return copies[module]
-
-
-def call(module: nn.Module, weights: Weights, method: str, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-    """Run `module.method(...)` with these weights in place of its own: a pure function of both."""
-    return getattr(with_weights(module, weights), method)(*args, **kwargs)

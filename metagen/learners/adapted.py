@@ -9,7 +9,7 @@ import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
 from metagen.adaptation import PlayerNoise, draw_noise, over_tasks
-from metagen.generators import Generator, Noise, Weights, call
+from metagen.generators import Generator, Noise, Weights, with_weights
 from metagen.learners.base import Learner
 
 TASKS_AT_ONCE = 16
@@ -52,7 +52,7 @@ class Adapted:
 
         def one_task(base: Weights, difference: Weights, own: dict[str, Any]) -> Any:  # noqa: ANN401
             moved = {name: base[name] + d for name, d in difference.items()}
-            return call(self.generator, {**base, **moved}, method, **own, **common)
+            return getattr(with_weights(self.generator, {**base, **moved}), method)(**own, **common)
 
         with torch.no_grad():
             return by_chunks(lambda *apart: over_tasks(one_task)(base, *apart), self.difference, per_task)

@@ -25,7 +25,7 @@ from metagen.adaptation import (
 )
 from metagen.adaptation.meta_gradients import Losses
 from metagen.errors import MetagenError, check_at_least
-from metagen.generators import Generator, Noise, PerPlayer, Weights, by_player, call, distance_consistency
+from metagen.generators import Generator, Noise, PerPlayer, Weights, by_player, distance_consistency, with_weights
 
 NOTHING: TaskNoise = {}
 
@@ -183,17 +183,17 @@ class Learner(nn.Module):
         self, weights: Weights, start: Weights, player: str, support: torch.Tensor, noise: Noise
     ) -> torch.Tensor:
         """What a player minimises in the inner loop at these weights, having begun at `start`."""
-        loss: torch.Tensor = call(self.generator, weights, "support_loss", player, support, noise)
+        loss: torch.Tensor = with_weights(self.generator, weights).support_loss(player, support, noise)
         weight = self.generator.consistency
         if not weight or player != self.generator.players[-1]:
             return loss
-        before, after = (call(self.generator, at, "generate", noise, support) for at in (start, weights))
+        before, after = (with_weights(self.generator, at).generate(noise, support) for at in (start, weights))
         return loss + weight * distance_consistency(before, after)
 
     def query_losses(self, weights: Weights, task: TaskBatch) -> Losses:
         """Every player's loss on one task's query at the given weights, in the generator's units."""
         return {
-            p: call(self.generator, weights, "query_loss", p, task.query, task.query_noise[p], task.support)
+            p: with_weights(self.generator, weights).query_loss(p, task.query, task.query_noise[p], task.support)
             for p in self.generator.players
         }
 

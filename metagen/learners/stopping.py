@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_map
 
 from metagen.adaptation import TaskBatch, draw_noise, over_tasks
 from metagen.energy import blurred, energy_score
-from metagen.generators import Noise, Weights, call
+from metagen.generators import Noise, Weights, with_weights
 from metagen.learners.adapted import Adapted, adapt_tasks, by_chunks
 from metagen.learners.base import Learner
 from metagen.seeding import torch_rng
@@ -182,7 +182,7 @@ def _left_out(fold: _Fold) -> int:
 def _judged(learner: Learner, weights: Weights, fold: _Fold) -> torch.Tensor:
     """At these weights: the loss of left-out images, and how far samples and left-out images are from the others."""
     task = fold.task
-    made = call(learner.generator, weights, "generate", fold.draws, task.support)
+    made = with_weights(learner.generator, weights).generate(fold.draws, task.support)
     if learner.generator.comparable:
         loss = torch.stack(list(learner.query_losses(weights, task).values())).sum()
     else:

@@ -22,7 +22,7 @@ from metagen.adaptation.regularisers import path_norms
 from metagen.artifacts import load_extractor, load_model
 from metagen.cli import main
 from metagen.evaluation import untrained
-from metagen.generators import call, generators
+from metagen.generators import generators, with_weights
 from metagen.images import read_image, save_png
 from metagen.learners import learners
 from metagen.metrics.torchmetric import FrechetDistance
@@ -204,7 +204,7 @@ def test_a_pure_call_never_changes_the_module(vae):
             seen.append(all(w is own[n] for n, w in generator.named_parameters()))
             return super().__getitem__(name)
 
-    moved = call(generator, other, "sample", Watching(noise), None)
+    moved = with_weights(generator, other).sample(Watching(noise), None)
     assert seen
     assert all(seen)
     assert not torch.equal(moved, generator.sample(noise, None))

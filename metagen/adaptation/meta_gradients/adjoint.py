@@ -14,7 +14,7 @@ from metagen.adaptation.execution import over_tasks
 from metagen.adaptation.inner_loop import Carry, at_step
 from metagen.adaptation.meta_gradients.base import Losses, MetaGradient, MetaStep
 from metagen.errors import MetagenError
-from metagen.generators import Weights, call
+from metagen.generators import Weights, with_weights
 
 if TYPE_CHECKING:
     from metagen.learners import Learner
@@ -82,7 +82,7 @@ class _Loop:
         """Every task's first state."""
 
         def one_task(meta: Weights, task: TaskBatch) -> Carry:
-            return call(self.learner, meta, "begin", task.support, task.task_noise)
+            return with_weights(self.learner, meta).begin(task.support, task.task_noise)
 
         carry: Carry = over_tasks(one_task, self.execution)(meta, self.batch)
         return carry
@@ -92,7 +92,7 @@ class _Loop:
 
         def one_task(meta: Weights, carry: Carry, task: TaskBatch) -> Carry:
             noise = at_step(task.support_noise, index)
-            return call(self.learner, meta, "advance", carry, task.support, noise, index, task.task_noise)
+            return with_weights(self.learner, meta).advance(carry, task.support, noise, index, task.task_noise)
 
         after: Carry = over_tasks(one_task, self.execution)(meta, carry, self.batch)
         return after
@@ -101,7 +101,7 @@ class _Loop:
         """What phi_index adds to each player's objective, the mean over tasks; and every task's query losses."""
 
         def one_task(meta: Weights, carry: Carry, task: TaskBatch) -> tuple[Losses, Losses]:
-            return call(self.learner, meta, "judged", carry, task, index)
+            return with_weights(self.learner, meta).judged(carry, task, index)
 
         added, losses = over_tasks(one_task, self.execution)(meta, carry, self.batch)
         return {player: each.mean() for player, each in added.items()}, losses

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from metagen.adaptation.batch import TaskBatch
 from metagen.adaptation.execution import over_tasks
 from metagen.adaptation.meta_gradients.base import Losses, MetaGradient, MetaStep
-from metagen.generators import Weights, call
+from metagen.generators import Weights, with_weights
 
 if TYPE_CHECKING:
     from metagen.learners import Learner
@@ -22,7 +22,7 @@ class Displacement(MetaGradient):
         """See `MetaGradient`."""
 
         def one_task(meta: Weights, task: TaskBatch) -> tuple[Weights, Losses]:
-            adapted = call(learner, meta, "adapt", task.support, task.support_noise, None, task.task_noise)
+            adapted = with_weights(learner, meta).adapt(task.support, task.support_noise, None, task.task_noise)
             return {name: adapted[name] for name in sorted(learner.moving)}, learner.query_losses(adapted, task)
 
         adapted, losses = over_tasks(one_task, execution)(meta, batch)

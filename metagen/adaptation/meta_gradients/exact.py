@@ -10,7 +10,7 @@ from torch.func import vjp
 from metagen.adaptation.batch import TaskBatch
 from metagen.adaptation.execution import over_tasks
 from metagen.adaptation.meta_gradients.base import Losses, MetaGradient, MetaStep
-from metagen.generators import Weights, call
+from metagen.generators import Weights, with_weights
 
 if TYPE_CHECKING:
     from metagen.learners import Learner
@@ -25,7 +25,7 @@ class Exact(MetaGradient):
             return _of_shared_weights(learner, meta, batch)
 
         def one_task(meta: Weights, task: TaskBatch) -> tuple[Losses, Losses, Weights]:
-            return call(learner, meta, "objectives", task)
+            return with_weights(learner, meta).objectives(task)
 
         def means(meta: Weights) -> tuple[Losses, tuple[Losses, Weights]]:
             objectives, *rest = over_tasks(one_task, execution)(meta, batch)
@@ -45,7 +45,7 @@ def _of_shared_weights(learner: Learner, meta: Weights, batch: TaskBatch) -> Met
     """The same by plain autograd where no task has weights of its own: autocast and fused attention reach it."""
     with torch.enable_grad():
         leaves = {name: w.detach().requires_grad_() for name, w in meta.items()}
-        objectives, losses, written = call(learner, leaves, "objectives", batch)
+        objectives, losses, written = with_weights(learner, leaves).objectives(batch)
         (objective,) = objectives.values()
         found = torch.autograd.grad(objective.mean(), [*leaves.values()], materialize_grads=True)
     return MetaStep(dict(zip(leaves, found, strict=True)), {p: x.detach() for p, x in losses.items()}, {}, written)

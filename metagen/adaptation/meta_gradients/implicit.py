@@ -15,7 +15,7 @@ from metagen.adaptation.execution import over_tasks
 from metagen.adaptation.inner_loop import at_step
 from metagen.adaptation.meta_gradients.base import Losses, MetaGradient, MetaStep
 from metagen.errors import check_at_least, check_positive
-from metagen.generators import Weights, call
+from metagen.generators import Weights, with_weights
 
 if TYPE_CHECKING:
     from metagen.learners import Learner
@@ -62,7 +62,7 @@ class Implicit(MetaGradient):
         """See `MetaGradient`."""
 
         def adapt(meta: Weights, task: TaskBatch) -> Weights:
-            adapted = call(learner, meta, "adapt", task.support, task.support_noise, None, task.task_noise)
+            adapted = with_weights(learner, meta).adapt(task.support, task.support_noise, None, task.task_noise)
             return {name: adapted[name] for name in sorted(learner.moving)}
 
         def solve(meta: Weights, moved: Weights, task: TaskBatch) -> dict[str, Solved]:
@@ -95,7 +95,7 @@ class Implicit(MetaGradient):
 
     def _solve(self, learner: Learner, meta: Weights, moved: Weights, task: TaskBatch, player: str) -> Solved:
         def objective(own: Weights) -> torch.Tensor:
-            return call(learner, meta, "judged", ({**moved, **own}, {}), task, learner.steps)[0][player]
+            return with_weights(learner, meta).judged(({**moved, **own}, {}), task, learner.steps)[0][player]
 
         def inner(own: Weights) -> Weights:
             return _inner_gradient(learner, meta, {**moved, **own}, task, player)
@@ -135,11 +135,11 @@ def conjugate_gradient(product: Callable[[Weights], Weights], target: Weights, p
 
 def _inner_gradient(learner: Learner, meta: Weights, moved: Weights, task: TaskBatch, player: str) -> Weights:
     """G: of what a player minimises on the support, at phi and the meta-parameters that it began from."""
-    start = call(learner, meta, "start", task.task_noise)
+    start = with_weights(learner, meta).start(task.task_noise)
     noise = {name: draws[0] for name, draws in at_step(task.support_noise, 0)[player].items()}
 
     def loss(own: Weights) -> torch.Tensor:
-        return call(learner, meta, "support_loss", {**start, **moved, **own}, start, player, task.support, noise)
+        return with_weights(learner, meta).support_loss({**start, **moved, **own}, start, player, task.support, noise)
 
     gradient: Weights = grad(loss)(_own(learner.generator.player_of, moved, player))
     return gradient
@@ -149,7 +149,7 @@ def _surrogate(
     learner: Learner, player: str, meta: Weights, moved: Weights, solved: dict[str, Solved], task: TaskBatch
 ) -> tuple[torch.Tensor, Losses]:
     """L - <G, v> of one task and player: its gradient by the meta-parameters is the implicit one."""
-    objectives, losses = call(learner, meta, "judged", (moved, {}), task, learner.steps)
+    objectives, losses = with_weights(learner, meta).judged((moved, {}), task, learner.steps)
     if player not in solved:
         return objectives[player], losses
     inner = _inner_gradient(learner, meta, moved, task, player)
