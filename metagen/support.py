@@ -160,8 +160,7 @@ def turned(support: torch.Tensor, info: Mapping[str, Any], invert: Invert, read:
     known, found = trained_ground(info), ground_of(seen)
     if not len(seen) or known == "none" or (found == "none" and not (known and read)):
         return support
-    if found != "none" and (odd := sum(_ground(each[None]) not in (found, "none") for each in seen)):
-        log.warning("%d of %d images do not show %s as the others do, but are taken alike", odd, len(seen), INKS[found])
+    _tell_odd(seen, found)
     if known == found:
         return support
     if known and found != "none" and read:
@@ -173,6 +172,12 @@ def turned(support: torch.Tensor, info: Mapping[str, Any], invert: Invert, read:
     if known or read:
         log.warning("%s; black and white stay as they are, invert (true or false) says so", _doubt(known, found))
     return support
+
+
+def _tell_odd(images: torch.Tensor, ground: Ground) -> None:
+    odd = sum(_ground(image[None]) not in (ground, "none") for image in images)
+    if ground != "none" and odd:
+        log.warning("%d of %d images do not show %s, but are taken like the others", odd, len(images), INKS[ground])
 
 
 def _doubt(known: Ground | None, found: Ground) -> str:
