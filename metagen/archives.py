@@ -111,6 +111,7 @@ class _Sizes:
     def __init__(self, archive: Path) -> None:
         self.archive, self.files, self.bytes = archive, 0, 0
         self.others: list[str] = []
+        self._names: set[PurePosixPath] = set()
 
     def admit(self, name: str, size: int, whole: bool = True) -> bool:
         """Whether the member is named as an image is; members that lie outside or are too much are refused.
@@ -132,6 +133,9 @@ class _Sizes:
         image = is_image_name(path.name) and not hidden
         if (is_other(path.name) or (image and not whole)) and not name.endswith("/"):
             self.others.append(str(path))
+        elif image and whole and path in self._names:
+            self.others.append(f"{path} (of two of this name the last one counts)")
+        self._names.add(path)
         return image and whole
 
     def check_room(self) -> None:

@@ -359,8 +359,13 @@ def test_what_is_only_named_like_an_image_is_told(model, tmp_path, caplog, kind)
     for folder in ("a", "b", "c"):
         (tmp_path / folder).mkdir()
         stroke().save(tmp_path / folder / "0.png")
-    made = {"a folder": Path.mkdir, "a pipe": os.mkfifo}.get(kind, lambda path: path.symlink_to("nowhere"))
-    made(tmp_path / "a" / "fake.png")
+    fake = tmp_path / "a" / "fake.png"
+    if kind == "a folder":
+        fake.mkdir()
+    elif kind == "a pipe":
+        os.mkfifo(fake)
+    else:
+        fake.symlink_to("nowhere")
     assert len(model.read(tmp_path / "a")) == 1
     assert "fake.png" in told(caplog)
     caplog.clear()
@@ -380,6 +385,18 @@ def test_links_in_an_archive_are_told(tmp_path, monkeypatch, caplog):
     assert Folder(str(tmp_path / "top.tar"), 28, 1, val=1, test=1).image_count("b") == 1
     assert "soft.png" in told(caplog)
     assert "twin.png" in told(caplog)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("twin", ["a/0.png", "./a/0.png", "a//0.png", "a\\0.png"])
+def test_of_two_members_of_one_name_the_loss_of_one_is_told(tmp_path, monkeypatch, caplog, twin):
+    monkeypatch.setenv("METAGEN_CACHE", str(tmp_path / "cache"))
+    stroke().save(tmp_path / "0.png")
+    with zipfile.ZipFile(tmp_path / "twins.zip", "w") as packed:
+        for name in ("a/0.png", "b/0.png", "c/0.png", twin):
+            packed.write(tmp_path / "0.png", name)
+    Folder(str(tmp_path / "twins.zip"), 28, 1, val=1, test=1)
+    assert len(caplog.records) == 1
 
 
 def test_tasks_that_show_nothing_are_told_by_fit_and_evaluate(fit, exported, tmp_path, caplog):
