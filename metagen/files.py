@@ -137,6 +137,9 @@ def check_free(path: Path, overwrite: bool, inputs: Iterable[str | Path | None] 
         MetagenError: see `fresh_folder`; or `path` is, holds or is part of an input.
     """
     place = Path(os.path.realpath(path))
+    near = next((each for each in place.parents if each.exists()), place)
+    if not near.is_dir() or not os.access(near, os.W_OK | os.X_OK):
+        raise MetagenError(f"{path}: cannot write there; {near} is {'read-only' if near.is_dir() else 'a file'}")
     if not place.exists():
         return
     if not place.is_dir():

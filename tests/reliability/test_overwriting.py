@@ -106,6 +106,18 @@ def test_adapt_replaces_neither_support_nor_base(place, out):
     refused(place, "adapt", "--model", "export", "--support", "tasks/blob-11", "--out", out)
 
 
+@pytest.mark.parametrize("where", ["a read-only folder", "a file"])
+@pytest.mark.parametrize("verb", VERBS)
+def test_where_nothing_can_be_written_is_said_before_any_work(place, monkeypatch, verb, where):
+    ended = RuntimeError("work was begun")
+    for begun in ("metagen.model.adapt_tasks", "metagen.extractor_training.train_extractor", "metagen.judging.judged"):
+        monkeypatch.setattr(begun, lambda *_, **__: (_ for _ in ()).throw(ended))
+    if where == "a read-only folder":
+        monkeypatch.setattr(os, "access", lambda *_, **__: False)
+    out = "split.json/out" if where == "a file" else "out"
+    refused(place, verb, *VERBS[verb], "--out", out)
+
+
 def test_support_that_metagen_wrote_is_no_output(place):
     refused(place, "adapt", "--model", "export", "--support", "drawn", "--out", "drawn")
 
