@@ -93,9 +93,7 @@ def _untar(archive: Path, folder: Path) -> list[str]:
     with tarfile.open(archive) as packed:
         sizes = _Sizes(archive)
         members = [
-            member
-            for member in packed
-            if sizes.admit(member.name + "/" * member.isdir(), member.size) and member.isreg()
+            member for member in packed if sizes.admit(member.name + "/" * member.isdir(), member.size, member.isreg())
         ]
         sizes.check_room()
         for member in members:
@@ -113,9 +111,13 @@ class _Sizes:
     def __init__(self, archive: Path) -> None:
         self.archive, self.files, self.bytes = archive, 0, 0
         self.others: list[str] = []
+        self._names: set[PurePosixPath] = set()
 
-    def admit(self, name: str, size: int) -> bool:
-        """Whether the member is named as an image is; members that lie outside or are too much are refused."""
+    def admit(self, name: str, size: int, whole: bool = True) -> bool:
+        """Whether the member is named as an image is; members that lie outside or are too much are refused.
+
+        whole: it is a file, not a link or a device.
+        """
         path = PurePosixPath(_slashed(name))
         if path.is_absolute() or ".." in path.parts or "\0" in name or _DRIVE.match(name):
             raise MetagenError(
@@ -128,9 +130,13 @@ class _Sizes:
                 "the folder"
             )
         hidden = any(part.startswith(".") for part in path.parts[:-1])
-        if is_other(path.name) and not name.endswith("/"):
+        image = is_image_name(path.name) and not hidden
+        if (is_other(path.name) or (image and not whole)) and not name.endswith("/"):
             self.others.append(str(path))
-        return is_image_name(path.name) and not hidden
+        elif image and whole and path in self._names:
+            self.others.append(f"{path} (of two of this name the last one counts)")
+        self._names.add(path)
+        return image and whole
 
     def check_room(self) -> None:
         """Refuse to fill the disk."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -397,6 +398,9 @@ VERBS: dict[str, Callable[[Sequence[str]], None]] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a verb; 0 if it went well, 2 for a mistake of the user's, told in one line, 130 if interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files may hold what a terminal cannot show
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]

@@ -125,6 +125,7 @@ def embed(wanted: Wanted, out: Path, tasks: EpisodeData, overwrite: bool) -> Non
         MetagenError: something is missing or does not fit together, or `out` is taken.
     """
     quieten()
+    tasks.check_outside(out)
     check_free(out, overwrite, [travelling("models", wanted.model), wanted.extractor, *tasks.inputs])
     numbers = _numbers(wanted, tasks)
     base = judged(wanted.model, tasks, wanted.split)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from typing import NamedTuple
 
 from metagen.errors import MetagenError
 
+LONGEST = 200  # characters of a path in a message
 SHOWN = 4  # names of files that a message lists before it only counts
 LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")  # what systems leave in any folder
 
@@ -53,8 +55,22 @@ def is_litter(name: str) -> bool:
 
 
 def placed(name: str | Path) -> Path:
-    """A path as a user writes it, with ~ for the home folder."""
-    return Path(os.path.expanduser(name))
+    """A path as a user writes it, with ~ for the home folder.
+
+    Raises:
+        MetagenError: it is empty, or so that nothing can stand there: it is too long, say.
+    """
+    if not os.fspath(name):
+        raise MetagenError("expected a path, got an empty text")
+    path = Path(os.path.expanduser(name))
+    try:
+        os.lstat(path)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+            raise MetagenError(f"{_cut(path)}: cannot look there ({error.strerror})") from error
+    except ValueError as error:
+        raise MetagenError(f"{_cut(path)!r}: no path ({error})") from error
+    return path
 
 
 def cache_folder(given: str | None = None) -> Path:
@@ -121,6 +137,9 @@ def check_free(path: Path, overwrite: bool, inputs: Iterable[str | Path | None] 
         MetagenError: see `fresh_folder`; or `path` is, holds or is part of an input.
     """
     place = Path(os.path.realpath(path))
+    near = next((each for each in place.parents if each.exists()), place)
+    if not near.is_dir() or not os.access(near, os.W_OK | os.X_OK):
+        raise MetagenError(f"{path}: cannot write there; {near} is {'read-only' if near.is_dir() else 'a file'}")
     if not place.exists():
         return
     if not place.is_dir():
@@ -275,6 +294,10 @@ def _sync(folder: Path) -> None:
 def _beside(path: Path) -> Path:
     # Short and hidden: a name made from a long one could be too long, and no reader of images takes it up.
     return path.parent / f".metagen-{uuid.uuid4().hex[:12]}.tmp"
+
+
+def _cut(path: Path) -> str:
+    return str(path) if len(str(path)) <= LONGEST else f"{str(path)[:LONGEST]} ..."
 
 
 def _cannot_write(path: Path, error: OSError) -> MetagenError:

@@ -52,7 +52,7 @@ LEFT_BY_A_RUN = (
     "export",
     "evaluation",
     "metrics.csv",
-    "metrics-[0-9]*.csv",
+    *(f"metrics-{digits}.csv" for digits in ("[0-9]", "[0-9][0-9]", "[0-9][0-9][0-9]")),
     CONFIG,
     "last-good.ckpt",
     "result.json",
@@ -60,7 +60,7 @@ LEFT_BY_A_RUN = (
     SPLIT,
 )
 WITHIN = {  # what a run leaves in its folders, as patterns; the others tell their kind themselves
-    "checkpoints": r".+\.ckpt|\.before-last\.tmp",
+    "checkpoints": r"(last|best|before-last|epoch=.+)\.ckpt|\.before-last\.tmp",  # the last of Lightning's own callback
     "samples": r"step-\d+\.png",
     "tensorboard": r"events\.out\.tfevents\..+|hparams\.yaml",
 }
@@ -172,9 +172,11 @@ class FitCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Find mistakes while nothing is lost yet; then clear the place and write down which tasks are held out."""
+        self.datamodule.check_outside(self.run_dir)
         artifacts.describe(self.model.learner)  # refuses what could not be exported
         self.datamodule.check(self.trainer.world_size)
         self.datamodule.check_apart("val")
+        self.datamodule.tell_blank("train")
         self.origins = {"initial": self._initial(), "zoo": self._zoo()}
         self._go_on()
         if not self.trainer.is_global_zero or self.rehearsal:
@@ -213,6 +215,7 @@ class FitCLI(LightningCLI):
         if self.resumed is not None:
             checkpoint, place = read_checkpoint(self.resumed), str(self.resumed)
             self.begun_at = checkpoint["global_step"]
+            artifacts.check_tensors(self.resumed, checkpoint["state_dict"], self.model.state_dict())
             self._check_resumed(checkpoint.get(type(self.datamodule).__qualname__))
             before = checkpoint["callbacks"].get(Checkpoints.__qualname__, {}).get("record")
             if before is None:

@@ -117,8 +117,15 @@ def _formats() -> tuple[str, ...]:
 
 
 def whole_pixels(image: Image.Image) -> NDArray[np.uint8]:
-    """All pixels of an image of any mode, [H, W, 3]: neither cut nor resized, otherwise as `from_pil` reads it."""
-    return np.asarray(_opaque(ImageOps.exif_transpose(image), "white").convert("RGB"))
+    """All pixels of an image of any mode, [H, W, 3]: neither cut nor resized, otherwise as `from_pil` reads it.
+
+    Transparency is laid on black where nothing could be seen on white.
+    """
+    image = ImageOps.exif_transpose(image)
+    pixels = np.asarray(_opaque(image).convert("RGB"))
+    if image.has_transparency_data and (pixels == pixels[0, 0]).all():
+        return np.asarray(_opaque(image, "black").convert("RGB"))
+    return pixels
 
 
 def read_image(
@@ -184,8 +191,9 @@ def image_files(folder: Path) -> list[Path]:
 
 def passed_over(folder: Path) -> list[str]:
     """What else is in a folder than its image files, but for litter; with it what has to be installed to read it."""
-    names = [path.name + "/" * path.is_dir() for path in sorted(folder.iterdir())]
-    return [name + needed(name) for name in names if name.endswith("/") or is_other(name)]
+    images = set(image_files(folder))  # a link that leads nowhere is named like one, but is none
+    others = [path for path in sorted(folder.iterdir()) if path not in images and not is_litter(path.name)]
+    return [path.name + "/" * path.is_dir() + needed(path.name) for path in others]
 
 
 def is_other(name: str) -> bool:
@@ -206,6 +214,17 @@ def levels_told(path: Path) -> str:
         if image.mode != "I" and not image.mode.startswith("I;16"):
             return ""
         return f"; its values end at {np.asarray(image).max()} of 65535, save it in 8 bits"
+
+
+def frames(image: Path | Image.Image) -> int:
+    """How many frames or pages an image, or a file of one, holds; the previews that cameras add do not count."""
+    if isinstance(image, Path):
+        with Image.open(image, formats=_formats()) as opened:
+            return frames(opened)
+    try:
+        return 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
+    except Exception:  # of a damaged one decoders raise nearly anything; the first frame may be whole
+        return 1
 
 
 def no_images(folder: Path, others: Sequence[str]) -> MetagenError:

@@ -100,6 +100,7 @@ def judge(
         MetagenError: something is missing or does not fit together, or `out` is taken.
     """
     quieten()
+    tasks.check_outside(out)
     check_free(out, overwrite, [*question.inputs, *tasks.inputs])
     split, seen = options["split"], question.extractor != "none" or bool(question.inception or question.lpips)
     held_out = check_options(tasks.episodes, split, options["limit"], options["curve"], seen)
@@ -185,6 +186,7 @@ def judged(name: str, tasks: EpisodeData, split: str) -> Model:
     tasks.check_size(name, generator.size, generator.channels)
     tasks.check_unseen(name, base.info, base.seen, split)
     tasks.tell_ground(name, base.info)
+    tasks.tell_blank(split)
     return base
 
 

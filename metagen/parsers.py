@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import inspect
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter
 
 from metagen.model import load_base
@@ -76,13 +79,25 @@ def _add_data_arguments(parser: ArgumentParser, argv: Sequence[str], twice: bool
     parser.add_class_arguments(EpisodeData, "data")
     first = argparse.ArgumentParser(exit_on_error=False, add_help=False, allow_abbrev=False)
     first.add_argument("--model", nargs="?")
+    first.add_argument("--config", action="append", default=[])
     if twice:
         first.add_argument("--data.shots", dest="shots", type=int)
     typed = first.parse_known_args(list(argv))[0]
-    data = load_base(typed.model).info.get("data") if typed.model else None
+    model = typed.model or _written(typed.config).get("model")
+    data = load_base(model).info.get("data") if isinstance(model, str) else None
     if isinstance(data, dict):
         known = inspect.signature(EpisodeData).parameters
         parser.set_defaults({f"data.{key}": value for key, value in data.items() if key in known})
     if twice:
         shots = typed.shots or held_out_shots(distribution_of(parser.get_default("data.shots")))[-1]
         parser.set_defaults({"data.queries": max(shots, parser.get_default("data.queries"))})
+
+
+def _written(configs: Sequence[str]) -> dict[str, Any]:
+    """The options in YAML files, the later before the earlier; nothing of those that the parser will refuse."""
+    found: dict[str, Any] = {}
+    for name in configs:
+        with suppress(OSError, ValueError, yaml.YAMLError):
+            options = yaml.safe_load(Path(name).read_text(encoding="utf-8"))
+            found |= options if isinstance(options, dict) else {}
+    return found

@@ -9,7 +9,7 @@ from typing import Any
 from metagen.strict_json import to_json
 
 # What of the trainer's options bears on what is learned, and which others bear on nothing, or are told by the split.
-OF_THE_TRAINER = ("precision", "accumulate_grad_batches", "max_epochs")
+OF_THE_TRAINER = ("precision", "accumulate_grad_batches", "max_epochs", "limit_val_batches")
 OF_THE_PLACE = ("root", "split_file", "val", "test", "workers", "download", "chunk", "execution")
 FIRST_WEIGHTS = ("seed_everything", "model.initial")  # settings of what a run begins from, which a checkpoint replaces
 

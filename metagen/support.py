@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ from PIL import Image
 
 from metagen.errors import MetagenError
 from metagen.files import placed, some
-from metagen.images import from_pil, image_files, levels_told, no_images, passed_over, read_image, to_float
+from metagen.images import frames, from_pil, image_files, levels_told, no_images, passed_over, read_image, to_float
 
 log = logging.getLogger(__name__)
 
@@ -73,15 +73,17 @@ def read_support(images: Images, size: int, channels: int) -> tuple[torch.Tensor
     """
     sources = _sources(images)
 
-    def read(each: Path | Image.Image, paper: str) -> torch.Tensor:
+    def read(name: str, each: Path | Image.Image, paper: str) -> torch.Tensor:
         if isinstance(each, Path):
             return read_image(each, size, channels, paper=paper)
-        return from_pil(each, size, channels, paper)
+        return _from_picture(name, each, size, channels, paper)
 
     def on(paper: str) -> torch.Tensor:
-        return to_float(torch.stack([read(each, paper) for each in sources.values()]))
+        return to_float(torch.stack([read(*each, paper) for each in sources.items()]))
 
     support = on("white")
+    if several := [name for name, each in sources.items() if frames(each) > 1]:
+        log.warning("of all frames or pages of an image one alone is read: %s", some(several))
     if span(support).min() < DIM:
         dark = on("black")
         clear = (dark != support).flatten(1).any(1)
@@ -89,6 +91,16 @@ def read_support(images: Images, size: int, channels: int) -> tuple[torch.Tensor
             log.warning("%s: light ink on transparency is laid on black", some([*sources]))
             support = dark
     return support, [*sources]
+
+
+def _from_picture(name: str, image: Image.Image, size: int, channels: int, paper: str) -> torch.Tensor:
+    """See `from_pil`; an image that Pillow opened is decoded only now, so that it may turn out to be damaged."""
+    try:
+        return from_pil(image, size, channels, paper)
+    except MetagenError as error:
+        raise MetagenError(f"{name}: {error}") from error
+    except Exception as error:  # decoders raise nearly anything
+        raise MetagenError(f"{name}: cannot be read, it may be damaged or closed ({error})") from error
 
 
 def _sources(images: Images) -> dict[str, Path | Image.Image]:
@@ -102,7 +114,8 @@ def _sources(images: Images) -> dict[str, Path | Image.Image]:
         if others:
             log.warning("%s: %d passed over, as no images that can be read: %s", place, len(others), some(others))
         return {str(path): path for path in files}
-    pictures = [images] if isinstance(images, Image.Image) else list(images)
+    several = isinstance(images, Iterable) and not isinstance(images, Image.Image)
+    pictures: list[Any] = [*images] if several else [images]  # type: ignore[misc]
     if not all(isinstance(picture, Image.Image) for picture in pictures):
         raise MetagenError(f"adapt: expected a tensor, PIL images or a folder, got {type(images).__name__}")
     if not pictures:
@@ -145,7 +158,10 @@ def turned(support: torch.Tensor, info: Mapping[str, Any], invert: Invert, read:
         return 1 - support if invert else support
     seen = support[span(support) >= FAINT]
     known, found = trained_ground(info), ground_of(seen)
-    if not len(seen) or known == "none" or known == found or (found == "none" and not (known and read)):
+    if not len(seen) or known == "none" or (found == "none" and not (known and read)):
+        return support
+    _tell_odd(seen, found)
+    if known == found:
         return support
     if known and found != "none" and read:
         log.warning(
@@ -156,6 +172,12 @@ def turned(support: torch.Tensor, info: Mapping[str, Any], invert: Invert, read:
     if known or read:
         log.warning("%s; black and white stay as they are, invert (true or false) says so", _doubt(known, found))
     return support
+
+
+def _tell_odd(images: torch.Tensor, ground: Ground) -> None:
+    odd = sum(_ground(image[None]) not in (ground, "none") for image in images)
+    if ground != "none" and odd:
+        log.warning("%d of %d images do not show %s, but are taken like the others", odd, len(images), INKS[ground])
 
 
 def _doubt(known: Ground | None, found: Ground) -> str:

@@ -203,6 +203,9 @@ class MetaTraining(pl.LightningModule):
         told: list[Any] = self.data.judged_on
         for each in (self.learner.generator, self.learner):
             told += [type(each).__name__, {name: getattr(each, name, None) for name in options_of(type(each))}]
+        few = self._trainer.limit_val_batches if self._trainer else 1.0
+        if isinstance(few, int) or few < 1:  # 1 is one batch, 1.0 are all
+            told.append(few)
         return hashlib.sha256(to_json(told, default=lambda other: type(other).__name__).encode()).hexdigest()
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401

@@ -383,7 +383,8 @@ def test_a_run_begins_from_no_model_that_has_seen_what_it_holds_out(fit, whole, 
         assert said in err
     assert answer(Split((*train, val[0]), val[1:], test))[0] == 0  # what was chosen on may be learned from
     shutil.copytree(whole / "export", tmp_path / "unknown")
-    (tmp_path / "unknown" / "split.json").unlink()
+    for name in ("split.json", "seen.json"):
+        (tmp_path / "unknown" / name).unlink()
     assert "nobody knows which tasks" in answer(Split(train, val, test), tmp_path / "unknown")[1]
     assert {path: path.read_bytes() for path in before} == before
 

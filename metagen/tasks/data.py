@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -14,11 +17,12 @@ import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from metagen.errors import MetagenError, check_at_least
-from metagen.support import INKS, Ground, ground_of, trained_ground
+from metagen.files import placed
+from metagen.support import FAINT, INKS, Ground, ground_of, span, trained_ground
 from metagen.tasks import TaskSet, task_sets
 from metagen.tasks.base import some
 from metagen.tasks.episodes import Episode, Episodes
-from metagen.tasks.seen import PARTS, SeenTasks, joined, mostly, seen_by
+from metagen.tasks.seen import MOST, PARTS, SeenTasks, joined, mostly, seen_by
 from metagen.tasks.shots import distribution_of, held_out_shots
 from metagen.tasks.splits import HELD_OUT
 
@@ -140,9 +144,7 @@ class EpisodeData(pl.LightningDataModule):
     @property
     def ground(self) -> Ground:
         """What ink stands on, by a few images of a few train tasks; "none" where they have colours."""
-        tasks, few = self.task_set, self.task_set.split.train[:LOOKED_AT]
-        counts = {task: min(LOOKED_AT, tasks.readable_count(task)) for task in few}
-        images = torch.cat([tasks.images(task, range(count)).float() / 255 for task, count in counts.items()])
+        images = torch.cat([*self._glimpsed("train").values()])
         return "none" if (images - images[:, :1]).abs().mean() > COLOURED else ground_of(images)
 
     def tell_ground(self, name: str, info: Mapping[str, Any]) -> None:
@@ -205,6 +207,10 @@ class EpisodeData(pl.LightningDataModule):
 
         self.check_counts(train, max(self.train_shots))
         self.check_counts(val)
+        if self.options["split_file"] and (idle := [name for name in HELD_OUT if self.options[name] is not None]):
+            self._tell(
+                "idle", f"data.{', data.'.join(idle)}: not used, since data.split_file names the tasks of each split"
+            )
 
     def check_counts(self, tasks: Sequence[str], shots: int | None = None) -> None:
         """Refuse tasks with fewer images than an episode needs.
@@ -252,6 +258,7 @@ class EpisodeData(pl.LightningDataModule):
         """
         if seen is None:
             if info.get("data", {}).get("task_set") != self.name:
+                self._tell(name, f"{name}: nobody knows on which tasks it was trained; so that is not checked")
                 return
             raise MetagenError(
                 f"{name}: has no split.json, so nobody knows which tasks it was trained on; export it again"
@@ -260,19 +267,53 @@ class EpisodeData(pl.LightningDataModule):
         if found := seen.named(str(self.name), tasks, parts):
             raise MetagenError(
                 f"{name}: was trained or chosen on {len(found)} of these {split} tasks, {found[0]!r} first; give the "
-                "split.json of its folder as --data.split_file"
+                "split.json of its folder as --data.split_file, or rename what is something else of the same name"
             )
         if self.task_set.streamed:
+            self._tell(name, f"{name}: so many images are read each time; what it has seen is known by name alone")
             return
-        if (n := seen.without_prints) and name not in self._told:
-            log.warning("%s: keeps no hashes of %d tasks that it has seen; they are known by name alone", name, n)
-            self._told.add(name)
+        if n := seen.without_prints:
+            self._tell(name, f"{name}: keeps no hashes of {n} tasks that it has seen; they are known by name alone")
         known = seen.prints(parts)
         if found := [task for task in tasks if mostly(self._prints_of(split)[task], known)]:
             raise MetagenError(
                 f"{name}: was trained or chosen on most images of {len(found)} of these {split} tasks, {found[0]!r} "
                 "first, whatever they were called there; name a --data.split_file that does not hold them out"
             )
+
+    def _tell(self, about: str, text: str) -> None:
+        """Warn once of each thing."""
+        if about not in self._told:
+            log.warning("%s", text)
+            self._told.add(about)
+
+    def tell_blank(self, split: str) -> None:
+        """Warn of tasks of a split, among the first few, most of whose images show nothing, or nearly so."""
+        with suppress(MetagenError):  # of an image that cannot be read, which is raised again by whoever needs it
+            glimpsed = self._glimpsed(split).items()
+            blank = [task for task, images in glimpsed if (span(images) < FAINT).float().mean() > MOST]
+            if blank:
+                tried = f"{len(blank)} of {len(glimpsed)} {split} tasks that were looked at"
+                told = "save light ink on transparency on a dark ground" if self.name == "folder" else "are they meant?"
+                self._tell(split, f"{tried} show nothing, or nearly so, as they are read: {some(blank)}; {told}")
+
+    def _glimpsed(self, split: str) -> dict[str, torch.Tensor]:
+        """A few images of each of a few tasks, [n, C, H, W] in [0, 1]."""
+        tasks, few = self.task_set, self.task_set.split[split][:LOOKED_AT]
+        counts = {task: min(LOOKED_AT, tasks.readable_count(task)) for task in few}
+        return {task: tasks.images(task, range(count)).float() / 255 for task, count in counts.items()}
+
+    def check_outside(self, out: Path) -> None:
+        """Refuse an output in the tree that the tasks are read from, whose images would be tasks the next time.
+
+        Raises:
+            MetagenError: it lies there, and no split file says which tasks count.
+        """
+        if self.name != "folder" or self.options["split_file"] or not self.options["root"]:
+            return
+        root, place = (Path(os.path.realpath(path)) for path in (placed(self.options["root"]), out))
+        if root in place.parents and not any(part.startswith(".") for part in place.relative_to(root).parts):
+            raise MetagenError(f"{out}: lies in {root}, so that images in it would be tasks; choose a place outside")
 
     def check_apart(self, *splits: str) -> None:
         """Refuse held-out tasks of these splits most of whose images train tasks have, too.

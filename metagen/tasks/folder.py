@@ -196,6 +196,8 @@ class Folder(TaskSet):
                 f"split file {path}: {len(small)} tasks have fewer than {self.min_images} images under {self.root}: "
                 f"{some(small)}; leave them out of it, lower --data.min_images, or add images"
             )
+        if idle := sorted(self._files.keys() - {*named}):
+            log.warning("%s: %d tasks are in no split of %s and not used: %s", self.root, len(idle), path, some(idle))
         return split
 
 
@@ -245,7 +247,8 @@ def _find_tasks(root: Path) -> dict[str, Path]:
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        others += [os.path.join(os.path.relpath(here, root), name) for name in sorted(files) if is_other(name)]
+        none = [name for name in sorted(files) if is_other(name) or not os.path.isfile(os.path.join(here, name))]
+        others += [os.path.join(os.path.relpath(here, root), name) for name in none]
         if any(map(is_image_name, files)):
             tasks[_task_name(Path(here), root)] = Path(here)
     told = some([os.path.normpath(name) + needed(name) for name in others])

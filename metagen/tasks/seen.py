@@ -89,17 +89,17 @@ def seen_by(tasks: Any, where: object) -> SeenTasks:  # noqa: ANN401
 
 
 def seen_of(folder: Path, info: Mapping[str, Any]) -> SeenTasks | None:
-    """What the model or extractor of a saved folder has seen: by its split alone where no hashes were kept.
+    """What the model or extractor of a saved folder has seen: by its split, and by the hashes that were kept.
 
     info: what is told of it. None where nobody knows.
 
     Raises:
         MetagenError: it is damaged.
     """
-    data, split = info.get("data"), split_of(folder)
+    data, split, kept = info.get("data"), split_of(folder), kept_in(folder)
     if split is None:
-        return None
-    return seen_in(data.get("task_set") if isinstance(data, dict) else None, split) | kept_in(folder)
+        return kept if kept.tasks else None
+    return seen_in(data.get("task_set") if isinstance(data, dict) else None, split) | kept
 
 
 def kept_in(folder: Path) -> SeenTasks:

@@ -133,14 +133,25 @@ def without_top(names: Sequence[str]) -> list[str]:
     return list(names)
 
 
+def _slashed(name: str) -> str:
+    """A name as it would be written here: by hand, or on Windows, others come about."""
+    return name.replace("\\", "/").removeprefix("./").rstrip("/")
+
+
 def as_named_there(split: Split, there: Collection[str], where: object) -> Split:
-    """The split in the names that its tasks have there: of another Unicode form, or under another top folder, or none.
+    """The split in the names that its tasks have there: in another spelling, or under another top folder, or none.
 
     where: the file that it stands in, for the message.
     """
     there, wanted = list(there), [plain(name) for part in SPLITS for name in split[part]]
     found = [plain(name) for name in there]
-    for spelled, known in ((wanted, found), (without_top(wanted), found), (wanted, without_top(found))):
+    slashed = [_slashed(name) for name in wanted]
+    for spelled, known in (
+        (wanted, found),
+        (slashed, found),
+        (without_top(slashed), found),
+        (slashed, without_top(found)),
+    ):
         names = dict(zip(known, there, strict=True))
         if all(name in names for name in spelled):
             mine = iter([names[name] for name in spelled])

@@ -160,6 +160,28 @@ def test_a_split_by_hand_that_is_wrong_is_one_line_that_names_it(few, tmp_path, 
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("spell", ["a\\{}", "./a/{}", "a/{}/", ".\\a\\{}\\", "{}\\"])
+def test_a_split_may_part_folders_as_on_any_system(tmp_path, spell):
+    grown(tmp_path / "tasks" / "a", 4)
+    names = [spell.format(f"k{number:02}") for number in range(4)]
+    (tmp_path / "split.json").write_text(json.dumps({"train": names[:2], "val": names[2:3], "test": names[3:]}))
+    split = Folder(str(tmp_path / "tasks"), 28, 1, split_file=str(tmp_path / "split.json")).split
+    assert split == Split(("a/k00", "a/k01"), ("a/k02",), ("a/k03",))
+
+
+def test_tasks_that_no_split_names_are_told(tmp_path, caplog):
+    grown(tmp_path / "tasks", 5)
+    (tmp_path / "split.json").write_text('{"train": ["k00"], "val": ["k01"], "test": ["k02"]}')
+    Folder(str(tmp_path / "tasks"), 28, 1, split_file=str(tmp_path / "split.json"))
+    assert len(caplog.records) == 1
+    assert "k03, k04" in caplog.text
+
+
+def test_numbers_of_tasks_beside_a_split_file_are_told(fit, tmp_path, caplog):
+    assert fit(tmp_path / "run", "--data.val", "2", "--data.episodes", "1") == 0
+    assert len([record for record in caplog.records if "data.val" in record.getMessage()]) == 1
+
+
 def test_a_split_that_is_a_folder_is_one_line(few, tmp_path):
     code, err = few(4, "--data.split_file", str(tmp_path))
     assert (code, err.count("\n")) == (2, 1)

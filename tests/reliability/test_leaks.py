@@ -178,6 +178,44 @@ def test_a_tuned_copy_has_seen_what_it_was_tuned_on(exported, tmp_path, monkeypa
         judged(str(out), data_of(tmp_path), "test")
 
 
+def test_ink_that_is_seen_on_black_alone_is_known_too(tmp_path):
+    for task in "abc":
+        (tmp_path / "tasks" / task).mkdir(parents=True)
+        for number in range(3):
+            alpha = np.random.RandomState(10 * ord(task) + number).randint(0, 256, (28, 28)).astype(np.uint8)
+            white = np.full((28, 28), 255, np.uint8)
+            Image.fromarray(np.dstack([white, white, white, alpha])).save(tmp_path / "tasks" / task / f"{number}.png")
+    tasks = Folder(str(tmp_path / "tasks"), 28, 1, val=1, test=1)
+    assert len({each for task in "abc" for each in tasks.prints(task)}) == 9
+
+
+def test_a_copy_that_lies_on_its_side_and_says_so_is_known(exported, blobs, tmp_path):
+    side = Image.Exif()
+    side[0x112] = 6
+
+    def turned(to):
+        saved(opened(blobs, 0, lambda image: image.transpose(Image.Transpose.ROTATE_90)), to, ".png", exif=side)
+
+    with pytest.raises(MetagenError, match="other"):
+        judged(str(exported), tree(tmp_path, turned), "test")
+
+
+def test_hashes_are_used_without_a_split(exported, blobs, tmp_path):
+    shutil.copytree(exported, tmp_path / "bare")
+    (tmp_path / "bare" / "split.json").unlink()
+    data = tree(tmp_path, lambda to: shutil.copytree(blobs / "tasks" / "blob-0", to))
+    with pytest.raises(MetagenError, match="other"):
+        judged(str(tmp_path / "bare"), data, "test")
+
+
+def test_where_nobody_knows_what_a_model_of_another_task_set_has_seen_that_is_told(exported, tmp_path, caplog):
+    shutil.copytree(exported, tmp_path / "bare")
+    for name in ("split.json", "seen.json"):
+        (tmp_path / "bare" / name).unlink()
+    assert judged(str(tmp_path / "bare"), EpisodeData("glyphs"), "test")
+    assert len([record for record in caplog.records if str(tmp_path / "bare") in record.getMessage()]) == 1
+
+
 # names alone
 
 
@@ -202,13 +240,15 @@ def test_an_export_without_hashes_is_checked_by_name(old, blobs, tmp_path, caplo
     assert str(old) in caplog.text
 
 
-def test_a_tree_that_is_read_each_time_is_checked_by_name(exported, blobs, tmp_path, monkeypatch):
+def test_a_tree_that_is_read_each_time_is_checked_by_name(exported, blobs, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr("metagen.tasks.folder.MAX_KEPT", 0)
     for number in (0, 11, 16):
         shutil.copytree(blobs / "tasks" / f"blob-{number}", tmp_path / "tasks" / f"blob-{number}")
     (tmp_path / "split.json").write_text(Split(("blob-11",), ("blob-16",), ("blob-0",)).to_json())
     with pytest.raises(MetagenError, match="blob-0"):
         judged(str(exported), data_of(tmp_path), "test")
+    assert judged(str(exported), data_of(tmp_path), "val")
+    assert len(caplog.records) == 1  # one line that says so
 
 
 @pytest.mark.parametrize("form", ["NFC", "NFD"])

@@ -113,6 +113,50 @@ def test_home_in_the_environment(place, monkeypatch):
     assert list(Path().iterdir()) == []
 
 
+NOWHERE = {"empty": "", "too long": "n" * 300, "a part too long": f"here/{'n' * 300}/x", "in a loop": "loop/x"}
+
+
+@pytest.mark.parametrize("verb", ["adapt", "sample", "evaluate", "fit"])
+@pytest.mark.parametrize("name", NOWHERE)
+def test_where_nothing_can_stand_is_one_line(place, tiny, capfd, verb, name):
+    Path("loop").symlink_to("loop")
+    words = {
+        "adapt": {"--model": "~/export", "--support": "~/five", "--out": "mine"},
+        "sample": {"--model": "~/mine", "--n": "1", "--out": "drawn"},
+        "evaluate": {"--model": "~/export", "--data.root": "~/tasks", "--out": "result"},
+        "fit": {**dict(zip(tiny[::2], tiny[1::2], strict=True)), "--run_dir": "run"},
+    }[verb]
+    for option in [each for each in words if each in ("--model", "--support", "--out", "--data.root", "--run_dir")]:
+        given = [word for pair in (words | {option: NOWHERE[name]}).items() for word in pair]
+        assert main([verb, *given]) == 2
+        assert len(capfd.readouterr().err.strip().splitlines()) == 1
+    assert not Path("run").exists()
+
+
+def test_a_path_with_a_nul_is_one_line(place):
+    with pytest.raises(MetagenError):
+        metagen.load("a\0b")
+
+
+def test_a_name_that_a_terminal_cannot_show_ends_no_verb(place, monkeypatch):
+    shown = io.TextIOWrapper(io.BytesIO(), "ascii")
+    monkeypatch.setattr("sys.stdout", shown)
+    assert main(["adapt", "--model", "~/export", "--support", "~/five", "--out", "ça alors"]) == 0
+    shown.flush()
+    assert b"alors" in shown.buffer.getvalue()
+
+
+def test_a_config_that_names_the_model_means_its_tasks_as_a_word_does(place, capsys):
+    Path("words.yaml").write_text("model: ~/export\nout: result\n")
+    outputs = []
+    for words in (["--config", "words.yaml"], ["--model", "~/export", "--out", "result"]):
+        with pytest.raises(SystemExit):
+            main(["evaluate", *words, "--data.root", "~/tasks", "--dry-run"])
+        outputs.append(capsys.readouterr().out.partition("data:")[2])
+    assert outputs[0] == outputs[1]
+    assert "task_set: folder" in outputs[0]
+
+
 def test_only_the_beginning_means_home(home):
     assert metagen.files.placed("a~/~b") == Path("a~/~b")
     assert metagen.files.placed("./~/b") == Path("~/b")

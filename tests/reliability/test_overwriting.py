@@ -18,6 +18,7 @@ from metagen.images import save_pngs
 from metagen.learners import Reptile
 from metagen.model import Model
 from metagen.spread import Spread
+from metagen.tasks.data import EpisodeData
 from tests.doubles import Blobs, tiny_vae
 
 
@@ -103,6 +104,18 @@ def test_adapt_replaces_neither_support_nor_base(place, out):
     Path("link").symlink_to("tasks/blob-11", target_is_directory=True)
     out = out.format(support="tasks/blob-11").replace("../export", f"../{place.name}/export")
     refused(place, "adapt", "--model", "export", "--support", "tasks/blob-11", "--out", out)
+
+
+@pytest.mark.parametrize("where", ["a read-only folder", "a file"])
+@pytest.mark.parametrize("verb", VERBS)
+def test_where_nothing_can_be_written_is_said_before_any_work(place, monkeypatch, verb, where):
+    ended = RuntimeError("work was begun")
+    for begun in ("metagen.model.adapt_tasks", "metagen.extractor_training.train_extractor", "metagen.judging.judged"):
+        monkeypatch.setattr(begun, lambda *_, **__: (_ for _ in ()).throw(ended))
+    if where == "a read-only folder":
+        monkeypatch.setattr(os, "access", lambda *_, **__: False)
+    out = "split.json/out" if where == "a file" else "out"
+    refused(place, verb, *VERBS[verb], "--out", out)
 
 
 def test_support_that_metagen_wrote_is_no_output(place):
@@ -228,6 +241,37 @@ def test_a_run_keeps_what_a_user_put_into_its_folders(fit, run):
     assert fit(run, "--overwrite") == 0
     assert (run / "mine.txt").is_file()
     assert (run / "metrics-of-my-thesis.csv").is_file()
+
+
+def test_a_run_keeps_what_a_user_named_like_its_own(fit, run):
+    shutil.copy(run / "checkpoints/best.ckpt", run / "checkpoints/the one of my paper.ckpt")
+    refused_run(fit, run)
+    os.replace(run / "checkpoints/the one of my paper.ckpt", run / "paper.ckpt")
+    for name in ("metrics-2024.csv", "metrics-1-final.csv", ".git"):
+        (run / name).write_text("years of work")
+    assert fit(run, "--overwrite") == 0
+    assert {"metrics-2024.csv", "metrics-1-final.csv", ".git", "paper.ckpt"} <= {path.name for path in run.iterdir()}
+
+
+@pytest.mark.parametrize("where", ["runs/new", "a link"])
+def test_a_run_leaves_no_tasks_among_its_data(fit, blobs, tmp_path, where):
+    shutil.copytree(blobs / "tasks", tmp_path / "tasks")
+    (tmp_path / "link").symlink_to(tmp_path / "tasks")
+    before = tree(tmp_path)
+    run = tmp_path / ("link/new" if where == "a link" else "tasks/runs/new")
+    assert fit(run, "--data.root", str(tmp_path / "tasks"), "--data.split_file", "null") == 2
+    assert tree(tmp_path) == before
+
+
+def test_an_output_among_the_data_is_refused_where_it_would_be_a_task(place):
+    judged_by_hash = EpisodeData("folder", "tasks", 28, 1)
+    for out in (Path("tasks/results"), place / "tasks/blob-1/results", Path("elsewhere/../tasks/results")):
+        with pytest.raises(MetagenError):
+            judged_by_hash.check_outside(out)
+    for out in (Path("results"), Path("tasks.out"), Path("tasks/.results"), Path("tasks/.runs/results")):
+        judged_by_hash.check_outside(out)
+    EpisodeData("folder", "tasks", 28, 1, split_file="split.json").check_outside(Path("tasks/results"))
+    refused(place, *("evaluate", "--model", "export", "--data.root", "tasks", "--out", "tasks/results"))
 
 
 def test_a_run_keeps_what_it_reads(fit, run):

@@ -122,6 +122,7 @@ JUDGED = [
     ("--data.val_tasks", "2"),
     ("--model.learner.steps", "1"),
     ("--model.chosen_by", "pixels"),
+    ("--trainer.limit_val_batches", "0.5", "--data.tasks", "1"),
 ]
 
 
@@ -205,6 +206,24 @@ def test_a_stopped_run_that_is_asked_for_less_ends_there(fit, stopped, tmp_path,
     assert fit(tmp_path / "run", *SHORT[2:], "--data.episodes", "2", "--ckpt_path", "last") == 0
     assert "step 3" in capsys.readouterr().out
     assert info(tmp_path / "run") == info(stopped)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        ("--model.generator.latent", "3"),
+        ("--model.learner", "MetaSGD"),
+        ("--data.size", "32"),
+        ("--model.generator.latent", "3", "--data.task_set", "glyphs", "--data.root", "null"),
+    ],
+    ids=["generator", "learner", "size", "task set, too"],
+)
+def test_a_checkpoint_that_does_not_fit_leaves_the_run_as_it_was(go_on, stopped, tmp_path, other):
+    before = {path.name: path.read_bytes() for path in stopped.iterdir() if path.is_file()}
+    split = ("--data.split_file", "null") if "glyphs" in other else ()
+    assert go_on(*other, *split) == 2
+    after = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()}
+    assert after == before
 
 
 def test_a_checkpoint_of_before_settings_were_kept_goes_on_and_says_so(go_on, ended, tmp_path, caplog):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import shutil
 import sys
+import tarfile
 import types
 import zipfile
 from pathlib import Path
@@ -20,6 +22,7 @@ from metagen import artifacts, images
 from metagen.cli import main
 from metagen.errors import MetagenError
 from metagen.images import save_pngs
+from metagen.judging import judged
 from metagen.learners import Joint
 from metagen.model import Model
 from metagen.tasks import Folder
@@ -313,6 +316,102 @@ def test_an_image_that_shows_nothing_is_named(model, tmp_path, caplog, nothing):
     model.adapt(tmp_path)
     assert "nothing.tiff" in told(caplog)
     assert "0.png" not in told(caplog)
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.tiff", "a.png", "a.webp"])
+@pytest.mark.parametrize("opened", [False, True])
+def test_of_several_frames_one_is_read_and_that_is_told(model, tmp_path, caplog, name, opened):
+    first, *others = strokes()
+    first.save(tmp_path / name, save_all=True, append_images=others)
+    assert len(model.read([Image.open(tmp_path / name)] if opened else tmp_path)) == 1
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("trouble", ["closed", "truncated", "a mode of no colours", "nothing", "a number"])
+def test_pictures_that_cannot_be_read_are_one_line(model, trouble):
+    buffer = io.BytesIO()
+    stroke().save(buffer, "PNG")
+    picture = stroke()
+    if trouble == "closed":
+        picture = Image.open(buffer)
+        picture.load()
+        picture.close()
+    elif trouble == "truncated":
+        picture = Image.open(io.BytesIO(buffer.getvalue()[: buffer.tell() // 2]))
+    elif trouble == "a mode of no colours":
+        picture = Image.new("La", (28, 28))
+    given = {"nothing": None, "a number": 3}.get(trouble, [stroke(), picture])
+    with pytest.raises(MetagenError):
+        model.adapt(given)
+
+
+@pytest.mark.parametrize(("ink", "paper"), [(0, 255), (255, 0)])
+def test_the_odd_one_among_many_is_told(model, caplog, ink, paper):
+    pictures = [stroke(number, ink=ink, paper=paper) for number in range(11)]
+    model.read(pictures)
+    told_of_all = len(caplog.records)
+    model.read([*pictures, stroke(ink=paper, paper=ink)])
+    assert len(caplog.records) == 2 * told_of_all + 1
+
+
+@pytest.mark.parametrize("kind", ["a link that leads nowhere", "a folder", "a pipe"])
+def test_what_is_only_named_like_an_image_is_told(model, tmp_path, caplog, kind):
+    for folder in ("a", "b", "c"):
+        (tmp_path / folder).mkdir()
+        stroke().save(tmp_path / folder / "0.png")
+    fake = tmp_path / "a" / "fake.png"
+    if kind == "a folder":
+        fake.mkdir()
+    elif kind == "a pipe":
+        os.mkfifo(fake)
+    else:
+        fake.symlink_to("nowhere")
+    assert len(model.read(tmp_path / "a")) == 1
+    assert "fake.png" in told(caplog)
+    caplog.clear()
+    assert Folder(str(tmp_path), 28, 1, val=1, test=1).image_count("a") == 1
+    assert kind == "a folder" or "fake.png" in told(caplog)
+
+
+def test_links_in_an_archive_are_told(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("METAGEN_CACHE", str(tmp_path / "cache"))
+    for folder in "abcd":
+        (tmp_path / "top" / folder).mkdir(parents=True)
+        stroke().save(tmp_path / "top" / folder / "0.png")
+    os.link(tmp_path / "top/a/0.png", tmp_path / "top/b/twin.png")
+    (tmp_path / "top/b/soft.png").symlink_to("0.png")
+    with tarfile.open(tmp_path / "top.tar", "w") as packed:
+        packed.add(tmp_path / "top", "top")
+    assert Folder(str(tmp_path / "top.tar"), 28, 1, val=1, test=1).image_count("b") == 1
+    assert "soft.png" in told(caplog)
+    assert "twin.png" in told(caplog)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("twin", ["a/0.png", "./a/0.png", "a//0.png", "a\\0.png"])
+def test_of_two_members_of_one_name_the_loss_of_one_is_told(tmp_path, monkeypatch, caplog, twin):
+    monkeypatch.setenv("METAGEN_CACHE", str(tmp_path / "cache"))
+    stroke().save(tmp_path / "0.png")
+    with zipfile.ZipFile(tmp_path / "twins.zip", "w") as packed:
+        for name in ("a/0.png", "b/0.png", "c/0.png", twin):
+            packed.write(tmp_path / "0.png", name)
+    Folder(str(tmp_path / "twins.zip"), 28, 1, val=1, test=1)
+    assert len(caplog.records) == 1
+
+
+def test_tasks_that_show_nothing_are_told_by_fit_and_evaluate(fit, exported, tmp_path, caplog):
+    for task in "abcd":
+        (tmp_path / "tasks" / task).mkdir(parents=True)
+        for number in range(8):
+            image = Image.new("RGBA", (105, 105), (255, 255, 255, 0))
+            image.putalpha(stroke(10 * ord(task) + number))
+            image.rotate(ord(task)).save(tmp_path / "tasks" / task / f"{number}.png")
+    (tmp_path / "split.json").write_text('{"train": ["a", "b"], "val": ["c"], "test": ["d"]}')
+    data = ("--data.root", str(tmp_path / "tasks"), "--data.split_file", str(tmp_path / "split.json"))
+    assert fit(tmp_path / "run", *data, "--data.tasks", "2", "--data.val_tasks", "1", "--data.episodes", "1") == 0
+    assert "2 of 2 train" in told(caplog)
+    judged(str(exported), EpisodeData("folder", data[1], 28, 1, split_file=data[3]), "test")
+    assert "1 of 1 test" in told(caplog)
 
 
 def test_pictures_and_tensors_that_show_nothing_are_named_by_number(model, caplog):
