@@ -29,9 +29,10 @@ from metagen.files import fresh_folder, write_atomically
 from metagen.generators import generators
 from metagen.learners import Learner, learners
 from metagen.metrics import Extractor, extractors
+from metagen.model_cards import extractor_card, model_card
 from metagen.resources import those_travelling
 from metagen.seeding import DRAWING
-from metagen.strict_json import page, read_json, to_json
+from metagen.strict_json import page, read_json
 from metagen.tasks.seen import FILE as SEEN
 from metagen.tasks.seen import SeenTasks
 from metagen.tasks.splits import Split
@@ -91,7 +92,7 @@ def save_model(
     """
     stored = {} if stored_as == FULL else {"stored_as": stored_as}
     content = {**describe(learner), **stored, "info": dict(info)}
-    return _save(path, "model", learner, content, _model_card, split, overwrite, seen)
+    return _save(path, "model", learner, content, model_card, split, overwrite, seen)
 
 
 def load_model(path: Path) -> tuple[Learner, dict[str, Any], str]:
@@ -115,7 +116,7 @@ def save_extractor(
 ) -> str:
     """Write an extractor; the arguments, the hash that is returned and the errors are those of `save_model`."""
     content = {"extractor": extractors.describe(extractor), "info": dict(info)}
-    return _save(path, "extractor", extractor, content, _extractor_card, split, overwrite, seen)
+    return _save(path, "extractor", extractor, content, extractor_card, split, overwrite, seen)
 
 
 def load_extractor(path: Path) -> tuple[Extractor, dict[str, Any], str]:
@@ -426,34 +427,3 @@ def _read_tensors(path: Path, stated: object) -> dict[str, torch.Tensor]:
 def _write_config(folder: Path, kind: str, weights: str, content: Mapping[str, Any]) -> None:
     config = {"format": "metagen", "version": VERSION, "kind": kind, "weights_sha256": weights, **content}
     write_atomically(folder / "config.json", page(config))
-
-
-def _model_card(content: Mapping[str, Any], count: int, weights: str) -> str:
-    return (
-        f"# A metagen model: {content['learner']['name']} over {content['generator']['name']}\n\n"
-        f"{count:,} parameters; weights SHA-256 `{weights}`.\n"
-        "It adapts to a handful of images of something new:\n\n"
-        '```python\nimport metagen\n\nmodel = metagen.load("this folder")\nmine = model.adapt("folder of images")\n'
-        "mine.sample(64, seed=0)\n```\n\n" + _told(content)
-    )
-
-
-def _extractor_card(content: Mapping[str, Any], count: int, weights: str) -> str:
-    return (
-        f"# A metagen extractor\n\n{count:,} parameters; weights SHA-256 `{weights}`.\n"
-        "Trained on the train tasks of split.json alone; metrics look through its features:\n"
-        "`metagen evaluate --extractor this_folder`.\n\n" + _told(content)
-    )
-
-
-def _told(content: Mapping[str, Any]) -> str:
-    told = {**content, **content["info"]}
-    return "".join(_line(key, value) for key, value in told.items() if key != "info")
-
-
-def _line(key: str, value: object) -> str:
-    """A bullet; what was tried, if there is such a list, below it one by one."""
-    if not isinstance(value, dict) or not isinstance(value.get("tried"), list):
-        return f"- {key}: `{to_json(value)}`\n"
-    head = {name: each for name, each in value.items() if name != "tried"}
-    return f"- {key}: `{to_json(head)}`; tried:\n" + "".join(f"  - `{to_json(each)}`\n" for each in value["tried"])

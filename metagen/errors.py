@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import operator
 from collections.abc import Iterable
 
 ALL = 20  # as many names as can be read in an error
@@ -39,6 +40,28 @@ def check_at_least(name: str, value: float, least: int) -> None:
     """
     if not value >= least:
         raise MetagenError(f"{name}: expected {least} or more, got {value}")
+
+
+def whole(name: str, value: object, least: int = 0, otherwise: str = "") -> int:
+    """A whole number: an int, or one of numpy's or torch's, but no truth value.
+
+    Args:
+        name: of the option.
+        value: what was given.
+        least: the smallest that may be.
+        otherwise: what else it might have been, for the message.
+
+    Raises:
+        MetagenError: it is below, or something else.
+    """
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        number = None
+    if number is None:
+        raise MetagenError(f"{name}: expected a whole number{otherwise}, got {value!r}")
+    check_at_least(name, number, least)
+    return number
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> MetagenError:

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import math
-import platform
 import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
 
 from metagen.criterion import ByLoss, BySamples, Criterion
+from metagen.environment import environment
 from metagen.errors import MetagenError
 from metagen.generators import Generator, generators
 from metagen.images import to_uint8
 from metagen.intervals import over_tasks_interval
 from metagen.learners import Adapted, Joint, Learner, adapt_each, adapt_tasks, auto_steps
 from metagen.metrics import Column, Extractor, QueryLoss, Seen, chosen, metrics
-from metagen.processes import count
 from metagen.seeding import seeded, torch_rng
 from metagen.spread import Spread
 from metagen.tasks.episodes import Episode, Episodes
@@ -436,20 +434,3 @@ def _point(steps: int, values: torch.Tensor) -> dict[str, Any]:
 def _checksum(*images: torch.Tensor) -> int:
     """Tells images from others, on every machine alike."""
     return zlib.crc32(torch.cat([to_uint8(each.cpu()).flatten() for each in images]).numpy().tobytes())
-
-
-def environment(learner: Learner) -> dict[str, str]:
-    """What a figure was measured on."""
-    cpu = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        cpu = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), cpu)
-    except OSError:
-        pass  # not Linux
-    device = next(learner.parameters()).device
-    hardware = f"{cpu}, {torch.get_num_threads()} threads"
-    if device.type == "cuda":
-        hardware = f"{torch.cuda.get_device_name(device)}, {hardware}"
-    if count() > 1:
-        hardware += f", {count()} processes"
-    return {"hardware": hardware, "python": platform.python_version(), "torch": torch.__version__}

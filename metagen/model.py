@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +11,7 @@ import torch
 
 from metagen import artifacts, resources
 from metagen.adaptation import Rule
-from metagen.errors import MetagenError, check_at_least
+from metagen.errors import MetagenError, check_at_least, whole
 from metagen.files import placed
 from metagen.generators import generators, with_sampling
 from metagen.learners import Adapted, Learner, RuleEngine, adapt_each, adapt_tasks, auto_steps
@@ -20,6 +21,7 @@ from metagen.tasks.seen import SeenTasks, seen_in, seen_of
 from metagen.tasks.splits import Split, split_of
 
 LOG_PROB_CHUNK = 50  # importance samples in memory at once
+LOG_PROB_IMAGES = 32  # of as many images
 LOOKED_AT = 20  # of the images of many tasks, to see what ink stands on
 SAMPLES_AT_ONCE = 256  # images of each task, so that memory is bounded
 FEW = 16  # as many more are not made apart: a matrix product of one row rounds unlike that of many
@@ -45,7 +47,12 @@ def load_base(name: str | Path, device: str = "cpu") -> Model:
     """
     path = resources.travelling("models", name)
     learner, info, weights_hash = artifacts.load_model(path)
-    return Model(learner.to(device), info, path.resolve(), weights_hash, split_of(path), seen_of(path, info))
+    try:
+        learner = learner.to(device)
+    except (RuntimeError, AssertionError, TypeError, ImportError) as error:
+        reason = str(error).partition("\n")[0]
+        raise MetagenError(f"device: cannot use {device!r} ({reason}); name one that is there, such as cpu") from error
+    return Model(learner, info, path.resolve(), weights_hash, split_of(path), seen_of(path, info))
 
 
 def load_adapted(name: str | Path, device: str = "cpu") -> AdaptedModel:
@@ -117,24 +124,25 @@ class Model:
             MetagenError: a tensor of the wrong shape or range, or steps that are neither "auto" nor a number that
                 `check_steps` lets pass.
         """
-        if support.ndim != 5:
-            raise MetagenError(f"adapt: expected supports [T, k, C, H, W], got {list(support.shape)}")
+        shape = list(support.shape) if isinstance(support, torch.Tensor) else type(support).__name__
+        if not isinstance(support, torch.Tensor) or support.ndim != 5 or support.is_sparse:
+            raise MetagenError(f"adapt: expected supports [T, k, C, H, W], got {shape}")
         self.check(support.flatten(0, 1), "adapt")
         turned(support.flatten(0, 1)[:LOOKED_AT], self.info, "auto", read=False)  # which tells alone, of a tensor
         return self._adapted(support, steps, seed)
 
     def _adapted(self, support: torch.Tensor, steps: Steps, seed: int) -> AdaptedModels:
-        if steps not in (None, "auto") and type(steps) is not int:  # True is one, too
-            raise MetagenError(f"steps: expected a whole number or auto, got {steps!r}")
-        if isinstance(steps, int):
+        learner, seed = self.learner, whole("seed", seed)  # the learner, which `save` may replace, is one throughout
+        if steps is not None and steps != "auto":
+            steps = whole("steps", steps, otherwise=" or auto")
             self.check_steps(steps)
         support, key, info = support.to(self.device), (seed, "adapt"), {"shots": support.shape[1], "seed": seed}
         if steps == "auto":
-            choice = auto_steps(self.learner, support, (*key, "auto"))
-            adapted = adapt_each(self.learner, support, key, choice.steps)
+            choice = auto_steps(learner, support, (*key, "auto"))
+            adapted = adapt_each(learner, support, key, choice.steps)
             return AdaptedModels(self, adapted, info, [choice.of(task) for task in range(len(support))])
-        adapted = adapt_tasks(self.learner, support, key, steps=steps)
-        count = self.learner.test_steps if steps is None else steps
+        adapted = adapt_tasks(learner, support, key, steps=steps)
+        count = learner.test_steps if steps is None else steps
         return AdaptedModels(self, adapted, {**info, "steps": count})
 
     def rule(self, images: Images, invert: Invert = "auto") -> Rule:
@@ -162,7 +170,9 @@ class Model:
         told = (self.info, self.split, overwrite, stored_as, self.seen)
         self.weights_hash = artifacts.save_model(place, self.learner, *told)
         if stored_as != artifacts.FULL:
-            self.learner.load_state_dict(artifacts.load_model(place)[0].state_dict())
+            rounded = copy.deepcopy(self.learner)  # not in place: other threads read the weights
+            rounded.load_state_dict(artifacts.load_model(place)[0].state_dict())
+            self.learner = rounded
         self.path = place
 
     @property
@@ -216,6 +226,12 @@ class Model:
             MetagenError: naming `what` was to be done with them.
         """
         generator, dtype = self.learner.generator, next(self.learner.parameters()).dtype
+        if not isinstance(images, torch.Tensor):
+            raise MetagenError(f"{what}: expected a tensor of images, got {type(images).__name__}; see `Model.read`")
+        if images.layout != torch.strided or images.is_meta:
+            raise MetagenError(
+                f"{what}: expected a dense tensor that holds values, got {images.layout} on {images.device}"
+            )
         shape = [generator.channels, generator.size, generator.size]
         if images.ndim != 4 or list(images.shape[1:]) != shape:
             expected = ", ".join(map(str, shape))
@@ -240,18 +256,27 @@ def log_likelihood(adapted: Adapted, images: torch.Tensor, samples: int, key: Se
         samples: S, importance samples an image, at least 1; a few are in memory at once.
         key: names the noise.
     """
-    if hasattr(adapted.generator, "log_prob"):
-        found: torch.Tensor = adapted.each("log_prob", {"images": images[None], "support": adapted.support})
+
+    def each(method: str, part: slice, **own: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = adapted.each(method, {"images": images[None, part], **own, "support": adapted.support})
         return found[0]
-    parts = []
+
+    some = parts_of(len(images), LOG_PROB_IMAGES)
+    if hasattr(adapted.generator, "log_prob"):
+        return torch.cat([each("log_prob", part) for part in some])
+    weights = []
     for start in range(0, samples, LOG_PROB_CHUNK):
         count = min(LOG_PROB_CHUNK, samples - start)
         drawn = adapted.generator.noise(count * len(images), torch_rng(*key, start))["latent"]
         noise = drawn.unflatten(0, (count, len(images))).to(images)
-        per_task = {"images": images[None], "noise": noise[None], "support": adapted.support}
-        parts.append(adapted.each("log_weights", per_task)[0])
-    weights = torch.cat(parts)
-    return weights.logsumexp(0) - torch.tensor(float(samples)).log()
+        weights.append(torch.cat([each("log_weights", part, noise=noise[None, :, part]) for part in some], 1))
+    return torch.cat(weights).logsumexp(0) - torch.tensor(float(samples)).log()
+
+
+def parts_of(n: int, at_once: int) -> list[slice]:
+    """Of n images about `at_once` each; what would be few at the end goes with those before."""
+    starts = range(0, max(n - min(FEW, at_once), 1), at_once)
+    return [slice(start, end) for start, end in zip(starts, [*starts[1:], n], strict=True)]
 
 
 class AdaptedModels:
@@ -260,10 +285,15 @@ class AdaptedModels:
     def __init__(
         self, model: Model, adapted: Adapted, info: dict[str, Any], own: Sequence[dict[str, Any]] | None = None
     ) -> None:
-        self.model, self.adapted, self.info, self.own = model, adapted, info, own
+        self.model, self._adapted, self.info, self.own = model, adapted, info, own
+
+    @property
+    def adapted(self) -> Adapted:
+        """The tasks' weights, as differences from those that the model has now."""
+        return self._adapted.over(self.model.learner.generator)
 
     def __len__(self) -> int:
-        return len(self.adapted)
+        return len(self._adapted)
 
     def __getitem__(self, task: int) -> AdaptedModel:
         if not -len(self) <= task < len(self):
@@ -279,13 +309,10 @@ class AdaptedModels:
         Raises:
             MetagenError: n is below 1, or the generator has no such option, or it is out of range.
         """
-        if n < 1:
-            raise MetagenError(f"n: expected 1 or more images, got {n}")
-        generator = with_sampling(self.adapted.generator, settings)
-        adapted = Adapted(generator, self.adapted.difference, self.adapted.support)
-        starts = range(0, max(n - FEW, 1), SAMPLES_AT_ONCE)
-        parts = [range(start, end) for start, end in zip(starts, [*starts[1:], n], strict=True)]
-        return torch.cat([self._sampled(adapted, seed, part) for part in parts], 1)
+        n, seed = whole("n", n, 1), whole("seed", seed)
+        adapted = self._adapted.over(with_sampling(self.model.learner.generator, settings))
+        parts = parts_of(n, SAMPLES_AT_ONCE)
+        return torch.cat([self._sampled(adapted, seed, range(part.start, part.stop)) for part in parts], 1)
 
     def _sampled(self, adapted: Adapted, seed: int, numbers: Iterable[int]) -> torch.Tensor:
         """Images of these numbers, [T, n, C, H, W]."""
@@ -298,7 +325,12 @@ class AdaptedModel:
     """A generator of one new thing."""
 
     def __init__(self, model: Model, adapted: Adapted, info: dict[str, Any]) -> None:
-        self.model, self.adapted, self.info = model, adapted, info
+        self.model, self._adapted, self.info = model, adapted, info
+
+    @property
+    def adapted(self) -> Adapted:
+        """The weights, as a difference from those that the model has now."""
+        return self._adapted.over(self.model.learner.generator)
 
     def sample(self, n: int, seed: int = 0, **settings: float) -> torch.Tensor:
         """New images [n, C, H, W] in [0, 1]; image i of a seed is the same at every n.
@@ -321,11 +353,7 @@ class AdaptedModel:
 
     def interpolate(self, first: torch.Tensor, last: torch.Tensor, steps: int = 8) -> torch.Tensor:
         """From each image of `first` [n, C, H, W] to that of `last`: [n, steps, C, H, W] in [0, 1]."""
-        if steps < 2 or len(first) != len(last):
-            raise MetagenError(
-                f"interpolate: expected 2 or more steps between as many images, got {steps} steps, {len(first)} and "
-                f"{len(last)} images"
-            )
+        steps = whole("steps", steps, 2)
         return self._run("interpolate", first=first, last=last, steps=steps)
 
     def log_prob(self, images: torch.Tensor, samples: int = 1000, seed: int = 0) -> torch.Tensor:
@@ -342,7 +370,7 @@ class AdaptedModel:
         generator = self._capable("log_prob" if hasattr(self.model.learner.generator, "log_prob") else "log_weights")
         self.model.check(images, "log_prob")
         generator.log_likelihood.check(images)
-        check_at_least("samples", samples, 1)
+        samples, seed = whole("samples", samples, 1), whole("seed", seed)
         return log_likelihood(self.adapted, images.to(self.model.device), samples, (seed, "log_prob"))
 
     def save(self, path: str | Path, standalone: bool = False, overwrite: bool = False) -> None:
@@ -363,10 +391,14 @@ class AdaptedModel:
         self._capable(method)
         for each in images.values():
             self.model.check(each, method)
-        common = {} if steps is None else {"steps": steps}
-        per_task = {name: each.to(self.model.device)[None] for name, each in images.items()}
-        result: torch.Tensor = self.adapted.each(method, per_task, **common)[0]
-        return result
+        counts = [len(each) for each in images.values()]
+        if len({*counts}) > 1:
+            raise MetagenError(f"{method}: expected as many images at both ends, got {' and '.join(map(str, counts))}")
+        common, adapted = {} if steps is None else {"steps": steps}, self.adapted
+        own = {name: each.to(self.model.device)[None] for name, each in images.items()}
+        parts = parts_of(counts[0], max(SAMPLES_AT_ONCE // (steps or 1), 1))
+        made = [adapted.each(method, {name: x[:, part] for name, x in own.items()}, **common)[0] for part in parts]
+        return torch.cat(made)
 
     def _capable(self, method: str) -> Any:  # noqa: ANN401
         generator = self.model.learner.generator

@@ -6,8 +6,10 @@ import argparse
 import difflib
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from metagen.errors import MetagenError, unknown
@@ -89,11 +91,50 @@ def spelled_out(argv: Sequence[str]) -> list[str]:
 
 def _config(name: str) -> str:
     if placed(name).is_file():
+        check_config(placed(name))
         return str(placed(name))
     try:
         return str(resource("configs", f"{name.removeprefix('configs/').removesuffix('.yaml')}.yaml"))
     except MetagenError as error:
         raise MetagenError(f"--config: {name}: no such file, and none that travels with metagen: {error}") from None
+
+
+def check_config(path: Path) -> None:
+    """Refuse a YAML file of which the parser would drop something, or that it cannot read at all.
+
+    Raises:
+        MetagenError: it is no text, holds no options by name, one twice, or a part that lies in itself.
+    """
+    try:
+        root = yaml.compose(path.read_text(encoding="utf-8-sig"), Loader=yaml.SafeLoader)
+        if not isinstance(root, yaml.MappingNode):
+            raise MetagenError(f"--config: {path}: expected options by name, as in model: {{...}}")
+        _check_keys(path, root, ())
+    except yaml.YAMLError:
+        return  # the parser says where
+    except (OSError, UnicodeDecodeError) as error:
+        raise MetagenError(f"--config: {path}: cannot be read as text ({error}); give a YAML file") from error
+    except RecursionError:
+        raise MetagenError(f"--config: {path}: nested too deep") from None
+
+
+def _check_keys(path: Path, node: yaml.Node, above: tuple[yaml.Node, ...]) -> None:
+    if node in above:
+        raise MetagenError(f"--config: {path}: {_line_of(node)} holds itself (by & and *)")
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if str(key.value) in seen:
+                raise MetagenError(f"--config: {path}: {_line_of(key)} gives {key.value} again; keep one of them")
+            seen.add(str(key.value))
+            _check_keys(path, value, (*above, node))
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _check_keys(path, value, (*above, node))
+
+
+def _line_of(node: yaml.Node) -> str:
+    return f"line {node.start_mark.line + 1}"
 
 
 def add_sampling_arguments(parser: ArgumentParser) -> None:

@@ -45,6 +45,8 @@ def travelling(kind: str, name: str | Path) -> Path:
     Raises:
         MetagenError: it is neither; those that there are, are named.
     """
+    if not isinstance(name, (str, Path)):
+        raise MetagenError(f"expected a folder or the name of one of the {kind}, got {type(name).__name__}")
     path = placed(name)
     word = str(name).rstrip("/\\")
     if isinstance(name, Path) or (path / CONFIG).is_file() or word.startswith("~") or {"/", "\\"} & {*word}:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import zlib
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ import torch
 from metagen.errors import MetagenError
 
 DRAWING = threading.RLock()  # held by who makes a network: it draws from torch's own generator, one for all threads
+if hasattr(os, "register_at_fork"):  # a process forked meanwhile would wait for good for a thread that it has not
+    os.register_at_fork(before=DRAWING.acquire, after_in_parent=DRAWING.release, after_in_child=DRAWING.release)
 
 
 def _sequence(key: tuple[int | str, ...]) -> np.random.SeedSequence:
@@ -24,7 +27,7 @@ def _sequence(key: tuple[int | str, ...]) -> np.random.SeedSequence:
 
 def torch_rng(*key: int | str) -> torch.Generator:
     """A CPU generator for one purpose, named by a key: (run, "train", episode, "support", task, step, player)."""
-    seed = int(_sequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    seed = int(_sequence(key).generate_state(1, np.uint64)[0]) >> 1
     return torch.Generator().manual_seed(seed)
 
 

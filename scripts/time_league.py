@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from making import revision
 
-from metagen.evaluation import environment
+from metagen.environment import environment
 from metagen.files import write_atomically
 from metagen.learners import adapt_tasks
 from metagen.model import Model, load_base

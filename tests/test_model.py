@@ -16,7 +16,7 @@ from metagen import resources
 from metagen.errors import MetagenError
 from metagen.generators import Redraw, with_sampling
 from metagen.images import read_folder, save_pngs
-from metagen.learners import MAML, Amortised, Joint, Reptile
+from metagen.learners import MAML, Adapted, Amortised, Joint, Reptile
 from metagen.model import Model
 from tests.doubles import TINY, Quadratic, tiny_generator, tiny_vae
 
@@ -185,7 +185,7 @@ def test_sampling_options_that_a_model_has_not_or_that_are_out_of_range_are_refu
 
 @pytest.mark.parametrize("n", [0, -1])
 def test_sampling_less_than_one_is_refused(adapted, n):
-    with pytest.raises(MetagenError, match=f"n: expected 1 or more images, got {n}"):
+    with pytest.raises(MetagenError, match=f"n: expected 1 or more, got {n}"):
         adapted.sample(n)
 
 
@@ -204,19 +204,19 @@ def test_the_ends_of_an_interpolation_are_the_reconstructions(adapted):
 
 @pytest.mark.parametrize(("steps", "count"), [(1, 2), (5, 1)])
 def test_an_interpolation_without_two_ends_is_refused(adapted, steps, count):
-    with pytest.raises(MetagenError, match="2 or more steps between as many images"):
+    with pytest.raises(MetagenError, match=r"2 or more|as many images"):
         adapted.interpolate(images(2, 7), images(count, 8), steps=steps)
 
 
 def test_log_prob_is_the_same_in_one_piece_and_in_chunks(adapted, monkeypatch):
     pictures, seen = binary(3), []
-    each = adapted.adapted.each
+    each = Adapted.each
 
-    def recorded(method, per_task, **common):
-        seen.append(each(method, per_task, **common)[0])
+    def recorded(self, method, per_task, **common):
+        seen.append(each(self, method, per_task, **common)[0])
         return seen[-1][None]
 
-    monkeypatch.setattr(adapted.adapted, "each", recorded)
+    monkeypatch.setattr(Adapted, "each", recorded)
     result = adapted.log_prob(pictures, samples=120)
     assert [len(weights) for weights in seen] == [50, 50, 20]
     assert not torch.equal(seen[0], seen[1])

@@ -37,6 +37,10 @@ class Adapted:
         own = slice(task, task + 1)
         return Adapted(self.generator, {name: d[own] for name, d in self.difference.items()}, self.support[own])
 
+    def over(self, generator: Generator) -> Adapted:
+        """The same differences from the weights of another generator of the same kind."""
+        return Adapted(generator, self.difference, self.support)
+
     def each(self, method: str, per_task: dict[str, Any], **common: Any) -> Any:  # noqa: ANN401
         """`generator.method(**per_task, **common)` at every task's weights.
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import gc
+import multiprocessing
+import os
+import pickle
+import signal
 import sys
 import threading
 import warnings
 import weakref
+import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -28,6 +35,7 @@ from metagen.learners import learners
 from metagen.metrics.torchmetric import FrechetDistance
 from metagen.model import Model
 from metagen.resources import travelling
+from metagen.seeding import DRAWING, seeded, torch_rng
 from tests.doubles import tiny_generator, tiny_learner, tiny_vae
 
 THREADS, ROUNDS = 3, 2
@@ -262,3 +270,83 @@ def test_weights_in_a_copy_are_let_go_with_it():
         assert not any(each() is not None for each in kept)
     finally:
         gc.enable()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+def test_a_process_forked_while_a_thread_builds_a_network_builds_its_own():
+    held, done = threading.Event(), threading.Event()
+
+    def build() -> None:
+        with DRAWING:
+            held.set()
+            done.wait(0.2)
+
+    builder = threading.Thread(target=build)
+    builder.start()
+    held.wait()
+    child = os.fork()
+    if not child:
+        signal.alarm(10)  # what waits for good ends so
+        with seeded(0):
+            tiny_vae()
+        os._exit(0)
+    done.set()
+    builder.join()
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def pickled(made):
+    return pickle.loads(pickle.dumps(made))  # noqa: S301 - as a pool of processes hands it over
+
+
+@pytest.mark.parametrize("way", [copy.copy, copy.deepcopy, pickled])
+def test_copies_of_a_model_and_of_what_is_adapted_are_as_good(vae, way):
+    alone = vae.adapt(images(0)).sample(2)
+    assert torch.equal(way(vae).adapt(images(0)).sample(2), alone)
+    assert torch.equal(way(vae.adapt(images(0))).sample(2), alone)
+    assert torch.equal(way(vae.adapt_many(images(0)[None])).sample(2)[0], alone)
+
+
+def sampled(model: Model) -> torch.Tensor:
+    torch.set_num_threads(1)
+    return model.adapt(images(0)).sample(2)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+def test_forked_processes_sample_as_their_parent(vae):
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        for found in pool.map(sampled, [vae, vae]):
+            assert torch.equal(found, sampled(vae))
+
+
+def test_storing_as_float16_is_never_seen_half_done(tmp_path):
+    torch.manual_seed(0)
+    model = Model(tiny_learner("maml", steps=1, rate=0.01), {})
+    adapted, stop, found = model.adapt(images(0)), threading.Event(), []
+
+    def sample() -> None:
+        while not stop.is_set():
+            found.append(adapted.sample(2))
+
+    old, before = model.learner, adapted.sample(2)
+    own = [w.clone() for w in old.parameters()]
+    threads = [threading.Thread(target=sample) for _ in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    model.save(tmp_path / "half", stored_as="float16")
+    stop.set()
+    for thread in threads:
+        thread.join()
+    after = adapted.sample(2)
+    assert not torch.equal(before, after)
+    assert all(torch.equal(each, before) or torch.equal(each, after) for each in found)
+    assert all(torch.equal(w, was) for w, was in zip(old.parameters(), own, strict=True))
+    adapted.save(tmp_path / "mine")
+    assert torch.equal(metagen.load(tmp_path / "mine").sample(2), after)
+
+
+@pytest.mark.parametrize("key", [(0, "sample", 1), (2**70, "adapt"), (7,)])
+def test_seeds_are_those_of_before(key):
+    words = [zlib.crc32(k.encode()) if isinstance(k, str) else k for k in key]
+    state = np.random.SeedSequence(words).generate_state(1, np.uint64)[0]
+    assert torch_rng(*key).initial_seed() == int(state >> np.uint64(1))
