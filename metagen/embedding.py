@@ -16,8 +16,8 @@ from metagen.embeddings import Embedding, EmbeddingGAN, Pixels, Through, embeddi
 from metagen.embeddings.prior import gaussian
 from metagen.embeddings.scores import group_chance, group_precision, identity, nearest
 from metagen.energy import energy_distance
-from metagen.errors import MetagenError, check_at_least
 from metagen.environment import environment
+from metagen.errors import MetagenError, check_at_least
 from metagen.files import check_free, fresh_folder, write_atomically
 from metagen.intervals import over_groups_interval, over_tasks_interval
 from metagen.judging import judged, take_steps

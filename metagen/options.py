@@ -103,34 +103,36 @@ def check_config(path: Path) -> None:
     """Refuse a YAML file of which the parser would drop something, or that it cannot read at all.
 
     Raises:
-        MetagenError: it is no text, holds no options by name, one twice, or a part that lies in itself.
+        MetagenError: it is no text, no YAML, holds no options by name, one twice, or a part that lies in itself.
     """
     try:
         root = yaml.compose(path.read_text(encoding="utf-8-sig"), Loader=yaml.SafeLoader)
         if not isinstance(root, yaml.MappingNode):
             raise MetagenError(f"--config: {path}: expected options by name, as in model: {{...}}")
-        _check_keys(path, root, ())
-    except yaml.YAMLError:
-        return  # the parser says where
-    except (OSError, UnicodeDecodeError) as error:
-        raise MetagenError(f"--config: {path}: cannot be read as text ({error}); give a YAML file") from error
+        _check_keys(path, root, (), set())
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        told = " ".join(str(error).split()).replace(' in "<unicode string>"', "")
+        raise MetagenError(f"--config: {path}: cannot be read as YAML: {told}") from error
     except RecursionError:
         raise MetagenError(f"--config: {path}: nested too deep") from None
 
 
-def _check_keys(path: Path, node: yaml.Node, above: tuple[yaml.Node, ...]) -> None:
+def _check_keys(path: Path, node: yaml.Node, above: tuple[yaml.Node, ...], done: set[yaml.Node]) -> None:
     if node in above:
         raise MetagenError(f"--config: {path}: {_line_of(node)} holds itself (by & and *)")
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if str(key.value) in seen:
-                raise MetagenError(f"--config: {path}: {_line_of(key)} gives {key.value} again; keep one of them")
-            seen.add(str(key.value))
-            _check_keys(path, value, (*above, node))
-    elif isinstance(node, yaml.SequenceNode):
+    if node in done or isinstance(node, yaml.ScalarNode):
+        return
+    done.add(node)
+    if isinstance(node, yaml.SequenceNode):
         for value in node.value:
-            _check_keys(path, value, (*above, node))
+            _check_keys(path, value, (*above, node), done)
+        return
+    seen: set[str] = set()
+    for key, value in node.value:
+        if str(key.value) in seen:
+            raise MetagenError(f"--config: {path}: {_line_of(key)} gives {key.value} again; keep one of them")
+        seen.add(str(key.value))
+        _check_keys(path, value, (*above, node), done)
 
 
 def _line_of(node: yaml.Node) -> str:

@@ -26,9 +26,21 @@ def read_json(path: Path) -> Any:  # noqa: ANN401
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is no JSON.
+        ValueError: it is no JSON, or an object holds a name twice.
     """
-    return _nulled(json.loads(path.read_text(encoding="utf-8")))
+    return _nulled(json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=once))
+
+
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, of which the parser would drop what is named twice; for its `object_pairs_hook`.
+
+    Raises:
+        ValueError: a name is there twice.
+    """
+    names = [name for name, _ in pairs]
+    if twice := [name for name in names if names.count(name) > 1] if len({*names}) < len(names) else []:
+        raise ValueError(f"{twice[0]!r} is there twice")
+    return dict(pairs)
 
 
 def number(value: float | None) -> float:

@@ -41,7 +41,7 @@ def over_tasks(function: Callable[..., Any], execution: str = "vmap", shared: in
     chosen = loop if execution == "loop" else lifted
 
     def run(*args: Any) -> Any:  # noqa: ANN401
-        if not torch.is_autocast_enabled(tree_leaves(args)[0].device.type):
+        if not any(torch.is_autocast_enabled(x.device.type) for x in tree_leaves(args) if isinstance(x, torch.Tensor)):
             return chosen(*args)
         with _Convolutions():
             return chosen(*args)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from metagen.errors import MetagenError
 from metagen.seeding import numpy_rng
+from metagen.strict_json import once
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ def read_split(path: Path) -> Split:
         MetagenError: the file is missing or damaged, or its hash is not that of its names.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8-sig"))
+        data = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=once)
     except FileNotFoundError:
         raise MetagenError(f"split file {path}: no such file") from None
     except (OSError, ValueError, RecursionError) as error:

@@ -64,3 +64,39 @@ def test_settings_hold_in_every_chunk(monkeypatch):
     plain = adapted.sample(80, temperature=0.3)
     monkeypatch.setattr(models, "SAMPLES_AT_ONCE", 16)
     assert torch.equal(adapted.sample(80, temperature=0.3), plain)
+
+
+LOOKS = {
+    "reconstruct": lambda adapted, x: adapted.reconstruct(x),
+    "project": lambda adapted, x: adapted.project(x),
+    "log_prob": lambda adapted, x: adapted.log_prob(x, samples=60),
+    "interpolate": lambda adapted, x: adapted.interpolate(x, x.flip(0), 3),
+}
+
+
+@pytest.mark.parametrize("look", ["log_prob", "interpolate"])
+def test_memory_does_not_grow_with_the_images_that_are_looked_at(look, monkeypatch):
+    adapted, rng = model_of("vae").adapt(SUPPORT[0]), torch.Generator().manual_seed(1)
+    images = torch.rand(1500, 1, 8, 8, generator=rng).round()
+
+    def most(count: int) -> int:
+        return peak(lambda n: LOOKS[look](adapted, images[:n]), count)
+
+    bound = 1.5 * most(300) + 2 * images.nbytes  # what is given is looked at whole
+    assert most(1500) < bound
+    monkeypatch.setattr(models, "SAMPLES_AT_ONCE", 10**6)
+    monkeypatch.setattr(models, "LOG_PROB_IMAGES", 10**6)
+    assert most(1500) > bound
+
+
+@pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
+def test_images_looked_at_in_chunks_are_as_at_once(look, monkeypatch):
+    adapted, rng = model_of("vae").adapt(SUPPORT[0]), torch.Generator().manual_seed(1)
+    images = torch.rand(70, 1, 8, 8, generator=rng).round()
+    found = {}
+    for size in (1, 7, 10**6):
+        for name in ("SAMPLES_AT_ONCE", "LOG_PROB_IMAGES"):
+            monkeypatch.setattr(models, name, size)
+        found[size] = look(adapted, images)
+    torch.testing.assert_close(found[1], found[10**6], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found[7], found[10**6], rtol=1e-5, atol=1e-5)
