@@ -248,7 +248,7 @@ def test_an_interruption_has_a_code_of_its_own(monkeypatch, capsys):
         (["sample", "--model", "absent", "--n", "1", "--out", "o"], "absent: neither a folder nor one of the models"),
         (["sample", "--model", "a/absent", "--n", "1", "--out", "o"], "expected an adapted model, got no config"),
         (["sample", "--model", "{place}/export", "--n", "1", "--out", "o"], "expected an adapted model, got a model"),
-        (["sample", "--model", "{place}/mine", "--n", "0", "--out", "o"], "n: expected 1 or more images, got 0"),
+        (["sample", "--model", "{place}/mine", "--n", "0", "--out", "o"], "n: expected 1 or more, got 0"),
         (["sample", "--model", "{place}/mine", "--n", "many", "--out", "o"], "--n: expected int, got many"),
         (["sample", "--model", "{place}/mine", "--n", "1", "--out", "o", "--seed", "-1"], "seed: expected 0 or more"),
         (["sample", "--model", "{place}/mine", "--n", "1"], "out"),
