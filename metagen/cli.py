@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -21,7 +22,7 @@ from metagen.learners.meta_generator import RANK
 from metagen.model import Steps, load_adapted, load_base
 from metagen.options import EXAMPLES, spelled_out
 from metagen.parsers import run_verb
-from metagen.processes import Processes
+from metagen.processes import Processes, tells
 from metagen.quiet import quieten
 from metagen.resources import travelling
 
@@ -401,6 +402,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of files may hold what a terminal cannot show
+    if logging.lastResort:  # what prints warnings
+        logging.lastResort.addFilter(tells)
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]

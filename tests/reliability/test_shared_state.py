@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import logging
 import multiprocessing
 import os
 import pickle
@@ -34,6 +35,7 @@ from metagen.images import read_image, save_png
 from metagen.learners import learners
 from metagen.metrics.torchmetric import FrechetDistance
 from metagen.model import Model
+from metagen.processes import tells
 from metagen.resources import travelling
 from metagen.seeding import DRAWING, seeded, torch_rng
 from tests.doubles import tiny_generator, tiny_learner, tiny_vae
@@ -350,3 +352,16 @@ def test_seeds_are_those_of_before(key):
     words = [zlib.crc32(k.encode()) if isinstance(k, str) else k for k in key]
     state = np.random.SeedSequence(words).generate_state(1, np.uint64)[0]
     assert torch_rng(*key).initial_seed() == int(state >> np.uint64(1))
+
+
+@pytest.mark.parametrize("starter", ["RANK", "SLURM_PROCID", "LOCAL_RANK"])
+@pytest.mark.parametrize(("number", "printed"), [("0", True), ("1", False), (None, True)])
+def test_of_many_processes_the_first_one_tells(monkeypatch, starter, number, printed):
+    for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    if number is not None:
+        monkeypatch.setenv(starter, number)
+    record = logging.LogRecord("metagen", logging.WARNING, "here", 1, "told", (), None)
+    assert tells(record) is printed
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    assert tells(record)

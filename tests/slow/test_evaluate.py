@@ -17,6 +17,7 @@ from metagen import artifacts
 from metagen.images import save_pngs
 from metagen.learners import Reptile
 from metagen.metrics.extractors import Embedding
+from metagen.tasks.data import EpisodeData
 from tests.doubles import Blobs, tiny_vae
 
 pytestmark = pytest.mark.slow
@@ -35,8 +36,11 @@ def place(tmp_path_factory):
     torch.manual_seed(0)
     data = {"task_set": "folder", "size": 28, "channels": 1, "shots": 2, "queries": 8}
     learner = Reptile(tiny_vae(size=28), steps=1, rate=0.01, test_steps=2)
-    artifacts.save_model(root / "export", learner, {"data": data, "training": {"seed": 0}}, blobs.split)
-    artifacts.save_extractor(root / "extractor", Embedding(28, 1, (8, 8, 8), 16), {"data": {}}, blobs.split)
+    seen = EpisodeData("folder", str(root / "tasks"), 28, 1, split_file=str(root / "split.json")).seen
+    artifacts.save_model(root / "export", learner, {"data": data, "training": {"seed": 0}}, blobs.split, seen=seen)
+    artifacts.save_extractor(
+        root / "extractor", Embedding(28, 1, (8, 8, 8), 16), {"data": data}, blobs.split, seen=seen
+    )
     return root
 
 
