@@ -80,7 +80,7 @@ def test_a_config_that_travels_is_found_by_its_name(monkeypatch, tmp_path):
         spelled_out(["--config", name])[1] for name in ("quickstart", "quickstart.yaml", "configs/quickstart.yaml")
     }
     assert [Path(path).name for path in found] == ["quickstart.yaml"]
-    Path("quickstart").touch()  # a file of one's own comes first
+    Path("quickstart").write_text("data: {}")  # a file of one's own comes first
     assert spelled_out(["-c", "quickstart"])[1] == "quickstart"
 
 
