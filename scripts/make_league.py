@@ -10,6 +10,7 @@ python scripts/make_league.py [--rows docs/league/omniglot] [--runs runs/league 
 from __future__ import annotations
 
 import argparse
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -227,7 +228,8 @@ def curves(rows: Sequence[dict[str, Any]], shots: str) -> list[str]:
     for row in rows:
         each = [seed["shots"][shots]["result"]["curve"] for seed in row["seeds"]]
         means = [sum(number(curve[n]["mean"]) for curve in each) / len(each) for n in range(len(steps))]
-        lines.append(f"| {row['name']} | {' | '.join(f'{mean:.1f}' for mean in means)} |")
+        cells = [f"{mean:.1f}" if math.isfinite(mean) else "diverged" for mean in means]
+        lines.append(f"| {row['name']} | {' | '.join(cells)} |")
     return lines
 
 
