@@ -13,8 +13,8 @@ import zlib
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
-from metagen.errors import MetagenError
-from metagen.files import cache_folder, fresh_folder, some
+from metagen.errors import MetagenError, some
+from metagen.files import cache_folder, fresh_folder
 from metagen.images import IMAGE_SUFFIXES, is_image_name, is_other, needed
 
 log = logging.getLogger(__name__)

@@ -7,6 +7,7 @@ import operator
 from collections.abc import Iterable
 
 ALL = 20  # as many names as can be read in an error
+NAMED = 8  # names that a message lists before it only counts
 
 
 class MetagenError(Exception):
@@ -73,3 +74,9 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> MetagenError:
     if not near or len(names) <= ALL:
         told.append(f"choose from {', '.join(names)}")
     return MetagenError(f"unknown {kind} {name!r}: {' '.join(told)}")
+
+
+def some(names: Iterable[str]) -> str:
+    """A few names for a message, and how many more there are."""
+    names = list(names)
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")

@@ -14,10 +14,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from metagen.errors import MetagenError
+from metagen.errors import MetagenError, some
 
 LONGEST = 200  # characters of a path in a message
-SHOWN = 4  # names of files that a message lists before it only counts
 LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")  # what systems leave in any folder
 
 
@@ -200,11 +199,6 @@ def remove_own(folder: Path, pattern: str) -> None:
             path.unlink()
     with suppress(OSError):  # something else is in it
         folder.rmdir()
-
-
-def some(names: Sequence[str]) -> str:
-    """A few names for a message, and how many more there are."""
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
 def _pattern(folder: Path, names: Sequence[str]) -> str | None:

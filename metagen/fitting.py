@@ -23,8 +23,8 @@ from metagen.adaptation.encoders import GradientEncoder
 from metagen.callbacks import EMA, NonFiniteGuard, Progress, Samples
 from metagen.checkpoints import Checkpoints, WholeFiles, find_checkpoint, read_checkpoint, stops_on_interrupt
 from metagen.criterion import PIXELS
-from metagen.errors import MetagenError
-from metagen.files import check_no_input, placed, remove, some, strangers, write_atomically
+from metagen.errors import MetagenError, some
+from metagen.files import check_no_input, placed, remove, strangers, write_atomically
 from metagen.generators import VAE, SearchVAE, generators
 from metagen.learners import Learner, MetaGenerator, learners
 from metagen.options import EXAMPLES, explained, refused_class

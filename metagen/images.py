@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError, features
 
-from metagen.errors import MetagenError
-from metagen.files import is_litter, some, write_atomically
+from metagen.errors import MetagenError, some
+from metagen.files import is_litter, write_atomically
 from metagen.quiet import unwarned
 
 # What is read always, and what is read where there is a decoder of it.

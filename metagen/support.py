@@ -10,8 +10,8 @@ from typing import Any, Literal
 import torch
 from PIL import Image
 
-from metagen.errors import MetagenError
-from metagen.files import placed, some
+from metagen.errors import MetagenError, some
+from metagen.files import placed
 from metagen.images import frames, from_pil, image_files, levels_told, no_images, passed_over, read_image, to_float
 
 log = logging.getLogger(__name__)

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
-from metagen.errors import MetagenError
+from metagen.errors import MetagenError, some
 from metagen.tasks.seen import prints_of
 from metagen.tasks.splits import Split
 
 log = logging.getLogger(__name__)
 
 SIZES = (28, 128)
-NAMED = 8  # names that a message lists before it only counts
 
 
 class TaskSet(ABC):
@@ -105,9 +104,3 @@ def with_enough_images(
         told = f"{len(small)} of {len(files)} {tasks} are left out, with fewer than {min_images} images there"
         log.warning("%s: %s: %s", root, told, some(map(repr, small)))
     return enough
-
-
-def some(names: Iterable[str]) -> str:
-    """A few names for a message, and how many more there are."""
-    names = list(names)
-    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")

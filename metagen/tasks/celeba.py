@@ -11,10 +11,10 @@ from pathlib import Path
 
 import torch
 
-from metagen.errors import MetagenError, check_at_least, unknown
+from metagen.errors import MetagenError, check_at_least, some, unknown
 from metagen.files import placed
 from metagen.images import read_files
-from metagen.tasks.base import TaskSet, some, with_enough_images
+from metagen.tasks.base import TaskSet, with_enough_images
 from metagen.tasks.splits import SPLITS, Split, read_split, split_by_hash
 
 log = logging.getLogger(__name__)

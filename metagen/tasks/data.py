@@ -6,22 +6,21 @@ import hashlib
 import logging
 import math
 import os
-import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader
 
-from metagen.errors import MetagenError, check_at_least
+from metagen.errors import MetagenError, check_at_least, some
 from metagen.files import placed
 from metagen.support import FAINT, INKS, Ground, ground_of, span, trained_ground
 from metagen.tasks import TaskSet, task_sets
-from metagen.tasks.base import some
 from metagen.tasks.episodes import Episode, Episodes
+from metagen.tasks.loading import EpisodeStream, NumberedEpisodes, ignore_interrupts
 from metagen.tasks.seen import MOST, PARTS, SeenTasks, joined, mostly, seen_by
 from metagen.tasks.shots import distribution_of, held_out_shots
 from metagen.tasks.splits import HELD_OUT
@@ -404,14 +403,14 @@ class EpisodeData(pl.LightningDataModule):
         def epoch() -> Iterator[Episode]:
             progress = trainer.fit_loop.epoch_loop.batch_progress  # right from the first episode on, not before
             first, left = progress.total.completed, self.episodes_per_epoch - progress.current.completed
-            numbers = _Numbered(episodes, self.tasks, rank, world, range(first, first + left))
+            numbers = NumberedEpisodes(episodes, self.tasks, rank, world, range(first, first + left))
             workers = self.workers if self.task_set.streamed else 0
-            for episode in DataLoader(numbers, batch_size=None, num_workers=workers, worker_init_fn=_deaf):
+            for episode in DataLoader(numbers, batch_size=None, num_workers=workers, worker_init_fn=ignore_interrupts):
                 if isinstance(episode, MetagenError):
                     raise episode
                 yield episode
 
-        return DataLoader(_Stream(epoch, self.episodes_per_epoch), batch_size=None)
+        return DataLoader(EpisodeStream(epoch, self.episodes_per_epoch), batch_size=None)
 
     def val_dataloader(self) -> DataLoader[Episode]:
         """The fixed val episodes, each process its own tasks: at each of `val_shots`, with the same queries."""
@@ -425,42 +424,10 @@ class EpisodeData(pl.LightningDataModule):
             for episode in episodes.held_out("val", self.tasks, self.val_tasks, rank, world):
                 yield from (episode._replace(support=episode.support[:, :shots]) for shots in self.val_shots)
 
-        return DataLoader(_Stream(each, batches * len(self.val_shots)), batch_size=None)
+        return DataLoader(EpisodeStream(each, batches * len(self.val_shots)), batch_size=None)
 
 
 def _check_turns(augment: bool) -> None:
     if augment:
         raise MetagenError("data.turns: data.augment turns tasks already; leave out --data.turns")
     log.warning("data.turns: deprecated, and gone in the next release; data.augment takes its place")
-
-
-class _Stream(IterableDataset[Episode]):
-    def __init__(self, iterate: Callable[[], Iterator[Episode]], length: int) -> None:
-        self.iterate, self.length = iterate, length
-
-    def __iter__(self) -> Iterator[Episode]:
-        return self.iterate()
-
-    def __len__(self) -> int:
-        return self.length
-
-
-def _deaf(_: int) -> None:
-    """Ctrl-C reaches every process of a terminal; a worker goes on until the run has ended its step."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-class _Numbered(Dataset[Episode | MetagenError]):
-    """Train episodes by number, also in other processes: an error comes back as what it is, without their traceback."""
-
-    def __init__(self, episodes: Episodes, tasks: int, rank: int, world: int, numbers: range) -> None:
-        self.episodes, self.share, self.numbers = episodes, (tasks, rank, world), numbers
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    def __getitem__(self, place: int) -> Episode | MetagenError:
-        try:
-            return self.episodes.train(self.numbers[place], *self.share)
-        except MetagenError as error:
-            return error
