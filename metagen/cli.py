@@ -12,22 +12,22 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import torch
 from jsonargparse import ArgumentError
 
-from metagen.artifacts import save_extractor
-from metagen.catalogue import table
+from metagen.commands.catalogue import table
+from metagen.commands.options import EXAMPLES, spelled_out
+from metagen.commands.parsers import run_verb
+from metagen.core.quiet import quieten
+from metagen.distributed.processes import Processes, tells
 from metagen.errors import MetagenError, unknown
-from metagen.files import check_free, fresh_folder, placed
-from metagen.images import conversions, grid, save_png, save_pngs
 from metagen.learners import RuleEngine
-from metagen.learners.meta_generator import RANK
+from metagen.learners.conditioned.meta_generator import RANK
 from metagen.model import Steps, load_adapted, load_base
-from metagen.options import EXAMPLES, spelled_out
-from metagen.parsers import run_verb
-from metagen.processes import Processes, tells
-from metagen.quiet import quieten
-from metagen.resources import travelling
+from metagen.storage.artifacts import save_extractor
+from metagen.storage.bundled import travelling
+from metagen.storage.files import check_free, fresh_folder, placed
+from metagen.storage.images import conversions, grid, save_png, save_pngs
 
 if TYPE_CHECKING:
-    from metagen.tasks.data import EpisodeData
+    from metagen.training.episode_data import EpisodeData
 
 ONE = Processes()
 
@@ -156,7 +156,7 @@ def tune(
         accelerator: "auto" (a GPU where there is one), "cpu", "gpu" or another that Lightning knows.
         overwrite: replace what stands at `out`.
     """
-    from metagen.sampling_choice import tune as run  # slow to import, and for this verb alone
+    from metagen.evaluation.sampling_choice import tune as run  # slow to import, and for this verb alone
 
     run(model, placed(out), data, shots, extractor, limit, seed, Processes(accelerator=accelerator), overwrite)
 
@@ -213,7 +213,7 @@ def evaluate(
         trainer: the processes that share the tasks, batch by batch.
         overwrite: replace what stands at `out`.
     """
-    from metagen.judging import Question, judge  # slow to import, and for this verb alone
+    from metagen.evaluation.evaluator import Question, judge  # slow to import, and for this verb alone
 
     question = Question(model, joint, extractor, inception, lpips, metrics, full, steps)
     options = {"split": split, "limit": limit, "curve": list(curve), "seed": seed, "baselines": baselines, "auto": auto}
@@ -231,9 +231,9 @@ def compare(results: list[str], by: str | None = None, out: str | None = None, o
         out: a folder to write league.md, league.csv and league.json to.
         overwrite: replace what stands at `out`.
     """
-    from metagen import comparing  # slow to import, and for this verb alone
+    from metagen.evaluation import league  # slow to import, and for this verb alone
 
-    comparing.compare(results, by, placed(out) if out else None, overwrite)
+    league.compare(results, by, placed(out) if out else None, overwrite)
 
 
 def embed(
@@ -270,8 +270,8 @@ def embed(
         seed: of the noise.
         overwrite: replace what stands at `out`.
     """
-    from metagen.embedding import Wanted  # slow to import, and for this verb alone
-    from metagen.embedding import embed as run
+    from metagen.embeddings.embedder import Wanted  # slow to import, and for this verb alone
+    from metagen.embeddings.embedder import embed as run
 
     run(Wanted(model, ways, dims, moves, steps, split, limit, fitted_on, extractor, seed), placed(out), data, overwrite)
 
@@ -312,7 +312,7 @@ def zoo(
         trainer: the processes that share the tasks.
         overwrite: replace what stands at `out`.
     """
-    from metagen.zoo import Plan, make_zoo  # slow to import, and for this verb alone
+    from metagen.training.model_zoo import Plan, make_zoo  # slow to import, and for this verb alone
 
     make_zoo(model, placed(out), data, Plan(tasks, images, rank, layers, steps, rate, seed), trainer, chunk, overwrite)
 
@@ -343,8 +343,8 @@ def train_extractor(
         turned: take each task turned by quarters for three more: for characters, not for faces.
         overwrite: replace what stands at `out`.
     """
-    from metagen.extractor_training import check_tasks, held_out_accuracy
-    from metagen.extractor_training import train_extractor as train
+    from metagen.training.extractor_training import check_tasks, held_out_accuracy
+    from metagen.training.extractor_training import train_extractor as train
 
     check_free(placed(out), overwrite, data.inputs)  # what can go wrong goes wrong before minutes of training
     check_tasks(data.task_set)
@@ -378,7 +378,7 @@ def models() -> None:
 
 def fit(argv: Sequence[str]) -> None:
     """Meta-train a model."""
-    from metagen.fitting import fit as run  # Lightning takes seconds to import, and other verbs do without
+    from metagen.training.fitting import fit as run  # Lightning takes seconds to import, and other verbs do without
 
     run(argv)
 

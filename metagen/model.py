@@ -9,16 +9,16 @@ from typing import Any, Literal
 
 import torch
 
-from metagen import artifacts, resources
 from metagen.adaptation import Rule
+from metagen.core.seeding import torch_rng
 from metagen.errors import MetagenError, check_at_least, whole
-from metagen.files import placed
 from metagen.generators import generators, with_sampling
 from metagen.learners import Adapted, Learner, RuleEngine, adapt_each, adapt_tasks, auto_steps
-from metagen.seeding import torch_rng
-from metagen.support import Images, Invert, read_support, tell_blank, turned
+from metagen.storage import artifacts, bundled
+from metagen.storage.files import placed
 from metagen.tasks.seen import SeenTasks, seen_in, seen_of
 from metagen.tasks.splits import Split, split_of
+from metagen.tasks.support_images import Images, Invert, read_support, tell_blank, turned
 
 LOG_PROB_CHUNK = 50  # importance samples in memory at once
 LOG_PROB_IMAGES = 32  # of as many images
@@ -34,7 +34,7 @@ def load(name: str | Path, device: str = "cpu") -> Model | AdaptedModel:
     Raises:
         MetagenError: there is none, or it is damaged.
     """
-    path = resources.travelling("models", name)
+    path = bundled.travelling("models", name)
     kind = artifacts.read_config(path, "model", "adapted")["kind"]
     return load_base(path, device) if kind == "model" else load_adapted(path, device)
 
@@ -45,7 +45,7 @@ def load_base(name: str | Path, device: str = "cpu") -> Model:
     Raises:
         MetagenError: there is none, it is damaged, or something else.
     """
-    path = resources.travelling("models", name)
+    path = bundled.travelling("models", name)
     learner, info, weights_hash = artifacts.load_model(path)
     try:
         learner = learner.to(device)
@@ -61,7 +61,7 @@ def load_adapted(name: str | Path, device: str = "cpu") -> AdaptedModel:
     Raises:
         MetagenError: there is none, it is damaged, or something else.
     """
-    path = resources.travelling("models", name)
+    path = bundled.travelling("models", name)
     difference, support, base, info = artifacts.load_adapted(path)
     model = load_base(base, device)
     generator = model.learner.generator

@@ -20,13 +20,13 @@ import torch
 from torch.utils._pytree import tree_map
 
 from metagen.adaptation import PlayerNoise, Step, draw_noise, fixed_rate_step, over_tasks
-from metagen.artifacts import load_model
 from metagen.generators import with_weights
-from metagen.intervals import over_tasks_interval
 from metagen.learners import Learner
-from metagen.strict_json import to_json
-from metagen.tasks.data import EpisodeData
+from metagen.metrics.intervals import over_tasks_interval
+from metagen.storage.artifacts import load_model
+from metagen.storage.strict_json import to_json
 from metagen.tasks.episodes import Episode, Episodes
+from metagen.training.episode_data import EpisodeData
 
 RATES = {"sgd": [2.0**-i for i in range(9)], "adam": [2.0**-i for i in range(2, 11)]}
 SIDES = ("query", "support")

@@ -4,7 +4,7 @@
 
 The network is a convolutional VAE at 28 px; 5 support and 15 query images a task; the implementations take turns,
 so that a drift of the machine meets them all. The gradients are compared before anything is timed. Memory is the most
-that tensors held above what was there before (`metagen.studies.cost.peak_bytes`), of all tasks at once but for chunks.
+that tensors held above what was there before (`peak_bytes` of the study of cost), of all tasks at once but for chunks.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from collections.abc import Callable, Sequence
 import torch
 
 from metagen.adaptation import Adjoint, TaskBatch, in_chunks, task_batch
+from metagen.evaluation.studies.cost import MIB, peak_bytes
 from metagen.generators import VAE, Weights, with_weights
 from metagen.learners import FOMAML, MAML, FixedRate, Reptile
-from metagen.studies.cost import MIB, peak_bytes
 
 RATE = 1e-4
 

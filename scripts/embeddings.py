@@ -19,11 +19,11 @@ from league_beside import wrapped
 from make_league import DOCS
 from making import made, revision_of
 
-from metagen.artifacts import read_config
-from metagen.embedding import PRIORS, SEEDS, distances
-from metagen.files import write_atomically
-from metagen.strict_json import number, read_json, to_json
-from metagen.views import short
+from metagen.embeddings.embedder import PRIORS, SEEDS, distances
+from metagen.report.tables import short
+from metagen.storage.artifacts import read_config
+from metagen.storage.files import write_atomically
+from metagen.storage.strict_json import number, read_json, to_json
 
 WAYS: dict[str, tuple[str, ...]] = {
     "omniglot-vae-maml": ("gradient", "fisher", "adapted", "filtering"),

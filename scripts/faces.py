@@ -27,12 +27,12 @@ from pathlib import Path
 
 from making import made, metagen
 
-from metagen.artifacts import load_model, read_config
-from metagen.files import write_atomically
+from metagen.core.seeding import numpy_rng
 from metagen.generators import generators
-from metagen.images import image_files
-from metagen.seeding import numpy_rng
-from metagen.strict_json import number, read_json, to_json
+from metagen.storage.artifacts import load_model, read_config
+from metagen.storage.files import write_atomically
+from metagen.storage.images import image_files
+from metagen.storage.strict_json import number, read_json, to_json
 from metagen.tasks.splits import Split
 
 RUNS = Path("runs")

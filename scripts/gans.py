@@ -27,9 +27,9 @@ import torch
 from making import made, revision
 from safetensors.torch import load_file
 
-from metagen.artifacts import build, describe, load_model, read_config, save_model
-from metagen.files import write_atomically
-from metagen.strict_json import read_json, to_json
+from metagen.storage.artifacts import build, describe, load_model, read_config, save_model
+from metagen.storage.files import write_atomically
+from metagen.storage.strict_json import read_json, to_json
 from metagen.tasks.splits import split_of
 
 RUNS, ROWS = Path("runs/gans"), Path("docs/gans")

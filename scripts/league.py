@@ -33,14 +33,14 @@ from making import made, revision
 from safetensors.torch import load_file
 
 from metagen.adaptation import in_chunks, task_batch
-from metagen.artifacts import load_model, read_config
-from metagen.files import write_atomically
+from metagen.evaluation.studies.cost import peak_bytes
 from metagen.generators import generators
 from metagen.learners import learners
-from metagen.strict_json import read_json, to_json
-from metagen.studies.cost import peak_bytes
-from metagen.tasks.data import EpisodeData
-from metagen.training import regulariser_for
+from metagen.storage.artifacts import load_model, read_config
+from metagen.storage.files import write_atomically
+from metagen.storage.strict_json import read_json, to_json
+from metagen.training.episode_data import EpisodeData
+from metagen.training.meta_training import regulariser_for
 
 PILOT, PILOT_TASKS = 60, 24  # meta-steps of a cell of the search, and val tasks it is judged on
 PROGRESS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  # of meta-training, at which a meta-step is timed: some learners change

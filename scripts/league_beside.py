@@ -6,8 +6,8 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from metagen.files import write_atomically
-from metagen.strict_json import number, read_json, to_json
+from metagen.storage.files import write_atomically
+from metagen.storage.strict_json import number, read_json, to_json
 
 JITTER = "affine x1"
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "league" / "beside"

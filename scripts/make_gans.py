@@ -14,13 +14,13 @@ from league_beside import wrapped
 from make_league import DOCS, entry, in_lines
 from matplotlib.figure import Figure
 
-from metagen.comparing import Entry, averaged, league
-from metagen.evaluation import MODEL_FREE
-from metagen.files import write_atomically
+from metagen.evaluation.league import Entry, averaged, league
+from metagen.evaluation.scorecard import MODEL_FREE
 from metagen.model import Model, load
-from metagen.strict_json import number, read_json
-from metagen.tasks.data import EpisodeData
-from metagen.views import short
+from metagen.report.tables import short
+from metagen.storage.files import write_atomically
+from metagen.storage.strict_json import number, read_json
+from metagen.training.episode_data import EpisodeData
 
 PLACE = DOCS / "gans"
 COLUMNS = {

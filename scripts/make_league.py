@@ -22,15 +22,15 @@ from league_beside import FOLDER, JITTER, beside, keep, plain, wrapped
 from league_plans import kind_of, plans
 from matplotlib.figure import Figure
 
-from metagen.comparing import Entry, averaged, league, markdown
-from metagen.files import write_atomically
-from metagen.images import grid
+from metagen.evaluation.league import Entry, averaged, league, markdown
 from metagen.model import Model, load
-from metagen.strict_json import number, read_json, to_json
-from metagen.tasks.data import EpisodeData
+from metagen.report.tables import short
+from metagen.storage.files import write_atomically
+from metagen.storage.images import grid
+from metagen.storage.strict_json import number, read_json, to_json
 from metagen.tasks.omniglot import Omniglot
 from metagen.tasks.splits import SPLITS
-from metagen.views import short
+from metagen.training.episode_data import EpisodeData
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 MAIN = "omniglot"

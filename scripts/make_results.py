@@ -14,8 +14,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from metagen.evaluation import MODEL_FREE
-from metagen.strict_json import number, read_json
+from metagen.evaluation.scorecard import MODEL_FREE
+from metagen.storage.strict_json import number, read_json
 
 ROOT = Path(__file__).resolve().parent.parent
 MARKS = ("<!-- quickstart table -->", "<!-- end -->")

@@ -19,9 +19,9 @@ from make_results import ROOT, Columns, bare, table
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from metagen.comparing import ALIKE
-from metagen.files import write_atomically
-from metagen.strict_json import number, read_json
+from metagen.evaluation.league import ALIKE
+from metagen.storage.files import write_atomically
+from metagen.storage.strict_json import number, read_json
 
 PAGE, PLANE = "omniglot.md", "omniglot-plane.png"
 COLUMNS: Columns = {

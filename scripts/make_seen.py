@@ -10,10 +10,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from metagen.artifacts import read_config
-from metagen.files import write_atomically
-from metagen.tasks.data import EpisodeData
+from metagen.storage.artifacts import read_config
+from metagen.storage.files import write_atomically
 from metagen.tasks.seen import FILE
+from metagen.training.episode_data import EpisodeData
 
 
 def write_seen(folder: Path, root: str | None) -> int:

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from metagen.cli import main
-from metagen.files import write_atomically
-from metagen.strict_json import read_json, to_json
+from metagen.storage.files import write_atomically
+from metagen.storage.strict_json import read_json, to_json
 
 NOTE = "made.json"  # beside what was made: by which words, of which weights, in which state of the project
 

@@ -19,14 +19,14 @@ from make_league import DOCS
 from make_results import figure
 from making import made, revision
 
-from metagen.artifacts import read_config
-from metagen.evaluation import measure
-from metagen.files import write_atomically
-from metagen.intervals import over_tasks_interval
+from metagen.evaluation.scorecard import measure
 from metagen.learners import MetaGenerator
+from metagen.metrics.intervals import over_tasks_interval
 from metagen.model import load_base
-from metagen.strict_json import read_json, to_json
-from metagen.tasks.data import EpisodeData
+from metagen.storage.artifacts import read_config
+from metagen.storage.files import write_atomically
+from metagen.storage.strict_json import read_json, to_json
+from metagen.training.episode_data import EpisodeData
 
 RUNS = Path("runs/meta-generator")
 BASE = "runs/omniglot-vae-joint/export"

@@ -21,12 +21,12 @@ import torch
 from making import made, revision
 from safetensors.torch import load_file
 
-from metagen.artifacts import load_model, read_config
-from metagen.files import write_atomically
 from metagen.generators import SearchVAE
 from metagen.generators.networks import OPERATIONS
-from metagen.intervals import over_tasks_interval
-from metagen.strict_json import read_json, to_json
+from metagen.metrics.intervals import over_tasks_interval
+from metagen.storage.artifacts import load_model, read_config
+from metagen.storage.files import write_atomically
+from metagen.storage.strict_json import read_json, to_json
 
 SEARCHES: dict[str, list[object]] = {
     "relaxed, second order": [],

@@ -18,12 +18,12 @@ from typing import Any
 import torch
 from making import revision
 
-from metagen.environment import environment
-from metagen.files import write_atomically
+from metagen.distributed.environment import environment
 from metagen.learners import adapt_tasks
 from metagen.model import Model, load_base
-from metagen.strict_json import read_json, to_json
-from metagen.tasks.data import EpisodeData
+from metagen.storage.files import write_atomically
+from metagen.storage.strict_json import read_json, to_json
+from metagen.training.episode_data import EpisodeData
 
 SHOTS, TASKS, ROUNDS = 5, 8, 5
 

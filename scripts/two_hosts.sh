@@ -41,7 +41,7 @@ for pid in "${pids[@]}"; do wait "$pid"; done
 import sys
 from pathlib import Path
 
-from metagen.checkpoints import read_checkpoint
+from metagen.training.checkpoints import read_checkpoint
 
 one, two = (read_checkpoint(Path(run, "checkpoints/last.ckpt"))["state_dict"] for run in sys.argv[1:])
 apart = max(float((one[name] - two[name]).abs().max()) for name in one)

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from metagen.cli import main
-from metagen.images import save_pngs
 from metagen.learners import MAML
 from metagen.model import Model
+from metagen.storage.images import save_pngs
 from tests.doubles import Blobs, tiny_vae
 from tests.projects import original, project  # noqa: F401 - fixtures
 

@@ -28,12 +28,12 @@ from PIL import Image
 from safetensors.torch import load, save
 
 import metagen
-from metagen.artifacts import load_extractor, save_extractor
 from metagen.cli import main as run
 from metagen.errors import MetagenError
-from metagen.images import read_folder, read_image
 from metagen.metrics import extractors
 from metagen.model import Model
+from metagen.storage.artifacts import load_extractor, save_extractor
+from metagen.storage.images import read_folder, read_image
 from metagen.tasks.splits import Split
 from tests.doubles import tiny_learner
 

@@ -22,11 +22,11 @@ import torch
 import yaml
 from PIL import Image, ImageDraw
 
-from metagen import embedding, evaluation
 from metagen.cli import main
-from metagen.embeddings import EmbeddingGAN
+from metagen.core.registry import options_of
+from metagen.embeddings import EmbeddingGAN, embedder
+from metagen.evaluation import scorecard
 from metagen.generators import generators
-from metagen.registry import options_of
 from metagen.tasks.omniglot import VAL_ALPHABETS
 
 ROOT = Path(__file__).parents[1]
@@ -202,8 +202,8 @@ def project(original, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(folder / "scripts")
     for grid in ("SCRATCH_GRID", "JOINT_GRID"):
-        monkeypatch.setattr(evaluation, grid, ((1e-2, 1),))
-    monkeypatch.setattr(embedding, "EmbeddingGAN", partial(EmbeddingGAN, steps=3))
+        monkeypatch.setattr(scorecard, grid, ((1e-2, 1),))
+    monkeypatch.setattr(embedder, "EmbeddingGAN", partial(EmbeddingGAN, steps=3))
     for name in names:
         monkeypatch.delitem(sys.modules, name, raising=False)
     yield Project(folder, str(original / "omniglot"), monkeypatch, capsys)

@@ -9,8 +9,8 @@ import torch
 
 from metagen.adaptation import Adjoint, Exact, FirstOrder, MetaGradient, in_chunks, task_batch
 from metagen.errors import MetagenError
+from metagen.evaluation.studies.cost import peak_bytes
 from metagen.learners import MAML, AdjointMAML, MetaSGD, learners
-from metagen.studies.cost import peak_bytes
 from tests.doubles import Bilinear, Quadratic, tiny_generator, tiny_learner, tiny_vae
 from tests.test_meta_gradients import IMAGES, check_finite_differences, matrix, meta_of
 

@@ -14,9 +14,9 @@ import pytest
 import torch
 from PIL import Image
 
-from metagen import archives
-from metagen.archives import unpacked
 from metagen.errors import MetagenError
+from metagen.storage import archives
+from metagen.storage.archives import unpacked
 from metagen.tasks import Folder
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tar.bz2", ".tar.xz", ".tgz")

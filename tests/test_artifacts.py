@@ -15,11 +15,11 @@ import torch
 from safetensors.torch import load, save
 
 import metagen
-from metagen import artifacts
-from metagen.artifacts import load_adapted, load_model, read_config, save_adapted, save_model
 from metagen.errors import MetagenError
 from metagen.learners import adapt_tasks, learners
 from metagen.model import Model
+from metagen.storage import artifacts
+from metagen.storage.artifacts import load_adapted, load_model, read_config, save_adapted, save_model
 from metagen.tasks.splits import Split, read_split
 from tests.doubles import pairs, tiny_vae
 from tests.doubles import tiny_learner as tiny_pair

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 import metagen
-from metagen.artifacts import load_extractor
 from metagen.cli import main
 from metagen.learners import Reptile
 from metagen.model import Model
-from metagen.resources import resource, travelling
+from metagen.storage.artifacts import load_extractor
+from metagen.storage.bundled import resource, travelling
 from metagen.tasks import Glyphs
 from metagen.tasks.omniglot import whole_split
 from metagen.tasks.splits import read_split
@@ -64,7 +64,7 @@ def test_an_adapted_model_finds_its_base_under_its_new_name(tmp_path, caplog, th
         Model(Reptile(tiny_vae()), {}).save(tmp_path / "omniglot")
     again = metagen.load(tmp_path / "mine")
     assert torch.equal(again.sample(2), mine.sample(2))
-    (told,) = [record.getMessage() for record in caplog.records if record.name == "metagen.artifacts"]
+    (told,) = [record.getMessage() for record in caplog.records if record.name == "metagen.storage.artifacts"]
     assert told.endswith(f"not at {tmp_path / 'omniglot'} any more; took omniglot-redraw")
 
 

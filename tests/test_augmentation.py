@@ -10,13 +10,13 @@ import torch
 from PIL import Image, ImageDraw
 
 from metagen.errors import MetagenError
-from metagen.images import from_pil, resized, save_png
+from metagen.storage.images import from_pil, resized, save_png
 from metagen.tasks import Omniglot
-from metagen.tasks.augmentation import DRAWS, mapped, task_maps
-from metagen.tasks.data import EpisodeData
 from metagen.tasks.episodes import Episodes
 from metagen.tasks.omniglot import VAL_ALPHABETS
 from metagen.tasks.splits import Split
+from metagen.tasks.task_augmentation import DRAWS, mapped, task_maps
+from metagen.training.episode_data import EpisodeData
 from tests.doubles import Blobs
 from tests.test_episodes import StreamedBlobs, assert_same, data_at, joined
 

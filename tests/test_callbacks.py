@@ -7,13 +7,13 @@ import pytorch_lightning as pl
 import torch
 
 from metagen.adaptation import draw_noise
-from metagen.callbacks import EMA, NonFiniteGuard
-from metagen.checkpoints import Checkpoints
 from metagen.errors import MetagenError
 from metagen.learners import MAML, adapt_tasks
 from metagen.tasks import task_sets
-from metagen.tasks.data import EpisodeData
-from metagen.training import MetaTraining
+from metagen.training.callbacks import EMA, NonFiniteGuard
+from metagen.training.checkpoints import Checkpoints
+from metagen.training.episode_data import EpisodeData
+from metagen.training.meta_training import MetaTraining
 from tests.doubles import Blobs, BrokenBlobs, Recorder, tiny_vae
 
 

@@ -16,13 +16,13 @@ import torch
 import torchvision
 from PIL import Image
 
-from metagen import images
 from metagen.errors import MetagenError
-from metagen.images import resized
+from metagen.storage import images
+from metagen.storage.images import resized
 from metagen.tasks import CelebA, task_sets
-from metagen.tasks.data import EpisodeData
 from metagen.tasks.episodes import Episodes
 from metagen.tasks.splits import SPLITS, Split
+from metagen.training.episode_data import EpisodeData
 
 # By the hash of their numbers 4 and 8 are val, 1 and 7 test.
 IDENTITIES = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 2880, 10177)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from metagen.choices import check_choice, gumbel
+from metagen.core.gumbel import check_choice, gumbel
 from metagen.errors import MetagenError
 
 

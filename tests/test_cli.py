@@ -17,18 +17,19 @@ import yaml  # type: ignore[import-untyped]
 from PIL import Image
 
 import metagen
-from metagen import artifacts, evaluation
 from metagen.cli import OVERVIEW, VERBS, main
+from metagen.commands.options import EXAMPLES, OF_THE_MODEL
 from metagen.errors import MetagenError
-from metagen.images import grid as grid_of
-from metagen.images import save_pngs
+from metagen.evaluation import scorecard
 from metagen.learners import Amortised, Reptile
 from metagen.model import Model
-from metagen.options import EXAMPLES, OF_THE_MODEL
-from metagen.tasks.data import EpisodeData
+from metagen.report.tables import short
+from metagen.storage import artifacts
+from metagen.storage.images import grid as grid_of
+from metagen.storage.images import save_pngs
 from metagen.tasks.episodes import Episodes
 from metagen.tasks.splits import Split
-from metagen.views import short
+from metagen.training.episode_data import EpisodeData
 from tests.doubles import Blobs, tiny_generator, tiny_vae
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
@@ -56,7 +57,7 @@ def place(tmp_path_factory):
 def elsewhere(tmp_path, monkeypatch):
     """Whatever writes to the current folder does it here."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(evaluation, "SCRATCH_GRID", ((1e-2, 1), (3e-2, 2)))
+    monkeypatch.setattr(scorecard, "SCRATCH_GRID", ((1e-2, 1), (3e-2, 2)))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -450,7 +451,7 @@ def test_options_are_not_abbreviated(words, meant, capsys):
 @pytest.fixture
 def stopped(place, monkeypatch, capsys):
     """An evaluation into "result" that was interrupted after the first of its two tasks; its command."""
-    meet, words = evaluation.Trial.meet, [*evaluation_words(place), "--batch", "1"]
+    meet, words = scorecard.Trial.meet, [*evaluation_words(place), "--batch", "1"]
     met = []
 
     def once(trial, tasks):
@@ -459,10 +460,10 @@ def stopped(place, monkeypatch, capsys):
             raise KeyboardInterrupt
         return meet(trial, tasks)
 
-    monkeypatch.setattr(evaluation.Trial, "meet", once)
+    monkeypatch.setattr(scorecard.Trial, "meet", once)
     assert main(words) == 130
     assert capsys.readouterr().err == "metagen: stopped before the end; the same command goes on from here\n"
-    monkeypatch.setattr(evaluation.Trial, "meet", meet)
+    monkeypatch.setattr(scorecard.Trial, "meet", meet)
     return words
 
 

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from metagen import fitting, parsers
 from metagen.cli import VERBS, main
+from metagen.commands import parsers
+from metagen.commands.options import EXAMPLES
+from metagen.core.registry import options_of
 from metagen.errors import MetagenError
 from metagen.generators import generators
 from metagen.learners import learners
-from metagen.options import EXAMPLES
-from metagen.registry import options_of
+from metagen.training import fitting
 from tests.projects import ROOT, SCRIPTS, accepts
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -48,7 +49,7 @@ def shown(place: Path) -> list[str]:
 
 
 SHOWN = {line: place for place in (*PAGES, *CONFIGS) for line in shown(place) if re.match(VERB, line)}
-SHOWN |= dict.fromkeys(EXAMPLES.values(), ROOT / "metagen/options.py")
+SHOWN |= dict.fromkeys(EXAMPLES.values(), ROOT / "metagen/commands/options.py")
 
 SCRIPT = re.compile(r"(?:python|bash|sbatch|sudo bash) scripts/(\w+)\.(py|sh)\b(.*)")
 RUN = {found[0]: (place, found) for place in PAGES for found in map(SCRIPT.fullmatch, shown(place)) if found}

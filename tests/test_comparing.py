@@ -12,13 +12,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from metagen import artifacts, evaluation
 from metagen.cli import main
-from metagen.comparing import Entry, averaged, find, league, markdown, read, table
 from metagen.errors import MetagenError
-from metagen.evaluation import measure
+from metagen.evaluation import scorecard
+from metagen.evaluation.league import Entry, averaged, find, league, markdown, read, table
+from metagen.evaluation.scorecard import measure
 from metagen.learners import Reptile
 from metagen.metrics import Extractor
+from metagen.storage import artifacts
 from metagen.tasks.episodes import Episodes
 from tests.doubles import Blobs, tiny_vae
 
@@ -251,7 +252,7 @@ class Half(Extractor):
 
 
 def test_models_that_were_measured_are_compared(tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluation, "SCRATCH_GRID", ((1e-2, 1),))
+    monkeypatch.setattr(scorecard, "SCRATCH_GRID", ((1e-2, 1),))
     torch.manual_seed(0)
     measured = {}
     for name, steps in (("idle", 0), ("busy", 3)):
@@ -283,7 +284,7 @@ def runs(blobs, tmp_path_factory):
     split = Blobs(tasks=20, images=6).split
     data = {"task_set": "folder", "size": 28, "channels": 1, "invert": False, "shots": 2, "queries": 3}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "SCRATCH_GRID", ((1e-2, 1),))
+        patch.setattr(scorecard, "SCRATCH_GRID", ((1e-2, 1),))
         for seed, name in enumerate(("x", "y")):
             torch.manual_seed(seed)
             learner = Reptile(tiny_vae(size=28), steps=1, rate=0.01)

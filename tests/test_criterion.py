@@ -9,9 +9,9 @@ import pytest
 import torch
 from scipy.stats import energy_distance as scipy_energy_distance
 
-from metagen.criterion import ByLoss, BySamples
-from metagen.energy import blurred, energy_distance, energy_score, spread
+from metagen.core.energy_distance import blurred, energy_distance, energy_score, spread
 from metagen.errors import MetagenError
+from metagen.evaluation.criterion import ByLoss, BySamples
 from metagen.learners import MAML, adapt_tasks
 from metagen.tasks.episodes import Episodes
 from tests.doubles import Blobs, tiny_generator, tiny_vae

@@ -12,10 +12,11 @@ from safetensors.torch import load_file
 from torch.utils._pytree import tree_leaves
 
 import metagen
-from metagen import evaluation
 from metagen.adaptation import EXECUTIONS, task_batch
 from metagen.cli import main
-from metagen.evaluation import measure
+from metagen.core.warps import read_at
+from metagen.evaluation import scorecard
+from metagen.evaluation.scorecard import measure
 from metagen.generators import generators
 from metagen.learners import MAML, Amortised, learners
 from metagen.metrics import frechet_distance, inception_score, kernel_distance, precision_recall
@@ -23,7 +24,6 @@ from metagen.metrics.extractors import Embedding
 from metagen.metrics.torchmetric import FrechetDistance
 from metagen.model import Model
 from metagen.tasks.episodes import Episodes
-from metagen.warps import read_at
 from tests.doubles import Blobs, pairs, tiny_generator, tiny_learner, tiny_vae
 
 CODES = ("tokenizer", "token_vae")  # what is rounded to a code may be the next one on another device
@@ -134,7 +134,7 @@ def test_the_metric_of_a_training_loop_is_that_of_a_cpu(device):
 @pytest.mark.parametrize("kind", ["vae", "redraw"])
 def test_a_scorecard_is_that_of_a_cpu(device, kind, monkeypatch):
     """With the row *scratch*, which is fine-tuned where the learner lies."""
-    monkeypatch.setattr(evaluation, "SCRATCH_GRID", ((1e-3, 1), (1e-3, 2)))
+    monkeypatch.setattr(scorecard, "SCRATCH_GRID", ((1e-3, 1), (1e-3, 2)))
     learner = MAML(tiny_generator(kind, size=28), steps=1, rate=1e-3).double().requires_grad_(False).eval()
 
     def rows(at):
@@ -187,7 +187,7 @@ REDRAW = ("--model.generator", "Redraw", "--model.generator.widths", "[2, 4]", "
     "options", [(), MIXED_PRECISION, (*REDRAW, *MIXED_PRECISION)], ids=["vae", "vae-mixed", "redraw-mixed"]
 )
 def test_fit_evaluate_and_adapt_run_there(fit, blobs, tmp_path, device, accelerator, as_on_cuda, monkeypatch, options):
-    monkeypatch.setattr(evaluation, "SCRATCH_GRID", ((1e-3, 1), (1e-3, 2)))
+    monkeypatch.setattr(scorecard, "SCRATCH_GRID", ((1e-3, 1), (1e-3, 2)))
     there, export, card = ("--trainer.accelerator", accelerator), tmp_path / "run" / "export", tmp_path / "card"
     assert fit(tmp_path / "run", *options, *there, "--data.episodes", "3") == 0
     weights = load_file(export / "model.safetensors").values()

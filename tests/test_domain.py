@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from metagen.artifacts import save_extractor
-from metagen.domain import selecting
-from metagen.energy import blurred
+from metagen.core.energy_distance import blurred
 from metagen.errors import MetagenError
+from metagen.evaluation.extractor_choice import selecting
 from metagen.metrics.extractors import Embedding
-from metagen.tasks.data import EpisodeData
+from metagen.storage.artifacts import save_extractor
 from metagen.tasks.splits import Split
+from metagen.training.episode_data import EpisodeData
 
 
 @pytest.fixture

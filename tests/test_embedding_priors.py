@@ -5,11 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from metagen import embedding
-from metagen.embedding import Places, distances
-from metagen.embeddings import EmbeddingGAN
+from metagen.core.energy_distance import energy_distance
+from metagen.embeddings import EmbeddingGAN, embedder
+from metagen.embeddings.embedder import Places, distances
 from metagen.embeddings.prior import gaussian
-from metagen.energy import energy_distance
 
 
 def test_two_clusters_are_learnt_better_than_by_one_gaussian():
@@ -47,7 +46,7 @@ def test_scores_are_means_of_seeds_beside_the_floor_of_real_train_tasks(monkeypa
         def sample(self, n, seed):
             return torch.tensor([[self.away, 0.0]]).expand(n, 2)
 
-    monkeypatch.setattr(embedding, "EmbeddingGAN", Points)
+    monkeypatch.setattr(embedder, "EmbeddingGAN", Points)
     train, held_out = torch.tensor([[0.0, 0.0], [0.0, 2.0], [0.0, 4.0]]), torch.zeros(2, 2)
     priors = Places(train, held_out, held_out).priors(seed=4)
     # 2 E|x - y| - E|x - x'|, and no two held-out tasks differ

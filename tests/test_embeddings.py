@@ -12,16 +12,16 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch.func import vmap
 
-from metagen import artifacts, embedding
 from metagen.adaptation import draw_alike, draw_noise, support_gradient
 from metagen.cli import main
-from metagen.embedding import Places, distances
-from metagen.embeddings import PCA, EmbeddingGAN, Filtering, Pixels, embeddings
+from metagen.embeddings import PCA, EmbeddingGAN, Filtering, Pixels, embedder, embeddings
+from metagen.embeddings.embedder import Places, distances
 from metagen.embeddings.scores import group_chance, group_precision, identity, nearest
 from metagen.errors import MetagenError
 from metagen.generators import VAE
-from metagen.images import save_pngs
 from metagen.learners import MAML, Adapted, Amortised, Joint, Reptile
+from metagen.storage import artifacts
+from metagen.storage.images import save_pngs
 from metagen.tasks.base import group_of
 from metagen.tasks.episodes import Episode
 from metagen.tasks.splits import Split
@@ -341,7 +341,7 @@ def place(tmp_path_factory):
 @pytest.fixture
 def words(place, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(embedding, "EmbeddingGAN", partial(EmbeddingGAN, steps=3))
+    monkeypatch.setattr(embedder, "EmbeddingGAN", partial(EmbeddingGAN, steps=3))
     where = ["--data.root", str(place / "tasks"), "--data.split_file", str(place / "split.json")]
     return ["embed", "--model", str(place / "export"), "--out", "map", "--extractor", "none", "--dims", "3", *where]
 
@@ -386,7 +386,7 @@ def test_the_seed_decides_everything(words, tmp_path):
 
 
 def test_tasks_without_groups_are_scored_by_themselves_alone(exported, blobs, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(embedding, "EmbeddingGAN", partial(EmbeddingGAN, steps=3))
+    monkeypatch.setattr(embedder, "EmbeddingGAN", partial(EmbeddingGAN, steps=3))
     where = ["--data.root", str(blobs / "tasks"), "--data.split_file", str(blobs / "split.json"), "--extractor", "none"]
     assert main(["embed", "--model", str(exported), "--out", str(tmp_path / "map"), "--ways", "gradient", *where]) == 0
     result = json.loads((tmp_path / "map/embeddings.json").read_text())

@@ -11,14 +11,14 @@ from PIL import Image
 from torch import nn
 
 import metagen
-from metagen import artifacts
 from metagen.adaptation import Rule, in_chunks, over_tasks, task_batch
 from metagen.cli import main
 from metagen.errors import MetagenError
 from metagen.generators import Generator
-from metagen.images import save_pngs
 from metagen.learners import MAML, RuleEngine
 from metagen.model import Model
+from metagen.storage import artifacts
+from metagen.storage.images import save_pngs
 from tests.doubles import Quadratic, tiny_generator, tiny_vae
 from tests.test_meta_gradients import check_finite_differences
 

@@ -9,9 +9,9 @@ import torch
 
 from metagen.errors import MetagenError
 from metagen.tasks import TaskSet, task_sets
-from metagen.tasks.data import EpisodeData
 from metagen.tasks.episodes import Episodes
 from metagen.tasks.splits import Split
+from metagen.training.episode_data import EpisodeData
 from tests.doubles import Blobs
 
 

@@ -8,17 +8,17 @@ from typing import ClassVar
 import pytest
 import torch
 
-from metagen import evaluation
-from metagen.criterion import ByLoss, BySamples
+from metagen.core.warps import DRAWS, random_affine
+from metagen.distributed.sharding import Spread
 from metagen.errors import MetagenError
-from metagen.evaluation import Contender, contenders, judged, measure, tuned, untrained
+from metagen.evaluation import scorecard
+from metagen.evaluation.criterion import ByLoss, BySamples
+from metagen.evaluation.scorecard import Contender, contenders, judged, measure, tuned, untrained
 from metagen.generators import Generator
 from metagen.learners import MAML, Amortised, Joint, LowRankMAML, Reptile, RuleEngine, auto_steps
 from metagen.metrics import Extractor, metrics
-from metagen.spread import Spread
+from metagen.report.tables import table
 from metagen.tasks.episodes import Episode, Episodes
-from metagen.views import table
-from metagen.warps import DRAWS, random_affine
 from tests.doubles import Blobs, tiny_generator, tiny_vae
 
 KEY = (0, "test")
@@ -32,7 +32,7 @@ def learner():
 
 @pytest.fixture
 def small_grid(monkeypatch):
-    monkeypatch.setattr(evaluation, "SCRATCH_GRID", ((1e-2, 1), (3e-2, 2)))
+    monkeypatch.setattr(scorecard, "SCRATCH_GRID", ((1e-2, 1), (3e-2, 2)))
 
 
 class Recorded(Episodes):
@@ -68,10 +68,10 @@ def test_differences_are_paired_and_rows_are_what_they_say(learner, small_grid, 
     def loss(criterion, contender, query, key, tasks):
         return hardness - gains[contender.steps] + (7 if contender.sees == "other" else 0)
 
-    monkeypatch.setattr(evaluation.Contender, "adapted", lambda contender, *_: contender)
+    monkeypatch.setattr(scorecard.Contender, "adapted", lambda contender, *_: contender)
     monkeypatch.setattr(ByLoss, "__call__", loss)
     scratch = Joint(tiny_vae(size=28), test_steps=1)
-    monkeypatch.setattr(evaluation, "tuned", lambda *_: scratch)
+    monkeypatch.setattr(scorecard, "tuned", lambda *_: scratch)
     result = measure(learner, Recorded(Blobs()), "test", None, (0, 1, 2)).result
     rows = {row["row"]: row["figures"]["query_loss"] for row in result["rows"]}
     means = {name: figure["mean"] for name, figure in rows.items()}
@@ -94,10 +94,10 @@ def test_what_is_asked_of_the_tasks(learner, small_grid, split):
     """Scratch is tuned on val tasks alone, and no train task is looked at."""
     episodes = Recorded(Blobs())
     result = measure(learner, episodes, split, 4, (0, 2)).result
-    assert sorted(episodes.asked) == sorted([(split, 4), ("val", evaluation.TUNING_TASKS)])
+    assert sorted(episodes.asked) == sorted([(split, 4), ("val", scorecard.TUNING_TASKS)])
     scratch = result["fine_tuned"]["scratch"]
     assert scratch["chosen_on"] == "val"
-    assert (scratch["rate"], scratch["steps"]) in evaluation.SCRATCH_GRID
+    assert (scratch["rate"], scratch["steps"]) in scorecard.SCRATCH_GRID
     assert result["tasks"] == 4
     figures = {row["row"]: row["figures"]["query_loss"] for row in result["rows"]}
     assert {figure["tasks"] for figure in figures.values()} == {4}
@@ -109,19 +109,19 @@ def test_what_is_asked_of_the_tasks(learner, small_grid, split):
 
 def test_fine_tuning_is_the_best_of_its_grid_on_what_it_is_given(learner, monkeypatch):
     episodes = Episodes(Blobs(), 2, 3)
-    losses = dict(zip(evaluation.SCRATCH_GRID, (3.0, 1.0, 2.0, 1.0), strict=True))
+    losses = dict(zip(scorecard.SCRATCH_GRID, (3.0, 1.0, 2.0, 1.0), strict=True))
     seen = []
 
     def fake(scratch, given, key, steps, criterion):
         seen.append((scratch.rate, steps, given.tasks))
         return torch.full((len(given.tasks),), losses[scratch.rate, steps])
 
-    monkeypatch.setattr(evaluation, "judged", fake)
-    best = tuned("scratch", learner.generator, evaluation.SCRATCH_GRID, episodes, ByLoss())
-    for rate, steps in evaluation.SCRATCH_GRID:
+    monkeypatch.setattr(scorecard, "judged", fake)
+    best = tuned("scratch", learner.generator, scorecard.SCRATCH_GRID, episodes, ByLoss())
+    for rate, steps in scorecard.SCRATCH_GRID:
         tasks = [task for r, s, given in seen if (r, s) == (rate, steps) for task in given]
         assert tuple(tasks) == episodes.task_set.split.val
-    assert (best.rate, best.test_steps) == evaluation.SCRATCH_GRID[1]
+    assert (best.rate, best.test_steps) == scorecard.SCRATCH_GRID[1]
     assert best.generator is learner.generator
 
 
@@ -224,7 +224,7 @@ def card(learner):
     joint = Joint(tiny_vae(size=28), test_steps=1).requires_grad_(False)
     with pytest.MonkeyPatch.context() as patch:
         for grid in ("SCRATCH_GRID", "JOINT_GRID"):
-            patch.setattr(evaluation, grid, ((1e-2, 1),))
+            patch.setattr(scorecard, grid, ((1e-2, 1),))
         return measure(
             learner, Episodes(Blobs(tasks=80), 2, 8), "test", None, (0,), 0, {"half": Half()}, joint=joint
         ).result
@@ -314,7 +314,7 @@ def test_a_model_that_looks_at_its_support_is_also_measured_without_steps_and_wi
 
 
 def test_a_model_trained_without_steps_is_its_own_joint_baseline(monkeypatch, small_grid):
-    monkeypatch.setattr(evaluation, "JOINT_GRID", ((1e-4, 1),))
+    monkeypatch.setattr(scorecard, "JOINT_GRID", ((1e-4, 1),))
     amortised = Amortised(tiny_generator("redraw", size=28)).requires_grad_(False).eval()
     result = measure(amortised, Episodes(Blobs(), 2, 3), "test", 3, ()).result
     assert [row["row"] for row in result["rows"]][2] == "joint + fine-tune"
@@ -426,7 +426,7 @@ class Cheat(Generator):
 @pytest.fixture
 def cheating(monkeypatch):
     """The scorecard of a cheat: by row (or the row that the adapted one is compared with), means by column."""
-    monkeypatch.setattr(evaluation, "_fine_tuned", lambda *_: {})
+    monkeypatch.setattr(scorecard, "_fine_tuned", lambda *_: {})
 
     def card(trick):
         cheat = Amortised(Cheat(trick)).requires_grad_(False).eval()

@@ -15,19 +15,20 @@ import pytest
 import torch
 
 import metagen
-from metagen import evaluation, extractor_training
-from metagen.artifacts import load_extractor, load_model, save_extractor, save_model
 from metagen.cli import main
 from metagen.errors import MetagenError
-from metagen.extractor_training import check_tasks, held_out_accuracy, prototypical_loss, train_extractor
-from metagen.images import save_pngs
-from metagen.judging import looked_through
+from metagen.evaluation import scorecard
+from metagen.evaluation.evaluator import looked_through
 from metagen.learners import Reptile
 from metagen.metrics import extractors
 from metagen.metrics.extractors import Embedding, Scripted
+from metagen.storage.artifacts import load_extractor, load_model, save_extractor, save_model
+from metagen.storage.images import save_pngs
 from metagen.tasks import TaskSet
-from metagen.tasks.data import EpisodeData
 from metagen.tasks.splits import Split, read_split
+from metagen.training import extractor_training
+from metagen.training.episode_data import EpisodeData
+from metagen.training.extractor_training import check_tasks, held_out_accuracy, prototypical_loss, train_extractor
 from tests.doubles import Blobs, tiny_vae
 
 SMALL = {"embedding": {"size": 28, "widths": (8, 16, 16), "dimensions": 16, "classes": 4}}  # of every registered one
@@ -81,7 +82,7 @@ def weights(folder: Path) -> bytes:
 def elsewhere(tmp_path, monkeypatch):
     """Whatever writes to the current folder does it here."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(evaluation, "SCRATCH_GRID", ((1e-2, 1),))
+    monkeypatch.setattr(scorecard, "SCRATCH_GRID", ((1e-2, 1),))
 
 
 # features
@@ -512,7 +513,7 @@ def refused(capsys, words, *said):
 
 
 def test_a_place_that_is_taken_is_refused_before_training(blobs, capsys, monkeypatch):
-    from metagen import extractor_training
+    from metagen.training import extractor_training
 
     trained = []
     monkeypatch.setattr(extractor_training, "train_extractor", lambda *args: trained.append(args))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from metagen.errors import MetagenError
-from metagen.files import fresh_folder, write_atomically
+from metagen.storage.files import fresh_folder, write_atomically
 
 
 def tree(folder: Path) -> dict[str, str]:

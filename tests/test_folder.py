@@ -10,16 +10,16 @@ import pytest
 import torch
 from PIL import Image
 
-from metagen import images
+from metagen.core.registry import Registry
 from metagen.errors import MetagenError
-from metagen.images import read_image
-from metagen.registry import Registry
+from metagen.storage import images
+from metagen.storage.images import read_image
 from metagen.tasks import folder
 from metagen.tasks.base import TaskSet
-from metagen.tasks.data import EpisodeData
 from metagen.tasks.episodes import Episodes
 from metagen.tasks.folder import Folder
 from metagen.tasks.splits import SPLITS, Split
+from metagen.training.episode_data import EpisodeData
 
 SHARES = {"val": 0.3, "test": 0.3}
 

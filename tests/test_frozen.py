@@ -10,15 +10,15 @@ import torch
 
 from metagen.adaptation import moving
 from metagen.adaptation.encoders import GradientEncoder
-from metagen.callbacks import EMA
 from metagen.errors import MetagenError
-from metagen.evaluation import untrained
+from metagen.evaluation.scorecard import untrained
 from metagen.generators import VAE, Redraw, generators
 from metagen.learners import IMAML, MAML, AdjointMAML, Joint, LowRankMAML, Reptile, learners
 from metagen.model import Model
 from metagen.tasks import task_sets
-from metagen.tasks.data import EpisodeData
-from metagen.training import MetaTraining
+from metagen.training.callbacks import EMA
+from metagen.training.episode_data import EpisodeData
+from metagen.training.meta_training import MetaTraining
 from tests.doubles import SMALL, Blobs, pairs
 from tests.test_meta_gradients import batch_for, check_finite_differences, gradient
 

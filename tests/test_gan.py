@@ -10,16 +10,16 @@ import torch
 from torch.autograd import gradcheck, gradgradcheck
 
 from metagen.adaptation import add_deltas
+from metagen.core.warps import random_affine
 from metagen.errors import MetagenError
 from metagen.generators import GAN, R3, SNGAN, VAEGAN, WGANGP, Game, RedrawGAN, generators
-from metagen.generators.adversarial import LOSSES, crowding, gradient_penalty, r1r2
-from metagen.generators.augmentation import AUGMENTATIONS, augmented
-from metagen.generators.gan_networks import Critic, MinibatchDeviation, SpectralConv2d, spectral_norm
-from metagen.generators.projection import way
+from metagen.generators.gans.adversarial import LOSSES, crowding, gradient_penalty, r1r2
+from metagen.generators.gans.critic_augmentation import AUGMENTATIONS, augmented
+from metagen.generators.gans.gan_networks import Critic, MinibatchDeviation, SpectralConv2d, spectral_norm
+from metagen.generators.gans.projection import way
 from metagen.learners import FOMAML, MAML, Amortised
 from metagen.model import Model
-from metagen.training import MetaTraining
-from metagen.warps import random_affine
+from metagen.training.meta_training import MetaTraining
 from tests.doubles import tiny_generator
 from tests.test_meta_gradients import batch_for, check_finite_differences, gradient
 

@@ -15,7 +15,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter, label
 
 from metagen.errors import MetagenError
-from metagen.files import cache_folder
+from metagen.storage.files import cache_folder
 from metagen.tasks import glyphs
 from metagen.tasks.glyph_drawing import thin
 from metagen.tasks.glyphs import Faces, Glyphs, draw_letter, letter_of, matplotlib_fonts, render

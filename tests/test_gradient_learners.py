@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from metagen.adaptation import moving
-from metagen.artifacts import build, describe
 from metagen.errors import MetagenError
 from metagen.generators import generators
 from metagen.learners import ANIL, FOMAML, MAML, MAMLPP, Auxiliary, Joint, LowRankMAML, MetaSGD, adapt_tasks
 from metagen.model import Model, load
+from metagen.storage.artifacts import build, describe
 from tests.doubles import Quadratic, tiny_generator, tiny_vae
 from tests.test_meta_gradients import IMAGES, batch_for, check_finite_differences, gradient, matrix, meta_of
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from metagen import images
 from metagen.errors import MetagenError
+from metagen.storage import images
 
 SIZE = 32
 ROWS, COLUMNS = np.mgrid[0:SIZE, 0:SIZE]

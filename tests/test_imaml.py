@@ -10,8 +10,8 @@ import torch
 from metagen.adaptation import Exact, in_chunks, task_batch
 from metagen.adaptation.meta_gradients.implicit import conjugate_gradient
 from metagen.errors import MetagenError
+from metagen.evaluation.studies.cost import peak_bytes
 from metagen.learners import IMAML
-from metagen.studies.cost import peak_bytes
 from tests.doubles import Bilinear, Quadratic, tiny_generator, tiny_vae
 from tests.test_meta_gradients import IMAGES, matrix, meta_of
 

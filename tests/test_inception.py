@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from metagen.errors import MetagenError
-from metagen.judging import looked_through
+from metagen.evaluation.evaluator import looked_through
 from metagen.metrics import frechet_distance, inception_score, kernel_distance
 from metagen.metrics.extractors import Inception, inception
 

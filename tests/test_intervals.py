@@ -10,7 +10,13 @@ import torch
 from scipy import stats
 
 from metagen.errors import MetagenError
-from metagen.intervals import Interval, jackknife_interval, over_groups_interval, over_tasks_interval, replicates
+from metagen.metrics.intervals import (
+    Interval,
+    jackknife_interval,
+    over_groups_interval,
+    over_tasks_interval,
+    replicates,
+)
 
 # the bootstrap of a mean
 

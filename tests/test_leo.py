@@ -9,10 +9,10 @@ from torch.utils._pytree import tree_map
 
 from metagen.adaptation import Adjoint, at_step, in_chunks, over_tasks
 from metagen.errors import MetagenError
-from metagen.evaluation import contenders
+from metagen.evaluation.scorecard import contenders
 from metagen.generators import with_weights
 from metagen.learners import LEO, MAML, adapt_tasks
-from metagen.training import MetaTraining
+from metagen.training.meta_training import MetaTraining
 from tests.doubles import Bilinear, Quadratic, tiny_generator, tiny_vae
 from tests.test_meta_gradients import IMAGES, RATE, batch_for, check_finite_differences, gradient, matrix, meta_of
 

@@ -15,11 +15,11 @@ import torch
 from torch import nn
 from torchmetrics.functional.image import lpips as published
 
-from metagen import evaluation
 from metagen.cli import main
 from metagen.errors import MetagenError
-from metagen.evaluation import measure
-from metagen.judging import looked_through
+from metagen.evaluation import scorecard
+from metagen.evaluation.evaluator import looked_through
+from metagen.evaluation.scorecard import measure
 from metagen.learners import Reptile
 from metagen.metrics import Extractor, Seen, chosen, metrics
 from metagen.metrics.extractors import LPIPS, lpips
@@ -286,7 +286,7 @@ class Pixels(Extractor):
 
 
 def test_a_scorecard_has_lpips_of_every_row(monkeypatch):
-    monkeypatch.setattr(evaluation, "SCRATCH_GRID", ((1e-2, 1),))
+    monkeypatch.setattr(scorecard, "SCRATCH_GRID", ((1e-2, 1),))
     learner = Reptile(tiny_vae(size=28), steps=1, rate=0.02, test_steps=1).requires_grad_(False)
     episodes = Episodes(Blobs(tasks=80, images=13), 5, 8)  # more shots than images a row
     found = measure(learner, episodes, "test", 4, (), extractors={"lpips": Pixels()})

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from metagen.cli import main
-from metagen.views import short
+from metagen.report.tables import short
 from tests.test_embeddings import place, words  # noqa: F401 - fixtures
 
 LESS = ("less pixels", "less extractor")

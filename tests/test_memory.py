@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from metagen.adaptation import Memory, in_chunks
-from metagen.artifacts import load_model, save_model
 from metagen.errors import MetagenError
 from metagen.learners import MAML, MemoryLearner, adapt_tasks
+from metagen.storage.artifacts import load_model, save_model
 from tests.doubles import tiny_vae
 from tests.test_meta_gradients import batch_for, check_finite_differences, meta_of
 

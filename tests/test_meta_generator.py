@@ -13,10 +13,10 @@ from torch.nn.functional import scaled_dot_product_attention
 from metagen.adaptation import in_chunks, task_batch
 from metagen.adaptation.attention import Block
 from metagen.cli import main
-from metagen.images import save_pngs
 from metagen.learners import Adapted, MetaGenerator, adapt_tasks
-from metagen.learners.meta_generator import relative_error
+from metagen.learners.conditioned.meta_generator import relative_error
 from metagen.model import load
+from metagen.storage.images import save_pngs
 from tests.doubles import Blobs, tiny_generator, tiny_vae
 from tests.test_meta_gradients import batch_for, check_finite_differences, gradient, meta_of
 

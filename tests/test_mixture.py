@@ -7,9 +7,9 @@ import torch
 
 from metagen.adaptation import Mixture, at_step, task_batch
 from metagen.adaptation.steps.mixture import MEMBERS
+from metagen.core.seeding import torch_rng
 from metagen.errors import MetagenError
 from metagen.learners import OptimiserMixture
-from metagen.seeding import torch_rng
 from tests.doubles import Quadratic, tiny_generator, tiny_vae
 from tests.test_meta_gradients import check_finite_differences, gradient
 

@@ -12,12 +12,12 @@ import torch
 from PIL import Image
 
 import metagen
-from metagen import resources
 from metagen.errors import MetagenError
 from metagen.generators import Redraw, with_sampling
-from metagen.images import read_folder, save_pngs
 from metagen.learners import MAML, Adapted, Amortised, Joint, Reptile
 from metagen.model import Model
+from metagen.storage import bundled
+from metagen.storage.images import read_folder, save_pngs
 from tests.doubles import TINY, Quadratic, tiny_generator, tiny_vae
 
 
@@ -287,7 +287,7 @@ def test_a_saved_model_can_be_used_from_another_folder(tmp_path, monkeypatch):
 
 def test_a_model_that_travels_with_metagen_is_found_by_name(tmp_path, monkeypatch):
     make_model().save(tmp_path / "models/tiny")
-    monkeypatch.setattr(resources, "resource", lambda kind, name: tmp_path / name)
+    monkeypatch.setattr(bundled, "resource", lambda kind, name: tmp_path / name)
     monkeypatch.chdir(tmp_path)
     assert isinstance(metagen.load("tiny"), Model)
     with pytest.raises(MetagenError, match=r"tinny: neither a folder nor one of the models .*; those are tiny"):

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from metagen.commands.options import SWITCHES, explained, spelled_out
 from metagen.errors import MetagenError
 from metagen.learners import learners
-from metagen.options import SWITCHES, explained, spelled_out
 
 OPTIONS = ["--run_dir", "--overwrite", "--data.shots", "--data.queries", "--model.rate"]
 

@@ -9,11 +9,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from metagen.callbacks import EMA
 from metagen.errors import MetagenError
 from metagen.learners import MAML, Amortised, Joint, MetaGenerator
 from metagen.model import Model
-from metagen.training import MetaTraining, begun, share_of_rate
+from metagen.training.callbacks import EMA
+from metagen.training.meta_training import MetaTraining, begun, share_of_rate
 from tests.doubles import Bilinear, tiny_generator, tiny_vae
 
 

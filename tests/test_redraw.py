@@ -8,12 +8,12 @@ import pytest
 import torch
 
 import metagen
+from metagen.core.warps import moved, pixel_grid, read_at
 from metagen.errors import MetagenError
 from metagen.generators import Redraw
 from metagen.generators.redraw import Sources, _widening, _with_pen
 from metagen.learners import MAML, Amortised
 from metagen.model import Model
-from metagen.warps import moved, pixel_grid, read_at
 from tests.doubles import tiny_generator, tiny_vae
 
 

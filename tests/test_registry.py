@@ -7,11 +7,11 @@ import json
 import pytest
 from jsonargparse import ArgumentParser
 
+from metagen.commands.options import spelled_out
+from metagen.core.registry import Registry, options_of
 from metagen.errors import MetagenError, unknown
 from metagen.generators import generators
 from metagen.learners import learners
-from metagen.options import spelled_out
-from metagen.registry import Registry, options_of
 from metagen.tasks import task_sets
 from tests.doubles import Blobs, tiny_learner, tiny_vae
 

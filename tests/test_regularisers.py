@@ -12,11 +12,11 @@ from torch.distributions import Normal, kl_divergence
 
 from metagen.adaptation import Regulariser
 from metagen.adaptation.regularisers import deviation, path_norms
-from metagen.artifacts import load_model
 from metagen.errors import MetagenError
 from metagen.generators import VAE, Generator
 from metagen.learners import MAML, Joint, Learner, LowRankMAML, Reptile
-from metagen.training import MetaTraining
+from metagen.storage.artifacts import load_model
+from metagen.training.meta_training import MetaTraining
 from tests.doubles import Bilinear, Quadratic, tiny_vae
 from tests.test_meta_gradients import IMAGES, RATE, STEPS, batch_for, gradient, matrix, meta_of
 

@@ -8,17 +8,17 @@ import pytest
 import torch
 
 import metagen
-from metagen import sampling_choice
 from metagen.cli import main
 from metagen.errors import MetagenError
-from metagen.evaluation import measure
+from metagen.evaluation import sampling_choice
+from metagen.evaluation.sampling_choice import FIGURES, Bench, Search, choose_sampling, distance_to_people
+from metagen.evaluation.scorecard import measure
 from metagen.generators import Redraw, generators, with_sampling
 from metagen.learners import Amortised
 from metagen.metrics import Extractor
 from metagen.model import Model
-from metagen.sampling_choice import FIGURES, Bench, Search, choose_sampling, distance_to_people
-from metagen.tasks.data import EpisodeData
 from metagen.tasks.episodes import Episodes
+from metagen.training.episode_data import EpisodeData
 from tests.doubles import Blobs, UntouchableBlobs, tiny_generator
 
 PEOPLE = {"fd": 1.0, "recognisability": 96.0, "diversity_relative": 100.0, "near_copies": 5.0}

@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from metagen.adaptation import in_chunks, task_batch
-from metagen.artifacts import load_model
 from metagen.cli import main
 from metagen.errors import MetagenError
 from metagen.generators import VAE, SearchVAE
 from metagen.generators.networks import OPERATIONS
 from metagen.generators.search_vae import Mixed
 from metagen.learners import FOMAML, MAML, Joint, Reptile, adapt_tasks
-from metagen.tasks.data import EpisodeData
-from metagen.training import MetaTraining
+from metagen.storage.artifacts import load_model
+from metagen.training.episode_data import EpisodeData
+from metagen.training.meta_training import MetaTraining
 from tests.doubles import tiny_vae
 from tests.test_meta_gradients import batch_for, check_finite_differences, gradient
 

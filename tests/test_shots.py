@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from metagen.errors import MetagenError
-from metagen.tasks.data import EpisodeData
 from metagen.tasks.episodes import Episodes
+from metagen.training.episode_data import EpisodeData
 from tests.doubles import Blobs
 from tests.test_episodes import assert_same, data_at, joined
 

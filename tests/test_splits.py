@@ -14,10 +14,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metagen import resources
+from metagen.core.registry import Registry
+from metagen.core.seeding import numpy_rng, torch_rng
 from metagen.errors import MetagenError
-from metagen.registry import Registry
-from metagen.seeding import numpy_rng, torch_rng
+from metagen.storage import bundled
 from metagen.tasks.splits import SPLITS, Split, read_split, split_by_hash
 
 SPLIT = Split(train=("a", "日本/あ"), val=("b c",), test=("d",))
@@ -174,7 +174,7 @@ def test_draws_are_those_of_other_processes_and_leave_the_global_state_alone():
     assert torch.equal(before[0], torch.get_rng_state())
     assert before[1] == str(np.random.get_state())  # noqa: NPY002
     code = (
-        "import torch; from metagen.seeding import *; "
+        "import torch; from metagen.core.seeding import *; "
         "print((torch.randn(3, generator=torch_rng(7, 'noise')).tolist(), numpy_rng(7, 'noise').random()))"
     )
     there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
@@ -188,7 +188,7 @@ def test_draws_are_those_of_other_processes_and_leave_the_global_state_alone():
 def installed(tmp_path, monkeypatch):
     package = tmp_path / "metagen"
     package.mkdir()
-    monkeypatch.setattr(resources, "_PACKAGE", package)
+    monkeypatch.setattr(bundled, "_PACKAGE", package)
     return tmp_path
 
 
@@ -196,30 +196,30 @@ def installed(tmp_path, monkeypatch):
 def test_resources_are_found_in_a_wheel_and_in_a_clone(installed, place):
     (installed / place / "models" / "first").mkdir(parents=True)
     (installed / place / "models" / "first" / "model.json").touch()
-    assert resources.resource("assets", "models/first") == installed / place / "models" / "first"
-    assert resources.resource("assets", "models/first/model.json").is_file()
+    assert bundled.resource("assets", "models/first") == installed / place / "models" / "first"
+    assert bundled.resource("assets", "models/first/model.json").is_file()
 
 
 def test_the_wheel_comes_before_what_happens_to_lie_beside_it(installed):
     for place in ("metagen/configs", "configs"):
         (installed / place).mkdir()
         (installed / place / "a.yaml").touch()
-    assert resources.resource("configs", "a.yaml") == installed / "metagen" / "configs" / "a.yaml"
+    assert bundled.resource("configs", "a.yaml") == installed / "metagen" / "configs" / "a.yaml"
 
 
 def test_a_missing_resource_names_the_nearest(installed):
     (installed / "configs").mkdir()
     (installed / "configs" / "omniglot-vae-maml.yaml").touch()
     with pytest.raises(MetagenError, match=r"'omniglot-vae-mml\.yaml': did you mean omniglot-vae-maml\.yaml"):
-        resources.resource("configs", "omniglot-vae-mml.yaml")
+        bundled.resource("configs", "omniglot-vae-mml.yaml")
     for name in ("../configs/omniglot-vae-maml.yaml", "/etc/hostname", ""):
         with pytest.raises(MetagenError, match="unknown config "):
-            resources.resource("configs", name)
+            bundled.resource("configs", name)
     with pytest.raises(MetagenError, match="unknown kind of resource 'asset': did you mean assets"):
-        resources.resource("asset", "a")
+        bundled.resource("asset", "a")
     with pytest.raises(MetagenError, match="install it again"):
-        resources.resource("assets", "a")
+        bundled.resource("assets", "a")
 
 
 def test_this_very_clone_has_its_resources():
-    assert resources.resource("assets", "README.md") == Path(resources.__file__).parents[1] / "assets" / "README.md"
+    assert bundled.resource("assets", "README.md") == Path(bundled.__file__).parents[1] / "assets" / "README.md"

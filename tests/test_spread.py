@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from metagen.distributed.sharding import Spread
 from metagen.errors import MetagenError
-from metagen.spread import Spread
 
 BATCH = 16
 TASKS = [3, 5, *range(20, 60)]

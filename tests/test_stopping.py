@@ -7,13 +7,13 @@ import torch
 
 import metagen
 from metagen.cli import main
-from metagen.energy import blurred, energy_score
+from metagen.core.energy_distance import blurred, energy_score
+from metagen.core.seeding import torch_rng
 from metagen.errors import MetagenError
-from metagen.images import save_pngs
 from metagen.learners import Amortised, Joint, Reptile, adapt_each, adapt_tasks, auto_steps
 from metagen.learners.stopping import CANDIDATES, SAMPLES
 from metagen.model import Model
-from metagen.seeding import torch_rng
+from metagen.storage.images import save_pngs
 from tests.doubles import Quadratic, tiny_generator, tiny_vae
 
 RATE = 0.25

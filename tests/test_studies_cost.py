@@ -8,10 +8,10 @@ from functools import partial
 import pytest
 import torch
 
+from metagen.distributed.sharding import Spread
+from metagen.evaluation.studies import HeldOut, studies
+from metagen.evaluation.studies.cost import LiveBytes, peak_bytes
 from metagen.learners import Amortised, Joint, adapt_tasks
-from metagen.spread import Spread
-from metagen.studies import HeldOut, studies
-from metagen.studies.cost import LiveBytes, peak_bytes
 from metagen.tasks.episodes import Episodes
 from tests.doubles import Blobs, tiny_generator, tiny_vae
 

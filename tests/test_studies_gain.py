@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import nn
 
+from metagen.core.seeding import torch_rng
+from metagen.distributed.sharding import Spread
 from metagen.errors import MetagenError
+from metagen.evaluation.studies import HeldOut, gain, studies
 from metagen.generators import Generator
 from metagen.learners import Amortised
-from metagen.seeding import torch_rng
-from metagen.spread import Spread
-from metagen.studies import HeldOut, gain, studies
 from metagen.tasks import TaskSet
 from metagen.tasks.episodes import Episodes
 from metagen.tasks.splits import Split

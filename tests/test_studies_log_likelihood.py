@@ -9,12 +9,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from metagen.distributed.sharding import Spread
 from metagen.errors import MetagenError
+from metagen.evaluation.studies import HeldOut, studies
+from metagen.evaluation.studies import log_likelihood as study
 from metagen.generators import Generator
 from metagen.learners import MAML, Amortised, Joint, Learner
-from metagen.spread import Spread
-from metagen.studies import HeldOut, studies
-from metagen.studies import log_likelihood as study
 from metagen.tasks import Omniglot, TaskSet
 from metagen.tasks.episodes import Episodes
 from metagen.tasks.splits import Split

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from metagen.generators.token_sampling import Sampling, draw, draw_codes
-from metagen.learners import MAML, Amortised, adapt_tasks
-from metagen.learners import adapted as adapting
+from metagen.generators.tokens.token_sampling import Sampling, draw, draw_codes
+from metagen.learners import MAML, Amortised, adapt_tasks, batched
 from tests.test_token_vae import PLAIN, images, made, noise_of
 
 
@@ -127,7 +126,7 @@ def test_an_image_is_the_same_whatever_tasks_are_beside_it(kind, monkeypatch):
     for task in (0, 4):
         alone = adapted[task].generate({name: x[task : task + 1] for name, x in noise.items()})
         assert torch.equal(alone[0], most[task])
-    monkeypatch.setattr(adapting, "TASKS_AT_ONCE", 2)
+    monkeypatch.setattr(batched, "TASKS_AT_ONCE", 2)
     assert torch.equal(adapted.generate(noise), most)
 
 

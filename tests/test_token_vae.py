@@ -11,18 +11,18 @@ import pytorch_lightning as pl
 import torch
 
 from metagen import load
+from metagen.core.warps import random_affine
 from metagen.errors import MetagenError
-from metagen.evaluation import measure
+from metagen.evaluation.scorecard import measure
+from metagen.evaluation.studies import studies
 from metagen.generators import TokenVAE, with_sampling
-from metagen.generators.token_sampling import Sampling, draw_codes
+from metagen.generators.tokens.token_sampling import Sampling, draw_codes
 from metagen.learners import MAML, Amortised, Joint, LowRankMAML
 from metagen.model import Model
-from metagen.studies import studies
 from metagen.tasks import task_sets
-from metagen.tasks.data import EpisodeData
 from metagen.tasks.episodes import Episodes
-from metagen.training import MetaTraining
-from metagen.warps import random_affine
+from metagen.training.episode_data import EpisodeData
+from metagen.training.meta_training import MetaTraining
 from tests.doubles import Blobs, tiny_generator
 from tests.test_evaluation import Half
 from tests.test_studies_log_likelihood import Ink, held_out

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 import metagen
-from metagen.artifacts import save_model
 from metagen.cli import main
-from metagen.images import save_pngs
 from metagen.learners import Amortised
 from metagen.model import Model
+from metagen.storage.artifacts import save_model
+from metagen.storage.images import save_pngs
 from metagen.tasks.splits import read_split
 from tests.doubles import tiny_generator
 from tests.test_fit import error_of

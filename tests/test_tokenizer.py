@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from metagen.errors import MetagenError
 from metagen.generators import Tokenizer
-from metagen.generators.quantiser import Quantiser
+from metagen.generators.tokens.quantiser import Quantiser
 from metagen.learners import Joint
 from metagen.model import Model
 from tests.doubles import tiny_generator

@@ -18,14 +18,14 @@ from torch.utils._pytree import tree_flatten_with_path
 
 from metagen.adaptation import in_chunks, task_batch
 from metagen.cli import main
-from metagen.criterion import ByLoss
 from metagen.errors import MetagenError
+from metagen.evaluation.criterion import ByLoss
 from metagen.learners import MAML, LowRankMAML, Reptile, TaskEmbedding
 from metagen.model import Model
 from metagen.tasks import task_sets
-from metagen.tasks.data import EpisodeData
 from metagen.tasks.splits import Split, read_split
-from metagen.training import MetaTraining
+from metagen.training.episode_data import EpisodeData
+from metagen.training.meta_training import MetaTraining
 from tests.doubles import Bilinear, Blobs, UntouchableBlobs, tiny_vae
 
 
@@ -108,7 +108,7 @@ def test_what_is_saved_amid_the_batches_of_a_step_waits_for_the_step(fit, tmp_pa
     def save(self, trainer, name):
         saved.append((name, trainer.fit_loop.epoch_loop.total_batch_idx + 1))
 
-    monkeypatch.setattr("metagen.checkpoints.Checkpoints._save", save)
+    monkeypatch.setattr("metagen.training.checkpoints.Checkpoints._save", save)
     fit(
         tmp_path, "--data.episodes", "12", "--trainer.accumulate_grad_batches", "3", "--trainer.val_check_interval", "4"
     )

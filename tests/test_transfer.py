@@ -10,7 +10,7 @@ from metagen.adaptation import moving
 from metagen.errors import MetagenError
 from metagen.learners import Joint, Transfer, adapt_tasks
 from metagen.model import Model, load
-from metagen.training import MetaTraining
+from metagen.training.meta_training import MetaTraining
 from tests.doubles import Bilinear, Quadratic, tiny_generator, tiny_vae
 from tests.test_meta_gradients import IMAGES, batch_for, gradient, matrix
 from tests.test_training import assert_same_run, checkpoint

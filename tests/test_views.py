@@ -11,12 +11,12 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 from scipy.ndimage import label
 
-from metagen import evaluation
-from metagen.evaluation import measure
+from metagen.evaluation import scorecard
+from metagen.evaluation.scorecard import measure
 from metagen.learners import Amortised, Reptile
-from metagen.pictures import curve_png, map_png
+from metagen.report.plots import curve_png, map_png
+from metagen.report.tables import picture, short, study_lines, table
 from metagen.tasks.episodes import Episode, Episodes
-from metagen.views import picture, short, study_lines, table
 from tests.doubles import Blobs, tiny_generator, tiny_vae
 
 
@@ -27,7 +27,7 @@ def learner():
 
 
 def test_the_table_and_the_curve_show_the_figures(learner, monkeypatch):
-    monkeypatch.setattr(evaluation, "SCRATCH_GRID", ((1e-2, 1),))
+    monkeypatch.setattr(scorecard, "SCRATCH_GRID", ((1e-2, 1),))
     result = measure(learner, Episodes(Blobs(), 2, 3), "test", 3, (0, 1)).result
     text = table({**result, "extractors": []})
     for row in result["rows"] + result["differences"]:

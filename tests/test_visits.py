@@ -12,7 +12,7 @@ from metagen.adaptation import at_step, draw_noise, inner_step, task_batch
 from metagen.errors import MetagenError
 from metagen.generators import distance_consistency, with_weights
 from metagen.learners import FOMAML, IMAML, MAML, AdjointMAML, MetaSGD
-from metagen.training import MetaTraining
+from metagen.training.meta_training import MetaTraining
 from tests.doubles import Bilinear, tiny_generator, tiny_vae
 
 VISITS = {"discriminator": 3, "generator": 2}

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch.func import vmap
 
-from metagen.warps import DRAWS, affine_maps, moved, pixel_grid, random_affine, read_at
+from metagen.core.warps import DRAWS, affine_maps, moved, pixel_grid, random_affine, read_at
 
 STILL = 0.5  # the draw that changes nothing
 TURN, WIDE, HIGH, SHEAR, RIGHT, DOWN = range(DRAWS)

@@ -10,16 +10,16 @@ import pytest
 import torch
 
 from metagen.adaptation import add_deltas, draw_noise
-from metagen.artifacts import load_model, load_zoo, save_model, save_zoo
 from metagen.cli import main, zoo
+from metagen.distributed.processes import Processes
 from metagen.errors import MetagenError
 from metagen.generators import generators
 from metagen.learners import MAML, Joint, MetaGenerator
 from metagen.model import Model, load
-from metagen.processes import Processes
-from metagen.tasks.data import EpisodeData
+from metagen.storage.artifacts import load_model, load_zoo, save_model, save_zoo
 from metagen.tasks.splits import Split
-from metagen.zoo import Plan, Training, Zoo, check_taught, learning_from, make_zoo, zoo_for
+from metagen.training.episode_data import EpisodeData
+from metagen.training.model_zoo import Plan, Training, Zoo, check_taught, learning_from, make_zoo, zoo_for
 from tests.doubles import TINY, tiny_vae
 
 LAYERS = ("decoder.*",)

@@ -1,5 +1,6 @@
 """Adaptation and its meta-gradients: pure functions, written for one task and lifted to many."""
 
+from metagen.adaptation.adapted_params import moving
 from metagen.adaptation.batch import PlayerNoise, TaskBatch, TaskNoise, draw_alike, draw_noise, task_batch
 from metagen.adaptation.encoders import ENCODERS, Encoder, SetEncoder, encoder_for
 from metagen.adaptation.execution import EXECUTIONS, over_tasks
@@ -16,7 +17,6 @@ from metagen.adaptation.meta_gradients import (
     MetaStep,
     in_chunks,
 )
-from metagen.adaptation.moves import moving
 from metagen.adaptation.regularisers import Regulariser
 from metagen.adaptation.steps import (
     Curvature,

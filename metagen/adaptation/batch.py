@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch.utils._pytree import tree_map
 
+from metagen.core.seeding import torch_rng
 from metagen.generators import Generator, Noise, Weights
-from metagen.seeding import torch_rng
 
 if TYPE_CHECKING:  # a learner is made of adaptation, so this floor may only name it
     from metagen.learners import Learner

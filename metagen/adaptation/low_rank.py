@@ -6,10 +6,10 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from metagen.adaptation.moves import moving
+from metagen.adaptation.adapted_params import moving
+from metagen.core.seeding import torch_rng
 from metagen.errors import MetagenError
 from metagen.generators import Generator
-from metagen.seeding import torch_rng
 
 LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from metagen.core.pca import PCA
+from metagen.core.seeding import torch_rng
 from metagen.errors import check_at_least
 from metagen.learners import Learner
-from metagen.pca import PCA
-from metagen.seeding import torch_rng
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from metagen.adaptation import draw_alike
-from metagen.embeddings.adapted import adapted_alike, check_adapts
+from metagen.embeddings.adapted_weights import adapted_alike, check_adapts
 from metagen.embeddings.base import ModelEmbedding, in_order
 from metagen.errors import check_at_least
 from metagen.learners import Adapted, Learner

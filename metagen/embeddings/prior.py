@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from metagen.core.seeding import seeded, torch_rng
 from metagen.errors import check_at_least, check_positive
-from metagen.generators.adversarial import LOSSES, r1r2
-from metagen.seeding import seeded, torch_rng
+from metagen.generators.gans.adversarial import LOSSES, r1r2
 
 if TYPE_CHECKING:
     from typing_extensions import Self

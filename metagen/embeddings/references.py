@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from metagen.core.energy_distance import blurred
 from metagen.embeddings.base import Embedding
-from metagen.energy import blurred
 from metagen.metrics import Extractor
 
 

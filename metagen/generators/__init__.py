@@ -1,5 +1,6 @@
 """Base generators: what makes the images. To add one: a file here and a line below."""
 
+from metagen.core.registry import Registry
 from metagen.generators.base import (
     Context,
     Generator,
@@ -11,20 +12,19 @@ from metagen.generators.base import (
     with_weights,
 )
 from metagen.generators.consistency import distance_consistency
-from metagen.generators.game import Game
-from metagen.generators.gan import GAN
-from metagen.generators.r3 import R3
+from metagen.generators.gans.game import Game
+from metagen.generators.gans.gan import GAN
+from metagen.generators.gans.r3 import R3
+from metagen.generators.gans.redraw_gan import RedrawGAN
+from metagen.generators.gans.sngan import SNGAN
+from metagen.generators.gans.vae_gan import VAEGAN
+from metagen.generators.gans.wgan_gp import WGANGP
 from metagen.generators.redraw import Redraw
-from metagen.generators.redraw_gan import RedrawGAN
 from metagen.generators.search_vae import SearchVAE
 from metagen.generators.set_vae import SetVAE
-from metagen.generators.sngan import SNGAN
-from metagen.generators.token_vae import TokenVAE
-from metagen.generators.tokenizer import Tokenizer
+from metagen.generators.tokens.token_vae import TokenVAE
+from metagen.generators.tokens.tokenizer import Tokenizer
 from metagen.generators.vae import VAE
-from metagen.generators.vae_gan import VAEGAN
-from metagen.generators.wgan_gp import WGANGP
-from metagen.registry import Registry
 
 generators: Registry[Generator] = Registry(
     "generator",

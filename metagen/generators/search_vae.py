@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from metagen.choices import check_choice, gumbel
+from metagen.core.gumbel import check_choice, gumbel
 from metagen.errors import MetagenError
 from metagen.generators.base import Noise, Weights
 from metagen.generators.networks import OPERATIONS, Refinement, operation

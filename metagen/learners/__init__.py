@@ -1,32 +1,32 @@
 """Learners: choices on the axes start, step, what moves, meta-gradient. To add one: a file here and a line below."""
 
-from metagen.learners.adapted import Adapted, adapt_by, adapt_tasks, by_chunks
-from metagen.learners.adjoint_maml import AdjointMAML
-from metagen.learners.amortised import Amortised
-from metagen.learners.anil import ANIL
-from metagen.learners.auxiliary import Auxiliary
+from metagen.core.registry import Registry
 from metagen.learners.base import FixedRate, Learner
-from metagen.learners.conditioned import Conditioned
-from metagen.learners.engine import RuleEngine
-from metagen.learners.fomaml import FOMAML
-from metagen.learners.imaml import IMAML
-from metagen.learners.joint import Joint
-from metagen.learners.learned_optimiser import LearnedOptimiser
-from metagen.learners.leo import LEO
-from metagen.learners.low_rank import LowRankMAML
-from metagen.learners.lstm import LSTMLearner
-from metagen.learners.maml import MAML
-from metagen.learners.maml_pp import MAMLPP
-from metagen.learners.memory import MemoryLearner
-from metagen.learners.meta_curvature import MetaCurvature
-from metagen.learners.meta_generator import MetaGenerator
-from metagen.learners.meta_sgd import MetaSGD
-from metagen.learners.mixture import OptimiserMixture
-from metagen.learners.reptile import Reptile
+from metagen.learners.baselines.joint import Joint
+from metagen.learners.baselines.transfer import Transfer
+from metagen.learners.batched import Adapted, adapt_by, adapt_tasks, by_chunks
+from metagen.learners.conditioned.amortised import Amortised
+from metagen.learners.conditioned.base import Conditioned
+from metagen.learners.conditioned.leo import LEO
+from metagen.learners.conditioned.memory_learner import MemoryLearner
+from metagen.learners.conditioned.meta_generator import MetaGenerator
+from metagen.learners.conditioned.task_embedding import TaskEmbedding
+from metagen.learners.gradient.adjoint_maml import AdjointMAML
+from metagen.learners.gradient.anil import ANIL
+from metagen.learners.gradient.auxiliary import Auxiliary
+from metagen.learners.gradient.fomaml import FOMAML
+from metagen.learners.gradient.imaml import IMAML
+from metagen.learners.gradient.learned_optimiser import LearnedOptimiser
+from metagen.learners.gradient.low_rank_maml import LowRankMAML
+from metagen.learners.gradient.lstm import LSTMLearner
+from metagen.learners.gradient.maml import MAML
+from metagen.learners.gradient.maml_pp import MAMLPP
+from metagen.learners.gradient.meta_curvature import MetaCurvature
+from metagen.learners.gradient.meta_sgd import MetaSGD
+from metagen.learners.gradient.optimiser_mixture import OptimiserMixture
+from metagen.learners.gradient.reptile import Reptile
+from metagen.learners.gradient.rule_engine import RuleEngine
 from metagen.learners.stopping import StepChoice, adapt_each, auto_steps
-from metagen.learners.task_embedding import TaskEmbedding
-from metagen.learners.transfer import Transfer
-from metagen.registry import Registry
 
 learners: Registry[Learner] = Registry(
     "learner",

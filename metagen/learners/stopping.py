@@ -15,12 +15,12 @@ import torch
 from torch.utils._pytree import tree_map
 
 from metagen.adaptation import TaskBatch, draw_noise, over_tasks
-from metagen.energy import blurred, energy_score
+from metagen.core.energy_distance import blurred, energy_score
+from metagen.core.seeding import torch_rng
+from metagen.core.warps import DRAWS, random_affine
 from metagen.generators import Noise, Weights, with_weights
-from metagen.learners.adapted import Adapted, adapt_tasks, by_chunks
 from metagen.learners.base import Learner
-from metagen.seeding import torch_rng
-from metagen.warps import DRAWS, random_affine
+from metagen.learners.batched import Adapted, adapt_tasks, by_chunks
 
 CANDIDATES = (0, 1, 2, 3, 5, 8, 12, 20, 30, 50)
 FOLDS = 5

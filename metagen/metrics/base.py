@@ -8,7 +8,7 @@ from typing import ClassVar, NamedTuple
 
 import torch
 
-from metagen.intervals import Interval, jackknife_interval, over_tasks_interval, replicates
+from metagen.metrics.intervals import Interval, jackknife_interval, over_tasks_interval, replicates
 
 
 class Seen(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from metagen.energy import energy_distance
+from metagen.core.energy_distance import energy_distance
 from metagen.metrics.base import Seen, TaskColumn
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from metagen.core.seeding import numpy_rng
 from metagen.errors import MetagenError
 from metagen.metrics.base import PooledColumn, Seen
 from metagen.metrics.frechet import frechet_distance
-from metagen.seeding import numpy_rng
 
 PARTS = (2, 3, 4)
 

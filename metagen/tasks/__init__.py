@@ -1,6 +1,6 @@
 """Task sets: many tasks of one kind, split by task. To add one: a file here and a line below."""
 
-from metagen.registry import Registry
+from metagen.core.registry import Registry
 from metagen.tasks.base import TaskSet
 from metagen.tasks.celeba import CelebA
 from metagen.tasks.folder import Folder

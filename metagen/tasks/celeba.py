@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 
 from metagen.errors import MetagenError, check_at_least, some, unknown
-from metagen.files import placed
-from metagen.images import read_files
+from metagen.storage.files import placed
+from metagen.storage.images import read_files
 from metagen.tasks.base import TaskSet, with_enough_images
 from metagen.tasks.splits import SPLITS, Split, read_split, split_by_hash
 

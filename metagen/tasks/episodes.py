@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from metagen.core.seeding import numpy_rng
 from metagen.errors import MetagenError, check_at_least
-from metagen.seeding import numpy_rng
-from metagen.tasks.augmentation import DRAWS, mapped, task_maps
 from metagen.tasks.base import TaskSet
 from metagen.tasks.shots import drawn
+from metagen.tasks.task_augmentation import DRAWS, mapped, task_maps
 
 
 class Episode(NamedTuple):

@@ -12,10 +12,10 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from metagen.archives import ARCHIVE_SUFFIXES, is_archive, unpacked
 from metagen.errors import MetagenError, check_at_least, some, unknown
-from metagen.files import placed
-from metagen.images import image_files, is_image_name, is_other, needed, read_files, read_image, whole_pixels
+from metagen.storage.archives import ARCHIVE_SUFFIXES, is_archive, unpacked
+from metagen.storage.files import placed
+from metagen.storage.images import image_files, is_image_name, is_other, needed, read_files, read_image, whole_pixels
 from metagen.tasks.base import TaskSet, with_enough_images
 from metagen.tasks.seen import pixel_print
 from metagen.tasks.splits import SPLITS, Split, as_named_there, plain, read_split, split_by_count, split_by_hash

@@ -21,9 +21,9 @@ from rich.progress import track
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from metagen.core.seeding import numpy_rng
 from metagen.errors import MetagenError
-from metagen.files import cache_folder, placed, write_atomically
-from metagen.seeding import numpy_rng
+from metagen.storage.files import cache_folder, placed, write_atomically
 from metagen.tasks.base import TaskSet
 from metagen.tasks.glyph_drawing import (
     BOX,

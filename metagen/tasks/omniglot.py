@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
+from metagen.core.seeding import numpy_rng
 from metagen.errors import MetagenError, unknown
-from metagen.files import placed
-from metagen.images import image_files, read_folder
-from metagen.seeding import numpy_rng
+from metagen.storage.files import placed
+from metagen.storage.images import image_files, read_folder
 from metagen.tasks.base import TaskSet
 from metagen.tasks.seen import prints_of
 from metagen.tasks.splits import SPLITS, Split, read_split

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from metagen.errors import MetagenError
-from metagen.strict_json import read_json, to_json
+from metagen.storage.strict_json import read_json, to_json
 from metagen.tasks.splits import SPLITS, Split, plain, split_of, without_top
 
 FILE = "seen.json"

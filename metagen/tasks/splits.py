@@ -11,9 +11,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from metagen.core.seeding import numpy_rng
 from metagen.errors import MetagenError
-from metagen.seeding import numpy_rng
-from metagen.strict_json import once
+from metagen.storage.strict_json import once
 
 log = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ import torch
 
 from metagen.cli import main
 from metagen.errors import MetagenError
-from metagen.images import save_pngs
+from metagen.storage.images import save_pngs
 from metagen.tasks import Folder, Glyphs
-from metagen.tasks.data import EpisodeData
 from metagen.tasks.splits import SPLITS, Split, read_split
+from metagen.training.episode_data import EpisodeData
 
 
 def grown(root, tasks):

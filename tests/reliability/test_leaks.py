@@ -14,21 +14,21 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from metagen import sampling_choice
-from metagen.artifacts import save_extractor
 from metagen.cli import main
-from metagen.domain import extractor_of
+from metagen.distributed.processes import Processes
 from metagen.errors import MetagenError
-from metagen.images import save_pngs
-from metagen.judging import judged
+from metagen.evaluation import sampling_choice
+from metagen.evaluation.evaluator import judged
+from metagen.evaluation.extractor_choice import extractor_of
 from metagen.metrics.extractors import Embedding
 from metagen.model import Model, load_base
-from metagen.processes import Processes
-from metagen.resources import resource
+from metagen.storage.artifacts import save_extractor
+from metagen.storage.bundled import resource
+from metagen.storage.images import save_pngs
 from metagen.tasks import Folder
-from metagen.tasks.data import EpisodeData
 from metagen.tasks.seen import SeenTasks, pixel_print, seen_of, separate
 from metagen.tasks.splits import Split, read_split
+from metagen.training.episode_data import EpisodeData
 from tests.doubles import Blobs
 
 MODELS = [*resource("assets", "models").iterdir(), *resource("assets", "extractors").iterdir()]

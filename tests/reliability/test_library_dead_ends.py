@@ -9,13 +9,13 @@ import pytest
 import torch
 
 import metagen
-from metagen.artifacts import load_extractor, load_zoo
-from metagen.checkpoints import read_checkpoint
 from metagen.cli import main
+from metagen.distributed.processes import Processes
 from metagen.errors import MetagenError
-from metagen.images import save_png
 from metagen.model import load_base
-from metagen.processes import Processes
+from metagen.storage.artifacts import load_extractor, load_zoo
+from metagen.storage.images import save_png
+from metagen.training.checkpoints import read_checkpoint
 
 NEEDY = """
 from pytorch_lightning.callbacks import Callback

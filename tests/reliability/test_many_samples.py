@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from metagen import model as models
+from metagen.evaluation.studies.cost import LiveBytes
 from metagen.learners import learners
 from metagen.model import Model
-from metagen.studies.cost import LiveBytes
 from tests.doubles import TINY, tiny_generator
 
 SUPPORT = torch.rand(2, 3, 1, 8, 8, generator=torch.Generator().manual_seed(0)).round()

@@ -16,16 +16,16 @@ import torch
 from PIL import Image
 
 import metagen
-from metagen import artifacts, resources
-from metagen.archives import unpacked
 from metagen.cli import main
-from metagen.domain import extractor_of
 from metagen.errors import MetagenError
-from metagen.images import save_png, save_pngs
+from metagen.evaluation.extractor_choice import extractor_of
 from metagen.learners import Reptile
 from metagen.model import Model
+from metagen.storage import artifacts, bundled
+from metagen.storage.archives import unpacked
+from metagen.storage.images import save_png, save_pngs
 from metagen.tasks import Folder
-from metagen.tasks.data import EpisodeData
+from metagen.training.episode_data import EpisodeData
 from tests.doubles import Blobs, tiny_vae
 
 OTHER = "omniglot-redraw"
@@ -158,9 +158,9 @@ def test_a_config_that_names_the_model_means_its_tasks_as_a_word_does(place, cap
 
 
 def test_only_the_beginning_means_home(home):
-    assert metagen.files.placed("a~/~b") == Path("a~/~b")
-    assert metagen.files.placed("./~/b") == Path("~/b")
-    assert metagen.files.placed("~no such user/b") == Path("~no such user/b")
+    assert metagen.storage.files.placed("a~/~b") == Path("a~/~b")
+    assert metagen.storage.files.placed("./~/b") == Path("~/b")
+    assert metagen.storage.files.placed("~no such user/b") == Path("~no such user/b")
 
 
 # names that travel with metagen
@@ -175,14 +175,14 @@ def test_a_folder_of_data_hides_no_model(home, name, local):
         Path("omniglot").mkdir()
     if local == "images":
         save_png(torch.zeros(1, 8, 8), Path("omniglot/1.png"))
-    assert metagen.load(name).path == resources.resource("assets", "models/omniglot").resolve()
+    assert metagen.load(name).path == bundled.resource("assets", "models/omniglot").resolve()
 
 
 def test_a_folder_of_data_hides_no_extractor(home):
     Path("omniglot-report").mkdir()
     root = Path(__file__).parents[2] / "assets"
     assert extractor_of("omniglot-report", EpisodeData(), "test")[1]["name"] == "omniglot-report"
-    assert resources.travelling("extractors", "glyphs-select") == root / "extractors/glyphs-select"
+    assert bundled.travelling("extractors", "glyphs-select") == root / "extractors/glyphs-select"
 
 
 def test_a_model_here_goes_before_one_that_travels(place):
@@ -218,13 +218,13 @@ def test_a_base_is_found_by_its_hash(moved, there):
     if there == "images":
         save_pngs(torch.rand(2, 1, 8, 8), base)
     elif there == "another model":
-        shutil.copytree(resources.resource("assets", "models/omniglot"), base)
+        shutil.copytree(bundled.resource("assets", "models/omniglot"), base)
     elif there == "a zoo":
         artifacts.save_zoo(base, {}, {"tasks": [], "base_sha256": ""})
     elif there != "nothing":
         base.mkdir()
         (base / "config.json").write_text('{"model_type": "bert"}' if there == "a model of others" else "{")
-    assert metagen.load(moved).model.path == resources.resource("assets", f"models/{OTHER}").resolve()
+    assert metagen.load(moved).model.path == bundled.resource("assets", f"models/{OTHER}").resolve()
 
 
 @pytest.mark.parametrize("way", ["..\\Models\\base", "../Models/base/", "..\\Models/base", ".\\..\\Models\\base\\"])

@@ -11,14 +11,15 @@ import torch
 from PIL import Image
 
 import metagen
-from metagen import artifacts, sampling_choice
 from metagen.cli import main
+from metagen.distributed.sharding import Spread
 from metagen.errors import MetagenError
-from metagen.images import save_pngs
+from metagen.evaluation import sampling_choice
 from metagen.learners import Reptile
 from metagen.model import Model
-from metagen.spread import Spread
-from metagen.tasks.data import EpisodeData
+from metagen.storage import artifacts
+from metagen.storage.images import save_pngs
+from metagen.training.episode_data import EpisodeData
 from tests.doubles import Blobs, tiny_vae
 
 
@@ -110,7 +111,11 @@ def test_adapt_replaces_neither_support_nor_base(place, out):
 @pytest.mark.parametrize("verb", VERBS)
 def test_where_nothing_can_be_written_is_said_before_any_work(place, monkeypatch, verb, where):
     ended = RuntimeError("work was begun")
-    for begun in ("metagen.model.adapt_tasks", "metagen.extractor_training.train_extractor", "metagen.judging.judged"):
+    for begun in (
+        "metagen.model.adapt_tasks",
+        "metagen.training.extractor_training.train_extractor",
+        "metagen.evaluation.evaluator.judged",
+    ):
         monkeypatch.setattr(begun, lambda *_, **__: (_ for _ in ()).throw(ended))
     if where == "a read-only folder":
         monkeypatch.setattr(os, "access", lambda *_, **__: False)

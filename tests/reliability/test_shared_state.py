@@ -27,17 +27,17 @@ from safetensors.torch import load_file
 import metagen
 from metagen import generators as bases
 from metagen.adaptation.regularisers import path_norms
-from metagen.artifacts import load_extractor, load_model
 from metagen.cli import main
-from metagen.evaluation import untrained
+from metagen.core.seeding import DRAWING, seeded, torch_rng
+from metagen.distributed.processes import tells
+from metagen.evaluation.scorecard import untrained
 from metagen.generators import generators, with_weights
-from metagen.images import read_image, save_png
 from metagen.learners import learners
 from metagen.metrics.torchmetric import FrechetDistance
 from metagen.model import Model
-from metagen.processes import tells
-from metagen.resources import travelling
-from metagen.seeding import DRAWING, seeded, torch_rng
+from metagen.storage.artifacts import load_extractor, load_model
+from metagen.storage.bundled import travelling
+from metagen.storage.images import read_image, save_png
 from tests.doubles import tiny_generator, tiny_learner, tiny_vae
 
 THREADS, ROUNDS = 3, 2

@@ -18,15 +18,15 @@ import torch
 from PIL import Image, ImageDraw, ImageFilter
 
 import metagen
-from metagen import artifacts, images
 from metagen.cli import main
 from metagen.errors import MetagenError
-from metagen.images import save_pngs
-from metagen.judging import judged
+from metagen.evaluation.evaluator import judged
 from metagen.learners import Joint
 from metagen.model import Model
+from metagen.storage import artifacts, images
+from metagen.storage.images import save_pngs
 from metagen.tasks import Folder
-from metagen.tasks.data import EpisodeData
+from metagen.training.episode_data import EpisodeData
 from tests.doubles import Blobs, tiny_vae
 
 DARK = {"data": {"task_set": "omniglot", "invert": False}}

@@ -13,11 +13,11 @@ import time
 import pytest
 import torch
 
-from metagen import artifacts
-from metagen.images import save_pngs
 from metagen.learners import Reptile
 from metagen.metrics.extractors import Embedding
-from metagen.tasks.data import EpisodeData
+from metagen.storage import artifacts
+from metagen.storage.images import save_pngs
+from metagen.training.episode_data import EpisodeData
 from tests.doubles import Blobs, tiny_vae
 
 pytestmark = pytest.mark.slow

@@ -10,7 +10,7 @@ import time
 import pytest
 
 import metagen
-from metagen.checkpoints import read_checkpoint
+from metagen.training.checkpoints import read_checkpoint
 from tests.test_training import assert_same_run, checkpoint
 
 pytestmark = pytest.mark.slow

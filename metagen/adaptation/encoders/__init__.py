@@ -1,9 +1,9 @@
 """Networks that read a support. To add one: a file here and a line below."""
 
-from metagen.adaptation.encoders.attention import AttentionEncoder
+from metagen.adaptation.encoders.attention_encoder import AttentionEncoder
 from metagen.adaptation.encoders.base import Encoder
-from metagen.adaptation.encoders.gradient import GradientEncoder
-from metagen.adaptation.encoders.prototype import Prototype
+from metagen.adaptation.encoders.gradient_encoder import GradientEncoder
+from metagen.adaptation.encoders.prototype_encoder import Prototype
 from metagen.adaptation.encoders.set_encoder import SetEncoder
 from metagen.errors import unknown
 from metagen.generators import Generator

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from metagen.adaptation.steps.base import PerWeight, State, Step, layer_of
-from metagen.choices import check_choice, gumbel
+from metagen.core.gumbel import check_choice, gumbel
 from metagen.errors import check_positive
 from metagen.generators import Noise, Weights
 

@@ -10,9 +10,9 @@ from PIL import Image
 
 from metagen.adaptation.steps.base import layer_of
 from metagen.errors import MetagenError
-from metagen.files import strangers, write_atomically
 from metagen.generators import Weights
-from metagen.strict_json import page
+from metagen.storage.files import strangers, write_atomically
+from metagen.storage.strict_json import page
 
 
 class Rule(NamedTuple):

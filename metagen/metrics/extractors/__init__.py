@@ -1,11 +1,11 @@
 """Extractors: the named networks that metrics look through. To add one: a file here and a line below."""
 
+from metagen.core.registry import Registry
 from metagen.metrics.extractors.base import Extractor
 from metagen.metrics.extractors.embedding import Embedding
 from metagen.metrics.extractors.inception import Inception
 from metagen.metrics.extractors.lpips import LPIPS
 from metagen.metrics.extractors.scripted import Scripted
-from metagen.registry import Registry
 
 # Those that `save_extractor` writes; the others come as files of their own kind.
 extractors: Registry[Extractor] = Registry("extractor", embedding=Embedding)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from metagen.errors import MetagenError
-from metagen.images import to_float, to_uint8
+from metagen.storage.images import to_float, to_uint8
 
 if TYPE_CHECKING:
     from typing_extensions import Self

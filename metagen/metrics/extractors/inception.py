@@ -7,9 +7,9 @@ import io
 import torch
 
 from metagen.errors import MetagenError
-from metagen.images import to_uint8
 from metagen.metrics.extractors.base import AnySize, check_range
 from metagen.metrics.extractors.published import Published
+from metagen.storage.images import to_uint8
 
 # Of weights-inception-2015-12-05-6726825d.pth: TensorFlow's network of that day, as torch-fidelity and pytorch-fid
 # publish it. Its first eight digits are in the published name.

@@ -13,7 +13,7 @@ from urllib.request import urlopen
 import torch
 
 from metagen.errors import MetagenError
-from metagen.files import cache_folder, placed, write_atomically
+from metagen.storage.files import cache_folder, placed, write_atomically
 
 TIMEOUT = 60  # seconds without an answer
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
+from metagen.core.quiet import unwarned
 from metagen.errors import MetagenError
 from metagen.metrics.extractors.base import Extractor
-from metagen.quiet import unwarned
 
 SUFFIXES = (".pt", ".pth", ".ts")
 

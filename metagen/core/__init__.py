@@ -1,0 +1,1 @@
+"""Small mathematics and bookkeeping that several rooms use."""

@@ -1,0 +1,86 @@
+"""The extractors of a domain: one through which models are chosen, one through which they are reported on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from metagen.core.energy_distance import blurred
+from metagen.errors import MetagenError
+from metagen.evaluation.criterion import PIXELS, Look
+from metagen.metrics import Extractor
+from metagen.metrics.extractors import Scripted
+from metagen.metrics.extractors.scripted import SUFFIXES
+from metagen.storage.artifacts import load_extractor
+from metagen.storage.bundled import travelling
+from metagen.storage.files import placed
+from metagen.tasks.seen import seen_of
+from metagen.training.episode_data import EpisodeData
+
+
+def extractor_of(name: str | None, tasks: EpisodeData, split: str) -> tuple[Extractor, dict[str, Any]]:
+    """An extractor by its name or folder, and what is told of it; None for TASK_SET-report, which travels with metagen.
+
+    Raises:
+        MetagenError: there is none, it is damaged, or it was trained on a task that is to be judged.
+    """
+    if name and Path(name).suffix in SUFFIXES:  # who made it has to know what it was trained on
+        scripted = Scripted(placed(name), tasks.task_set.size, tasks.task_set.channels)
+        return scripted, {"name": scripted.name, "weights_sha256": scripted.weights_sha256}
+    path = _folder(name, tasks)
+    extractor, info, weights = load_extractor(path)
+    tasks.check_unseen(str(path), info, seen_of(path, info), split)
+    told = {"name": path.absolute().name, "weights_sha256": weights}
+    return extractor, told | info | told  # first, and not what the info calls so
+
+
+def selecting(name: str | None, tasks: EpisodeData, device: torch.device | str = "cpu") -> tuple[str, Look]:
+    """What models are chosen through on val tasks, and how it looks at images that lie on a device.
+
+    Args:
+        name: an extractor's name or folder, or "pixels"; None for TASK_SET-select or, where none of the images' size
+            travels with metagen, pixels: so the name of the criterion says which.
+        tasks: what models are chosen on.
+        device: where.
+
+    Raises:
+        MetagenError: the extractor is missing, damaged or takes other images, or was trained on val tasks.
+    """
+    name = name or _travelling_at_this_size(tasks)
+    if name == PIXELS:
+        return PIXELS, blurred
+    try:
+        extractor, told = extractor_of(name, tasks, "val")
+        extractor.check(_shape(tasks))
+    except MetagenError as error:
+        raise MetagenError(f"{error}; or choose without one: --model.chosen_by {PIXELS}") from error
+    return told["name"], extractor.to(device).of
+
+
+def _travelling_at_this_size(tasks: EpisodeData) -> str:
+    name, shape = f"{tasks.name}-select", _shape(tasks)
+    try:
+        path = travelling("extractors", name)
+    except MetagenError:
+        return PIXELS
+    extractor = load_extractor(path)[0]
+    return name if [extractor.channels, extractor.size] == [*shape[1:3]] else PIXELS
+
+
+def _shape(tasks: EpisodeData) -> torch.Size:
+    task_set = tasks.task_set
+    return torch.Size((1, task_set.channels, task_set.size, task_set.size))
+
+
+def _folder(name: str | None, tasks: EpisodeData) -> Path:
+    try:
+        return travelling("extractors", name or f"{tasks.name}-report")
+    except MetagenError as error:
+        if name:
+            raise
+        raise MetagenError(
+            f"no extractor of {tasks.name} travels with metagen: name one as --extractor (metagen train-extractor "
+            "makes one), or do without: --extractor none"
+        ) from error

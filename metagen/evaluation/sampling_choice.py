@@ -1,0 +1,289 @@
+"""The sampling options of a trained model, chosen on val tasks: as near to what people make as a small grid allows."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from rich.console import Console
+from rich.progress import track
+
+from metagen.core.seeding import torch_rng
+from metagen.distributed.processes import Processes
+from metagen.errors import MetagenError, check_at_least
+from metagen.evaluation.criterion import Look
+from metagen.evaluation.evaluator import judged
+from metagen.evaluation.extractor_choice import extractor_of
+from metagen.evaluation.scorecard import Contender, grey_where_diverged, real_rows
+from metagen.generators import with_sampling
+from metagen.learners import Adapted, Learner
+from metagen.metrics import Seen, metrics
+from metagen.storage.artifacts import FULL, read_config
+from metagen.storage.bundled import travelling
+from metagen.storage.files import check_free
+from metagen.tasks.episodes import Episode, Episodes
+from metagen.tasks.seen import SeenTasks
+from metagen.training.episode_data import EpisodeData
+
+SHOTS = (1, 5)
+TASKS = 100  # val tasks, at most
+QUERIES = 15  # images of a task beside its support, where it has as many: half of them people's row, half the reference
+AT_ONCE = 8  # tasks
+PEOPLE, AFFINE = "human", "affine x1"
+RECOGNISED, SPREAD = 2.0, 10.0  # points that count as much as all of the distance of affine x1
+FIGURES = ("fd", "recognisability", "diversity_relative", "near_copies")
+CRITERION = (
+    "fd / fd of affine x1 + recognised % below people's / 2 + |diversity % of human - 100| / 10 + near copies above "
+    "people's / people's; the less the better; mean over the shots"
+)
+Settings = dict[str, float]
+Figures = dict[str, float]
+
+
+class Choice(NamedTuple):
+    """The chosen sampling options, and how they were chosen.
+
+    Attributes:
+        settings: a value of every sampling option in the grid.
+        info: JSON-ready: chosen, criterion, through which extractor, on how many val tasks, the figures of people and
+            of affine copies by shots, and of everything that was tried.
+    """
+
+    settings: Settings
+    info: dict[str, Any]
+
+
+def distance_to_people(made: Figures, people: Figures, affine: Figures) -> float:
+    """J, which says how far samples are from what people make, the less the better; see `CRITERION`.
+
+    J = FD / FD(affine x1) + max(0, R(people) - R) / 2 points + |D - 100 %| / 10 points
+    + max(0, C - C(people)) / C(people), with FD the Frechet distance of all tasks together, R recognisability in %, D
+    diversity in % of people's and C the share of near copies in %. To be recognised more often than people's drawings
+    is no fault in itself: samples that are too alike, or too near to the support, are counted apart.
+
+    Args:
+        made: FIGURES of samples.
+        people: of real images that were never shown.
+        affine: of random affine maps of the support, at strength 1.
+
+    Returns:
+        0 or more; infinite where some figure is no number.
+    """
+    found = (
+        _over(made["fd"], affine["fd"])
+        + max(0.0, people["recognisability"] - made["recognisability"]) / RECOGNISED
+        + abs(made["diversity_relative"] - 100) / SPREAD
+        + _over(max(0.0, made["near_copies"] - people["near_copies"]), people["near_copies"])
+    )
+    return found if math.isfinite(found) else math.inf
+
+
+def _over(part: float, whole: float) -> float:
+    """Their ratio; of nothing, infinite unless the part is nothing, too."""
+    return part / whole if whole else math.copysign(math.inf, part) if part else 0.0
+
+
+class Bench:
+    """Val tasks at one number of shots, and the figures there of whatever a model makes.
+
+    Args:
+        learner: the model.
+        episodes: its tasks.
+        tasks: the numbers of the val tasks.
+        look: what images are seen through.
+        seed: of the noise, which is the same at all settings.
+
+    Attributes:
+        people: FIGURES of real images.
+        affine: of random affine maps of the support.
+    """
+
+    def __init__(self, learner: Learner, episodes: Episodes, tasks: Sequence[int], look: Look, seed: int) -> None:
+        self.learner, self.look, self.key, self.half = learner, look, (seed, "val"), episodes.queries // 2
+        parts = [tasks[start : start + AT_ONCE] for start in range(0, len(tasks), AT_ONCE)]
+        self.episodes = [episodes.of("val", part).beside(learner) for part in parts]
+        real = [dict(real_rows(episode, self.half, self.key)) for episode in self.episodes]
+        found = {name: torch.cat([look(each[name]).cpu() for each in real]) for name in real[0]}
+        self.seen = Seen(found["support"], found["reference"], found["human"])
+        self.people, self.affine = self._figures(found[PEOPLE]), self._figures(found[AFFINE])
+
+    def of(self, settings: Settings) -> Figures:
+        """FIGURES of what the model makes with these sampling options."""
+        told = ", ".join(f"{name} {value:g}" for name, value in settings.items())
+        silent = not sys.stderr.isatty()
+        batches = track(self.episodes, told, console=Console(stderr=True), transient=True, disable=silent)
+        return self._figures(torch.cat([self._made(episode, settings) for episode in batches]))
+
+    def judged(self, settings: Settings) -> tuple[float, Figures]:
+        """How far from people these settings are, and the figures that say so."""
+        figures = self.of(settings)
+        return distance_to_people(figures, self.people, self.affine), figures
+
+    def _made(self, episode: Episode, settings: Settings) -> torch.Tensor:
+        """Features [T, n, d] of samples; adapting is done anew, so that no adapted weights have to be kept."""
+        adapted = Contender(self.learner, self.learner.test_steps).adapted(episode, episode.support, self.key)
+        changed = Adapted(with_sampling(adapted.generator, settings), adapted.difference, adapted.support)
+        made = changed.sample(self.half, [torch_rng(*self.key, task, "sample") for task in episode.numbers])
+        return self.look(grey_where_diverged(made)[0]).cpu()
+
+    def _figures(self, features: torch.Tensor) -> Figures:
+        columns = {name: metrics[name] for name in FIGURES}
+        found = {
+            name: (column.values(features, self.seen), column.scale(self.seen)) for name, column in columns.items()
+        }
+        return {
+            name: columns[name].interval(values, len(features), scale).mean for name, (values, scale) in found.items()
+        }
+
+
+class Search:
+    """A search by coordinates, in which nothing is judged twice.
+
+    Args:
+        benches: where settings are judged, by shots.
+    """
+
+    def __init__(self, benches: Mapping[int, Bench]) -> None:
+        self.benches = benches
+        self.tried: list[dict[str, Any]] = []
+        self._known: dict[tuple[float, ...], float] = {}
+
+    def distance(self, settings: Settings) -> float:
+        """The mean over shots of `distance_to_people`."""
+        place = tuple(settings.values())
+        if place not in self._known:
+            found = {shots: bench.judged(settings) for shots, bench in self.benches.items()}
+            self._known[place] = sum(distance for distance, _ in found.values()) / len(found)
+            figures = {str(shots): each for shots, (_, each) in found.items()}
+            self.tried.append({"settings": dict(settings), "distance": self._known[place], "shots": figures})
+        return self._known[place]
+
+    def over(self, grid: Mapping[str, tuple[float, ...]]) -> Settings:
+        """The best settings found: option after option in their order, then the first once more among its neighbours.
+
+        It begins with the first value of each option; of equal ones the first is taken.
+        """
+        best = {name: values[0] for name, values in grid.items()}
+        for name, values in grid.items():
+            best = self._best(best, name, values)
+        first, values = next(iter(grid.items()))
+        at = values.index(best[first])
+        return self._best(best, first, (best[first], *values[max(0, at - 1) : at + 2]))
+
+    def _best(self, settings: Settings, name: str, values: Sequence[float]) -> Settings:
+        return min(({**settings, name: value} for value in values), key=self.distance)
+
+
+def choose_sampling(
+    learner: Learner,
+    data: EpisodeData,
+    shots: Sequence[int] = SHOTS,
+    extractor: str | None = None,
+    limit: int | None = TASKS,
+    seed: int = 0,
+) -> Choice:
+    """Choose a trained model's sampling options from its generator's grid, by `distance_to_people` on val tasks.
+
+    Everything is measured where the learner lies, as `metagen evaluate` measures it.
+
+    Args:
+        learner: the model; it stays as it is.
+        data: its tasks.
+        shots: numbers of support images; those for which val tasks hold too few images are left out.
+        extractor: what is looked through; None for TASK_SET-select, which travels with metagen.
+        limit: how many val tasks; None for all.
+        seed: of the noise.
+
+    Raises:
+        MetagenError: there is nothing to choose, no extractor to choose through, or too few tasks or images.
+    """
+    grid = learner.generator.grid
+    if not grid:
+        raise MetagenError(f"{type(learner.generator).__name__} has no sampling options to choose")
+    if limit is not None:
+        check_at_least("limit", limit, 1)
+    name, look = _looked_through(extractor or f"{data.name}-select", data, next(learner.parameters()).device)
+    tasks = Episodes(data.task_set, 1, 1).held_out_numbers("val", limit)
+    benches = {
+        each.shots: Bench(learner, each, tasks, look, seed) for each in _episodes(data, tasks, sorted(set(shots)))
+    }
+    search = Search(benches)
+    chosen = search.over(grid)
+    info = {
+        "chosen": chosen,
+        "distance": search.distance(chosen),
+        "criterion": CRITERION,
+        "extractor": name,
+        "val_tasks": len(tasks),
+        "seed": seed,
+        "people": {str(shots): bench.people for shots, bench in benches.items()},
+        AFFINE: {str(shots): bench.affine for shots, bench in benches.items()},
+        "tried": search.tried,
+    }
+    return Choice(chosen, info)
+
+
+def _looked_through(name: str, data: EpisodeData, device: torch.device) -> tuple[str, Look]:
+    found, about = extractor_of(name, data, "val")
+    found.check(torch.Size((1, data.task_set.channels, data.task_set.size, data.task_set.size)))
+    return about["name"], found.to(device).of
+
+
+def _episodes(data: EpisodeData, tasks: Sequence[int], shots: Sequence[int]) -> list[Episodes]:
+    """Those of each number of shots that leaves every val task enough images to judge by."""
+    least = min((data.task_set.image_count(data.task_set.split.val[task]) for task in tasks), default=0)
+    fitting = [k for k in shots if k >= 1 and least - k >= 4]
+    if len(tasks) < 3 or not fitting:
+        raise MetagenError(
+            "sampling is chosen on 3 val tasks or more, with 4 images or more beside the "
+            f"{' or '.join(map(str, shots))} shots; got {len(tasks)} tasks, with {least} images or more each"
+        )
+    return [Episodes(data.task_set, k, min(QUERIES, least - k)) for k in fitting]
+
+
+def take_sampling(settings: Settings, learner: Learner) -> None:
+    """Let a model sample with these settings, also after it is saved."""
+    for name, value in settings.items():
+        setattr(learner.generator, name, value)
+
+
+def told(choice: Choice) -> str:
+    """A choice in one line."""
+    first, chosen = choice.info["tried"][0], choice.info["distance"]
+    words = ", ".join(f"{name} {value:g}" for name, value in choice.settings.items())
+    return (
+        f"sampling with {words}: distance from people {chosen:.2f} by {choice.info['val_tasks']} val tasks, "
+        f"{first['distance']:.2f} of plain sampling; {len(choice.info['tried'])} settings tried"
+    )
+
+
+def tune(
+    model: str,
+    out: Path,
+    data: EpisodeData,
+    shots: Sequence[int],
+    extractor: str | None,
+    limit: int | None,
+    seed: int,
+    processes: Processes,
+    overwrite: bool,
+) -> None:
+    """Write a copy of a model whose sampling options are chosen on val tasks; see `choose_sampling`.
+
+    Raises:
+        MetagenError: see `choose_sampling`; or the model cannot be judged on these tasks, or `out` is taken.
+    """
+    check_free(out, overwrite, [travelling("models", model), extractor, *data.inputs])
+    base = judged(model, data, "val")
+    stored_as = read_config(travelling("models", model)).get("stored_as", FULL)
+    with processes.launched() as device:
+        choice = choose_sampling(base.learner.to(device), data, shots, extractor, limit, seed)
+    take_sampling(choice.settings, base.learner.cpu())
+    base.info = {**base.info, "sampling": choice.info}
+    base.seen = (base.seen or SeenTasks()) | data.seen_of("val")
+    base.save(out, overwrite, stored_as)
+    print(f"{told(choice)}; wrote {out}")

@@ -1,0 +1,84 @@
+"""What a study is: a measurement of a model on held-out tasks, beside the columns of the scorecard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import torch
+
+from metagen.core.seeding import numpy_rng
+from metagen.distributed.sharding import Spread
+from metagen.learners import Learner
+from metagen.metrics.intervals import over_tasks_interval
+from metagen.tasks.episodes import Episode, Episodes
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """A model and the held-out tasks that it is studied on.
+
+    Attributes:
+        learner: the model; a study works where its weights are.
+        episodes: of these tasks; its shots are what a study adapts to, unless it says otherwise.
+        split: "val" or "test".
+        tasks: numbers in the split.
+        seed: of every draw.
+        spread: how the work is shared by processes and kept.
+        full: all tasks and images, instead of as many as take minutes.
+    """
+
+    learner: Learner
+    episodes: Episodes
+    split: str
+    tasks: Sequence[int]
+    seed: int
+    spread: Spread
+    full: bool
+
+    def some(self, count: int) -> list[int]:
+        """The tasks; unless `full`, at most `count` of them, chosen by a fixed shuffle."""
+        if self.full or len(self.tasks) <= count:
+            return list(self.tasks)
+        chosen = numpy_rng(0, self.split, "study").permutation(len(self.tasks))[:count]
+        return [self.tasks[place] for place in sorted(chosen)]
+
+    def fewest(self, tasks: Sequence[int]) -> int:
+        """How many images each of the tasks has at least."""
+        names = self.episodes.task_set.split[self.split]
+        return min(self.episodes.task_set.readable_count(names[number]) for number in tasks)
+
+    def cut(self, shots: int, queries: int) -> Episodes:
+        """The same images of every task in the same order, cut elsewhere into support and query.
+
+        Raises:
+            MetagenError: a number is below 1.
+        """
+        return Episodes(self.episodes.task_set, shots, queries, device=self.episodes.device)
+
+    def of(self, episodes: Episodes, tasks: Sequence[int]) -> Episode:
+        """The fixed episode of these tasks, where the weights are.
+
+        Raises:
+            MetagenError: a task has too few images.
+        """
+        return episodes.of(self.split, tasks).beside(self.learner)
+
+
+class Study(NamedTuple):
+    """A study.
+
+    Attributes:
+        run: measures, and returns JSON-ready data.
+        check: refuses before any work what cannot be measured.
+    """
+
+    run: Callable[[HeldOut], dict[str, Any]]
+    check: Callable[[HeldOut], None] = lambda held: None
+
+
+def figure(values: torch.Tensor) -> dict[str, Any]:
+    """The mean of one value a task with its 95 % bootstrap interval: mean, low, high, n."""
+    found = asdict(over_tasks_interval(values.double()))
+    return {"n": found.pop("tasks"), **found}

@@ -1,0 +1,1 @@
+"""GANs: the game, its networks, its objectives."""

@@ -1,0 +1,152 @@
+"""What all generative adversarial networks are: a game of two players (Goodfellow 2014, arXiv:1406.2661)."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+
+from metagen.core.warps import DRAWS as WARP_DRAWS
+from metagen.core.warps import random_affine
+from metagen.errors import check_at_least, unknown
+from metagen.generators.base import Context, Generator, Noise
+from metagen.generators.gans.adversarial import LOSSES, PENALTIES, crowding
+from metagen.generators.gans.critic_augmentation import DRAWS, augmented, check_augmentations
+from metagen.generators.gans.gan_networks import Critic, Maker
+from metagen.generators.networks import widths_for
+
+
+class Game(Generator):
+    """A network that makes images, and a critic that tells them from real ones.
+
+    Each real image stands beside one that is made. The critic sees both augmented, by draws of their own, in the losses
+    of both players; its slopes are taken at what it sees. Nothing is detached, so that a meta-gradient hears how one
+    player's step bears on the other's; each player's own weights are all that its loss moves.
+
+    Args:
+        size: height and width in pixels; a multiple of 2 ** len(widths).
+        channels: 1 or 3.
+        latent: number of latent dimensions.
+        widths: channels after each halving; by default two to four of them, by size.
+        network: "dcgan" or "residual"; see `Critic`.
+        depth: 3x3 convolutions, or residual blocks, at each scale.
+        norm: of the generator: "none" or "group".
+        critic_norm: "none", "group" or "spectral".
+        game: what the players minimise: "relativistic", "hinge" or "wasserstein"; see `LOSSES`.
+        penalty: on the critic's slopes: "r1r2", "gradient_penalty" or "none"; see `PENALTIES`.
+        penalty_weight: gamma or lambda, 0 or more, of images in [0, 1].
+        deviation: whether the critic hears how far the images of a batch differ.
+        augmentation: any of "colour", "translation" and "cutout"; see `AUGMENTATIONS`.
+        d_steps: how often the critic is visited in one inner step.
+        g_steps: how often the generator is.
+        mode_seeking: what the generator pays, in units of the game, for images that lie near; see `crowding`.
+        warp: strength of random affine maps of the real images, the same for both players; see `affine_maps`.
+        consistency: what the generator pays in an inner loop, in units of its loss, for changing which images are like
+            which; see `distance_consistency`.
+
+    Raises:
+        MetagenError: an option is out of range.
+    """
+
+    players: ClassVar[tuple[str, ...]] = ("discriminator", "generator")
+    shared: ClassVar[tuple[str, ...]] = ("warp",)
+    comparable: ClassVar[bool] = False
+    betas: ClassVar[tuple[float, float]] = (0.0, 0.99)  # momentum makes players circle (Gidel 2018, arXiv:1807.04740)
+    generator: Generator | Maker
+
+    def __init__(
+        self,
+        size: int = 28,
+        channels: int = 1,
+        latent: int = 32,
+        widths: tuple[int, ...] | None = None,
+        network: str = "dcgan",
+        depth: int = 0,
+        norm: str = "none",
+        critic_norm: str = "none",
+        game: str = "relativistic",
+        penalty: str = "r1r2",
+        penalty_weight: float = 0.1,
+        *,
+        deviation: bool = False,
+        augmentation: tuple[str, ...] = (),
+        d_steps: int = 1,
+        g_steps: int = 1,
+        mode_seeking: float = 0.0,
+        warp: float = 0.0,
+        consistency: float = 0.0,
+    ) -> None:
+        super().__init__()
+        for name, value, known in (("game", game, LOSSES), ("penalty", penalty, PENALTIES)):
+            if value not in known:
+                raise unknown(name, value, known)
+        check_augmentations(augmentation)
+        for name, count in (("latent", latent), ("d_steps", d_steps), ("g_steps", g_steps)):
+            check_at_least(name, count, 1)
+        weights = (("penalty_weight", penalty_weight), ("mode_seeking", mode_seeking), ("warp", warp))
+        for name, weight in (*weights, ("consistency", consistency)):
+            check_at_least(name, weight, 0)
+        self.size, self.channels, self.latent, self.network = size, channels, latent, network
+        self.depth, self.norm, self.critic_norm, self.deviation = depth, norm, critic_norm, deviation
+        self.game, self.penalty, self.penalty_weight = game, penalty, penalty_weight
+        self.augmentation = tuple(augmentation)
+        self.d_steps, self.g_steps, self.mode_seeking, self.warp = d_steps, g_steps, mode_seeking, warp
+        self.consistency = consistency
+        self.widths = widths_for(size, widths)
+        self.generator = self.maker()
+        self.discriminator = Critic(size, channels, self.widths, network, depth, critic_norm, deviation)
+
+    @abstractmethod
+    def maker(self) -> Generator | Maker:
+        """The network of the second player."""
+
+    @property
+    def visits(self) -> dict[str, int]:
+        """How often each player is visited in one inner step."""
+        return {"discriminator": self.d_steps, "generator": self.g_steps}
+
+    @property
+    def parts(self) -> dict[str, tuple[str, ...]]:
+        """See `Generator`; but for "critic_head" and "critic_low" they are those of the network that makes images."""
+        made = {part: tuple(f"generator.{glob}" for glob in globs) for part, globs in self.generator.parts.items()}
+        return {**made, **super().parts, **self.discriminator.parts("discriminator")}
+
+    def noise(self, n: int, rng: torch.Generator) -> Noise:
+        """Standard normal latents [n, latent]; uniform: augmentations [n, 7] each, penalty [n], the warp [n, 6]."""
+        uniform = torch.rand(n, 1 + 2 * DRAWS, generator=rng)
+        mix, real, fake = uniform.split([1, DRAWS, DRAWS], 1)
+        latent, warp = torch.randn(n, self.latent, generator=rng), torch.rand(n, WARP_DRAWS, generator=rng)
+        return {"latent": latent, "mix": mix[:, 0], "real": real, "fake": fake, "warp": warp}
+
+    def loss(self, player: str, images: torch.Tensor, noise: Noise, context: Context) -> torch.Tensor:
+        """What that player minimises, of images that are warped first."""
+        images = random_affine(images, noise["warp"], self.warp) if self.warp else images
+        return self.play(player, images, noise, context)
+
+    def play(self, player: str, images: torch.Tensor, noise: Noise, context: Context) -> torch.Tensor:
+        """What that player minimises in the game, and the penalty if it is the critic."""
+        return self.against(player, images, [self.sample(noise, context)], noise)
+
+    def against(self, player: str, images: torch.Tensor, made: Sequence[torch.Tensor], noise: Noise) -> torch.Tensor:
+        """The same, of real images and sets of as many made ones, each [n, C, H, W]: the mean over the sets.
+
+        Modes are sought in the last set, that of the latents of the noise.
+        """
+        real = augmented(images, noise["real"], self.augmentation).to(images)
+        fakes = [augmented(each, noise["fake"], self.augmentation).to(images) for each in made]
+        seen, play = self.discriminator(real), LOSSES[self.game][player]
+        loss = torch.stack([play(seen, self.discriminator(fake)) for fake in fakes]).mean()
+        if player == "discriminator":
+            penalty = PENALTIES[self.penalty]
+            return loss + penalty(self.discriminator, real, fakes, noise["mix"], self.penalty_weight)
+        return loss + self.mode_seeking * crowding(noise["latent"], made[-1]) if self.mode_seeking else loss
+
+    def told(self, images: torch.Tensor, noise: Noise, support: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The critic's mean logits of real and of made images, its penalty, and what each player loses."""
+        made = self.generate(noise, support)
+        penalty = PENALTIES[self.penalty](self.discriminator, images, [made], noise["mix"], self.penalty_weight)
+        logits = {f"logit/{kind}": self.discriminator(x).mean() for kind, x in (("real", images), ("made", made))}
+        losses = {f"loss/{p}": self.query_loss(p, images, noise, support) for p in self.players}
+        return {**logits, **losses, "penalty": penalty}

@@ -1,0 +1,1 @@
+"""The VAE of discrete codes and its prior."""

@@ -1,0 +1,1 @@
+"""Learners without meta-learning, to compare with."""

@@ -1,0 +1,87 @@
+"""Transfer: joint training, then fine-tuning that stays near its start."""
+
+from __future__ import annotations
+
+import torch
+
+from metagen.errors import MetagenError, check_at_least, unknown
+from metagen.generators import Generator, Noise, PerPlayer, Weights
+from metagen.learners.baselines.joint import Joint
+
+ANCHORS = ("l2", "ewc")
+DECAY = 0.99  # of the mean over meta-steps of squared gradients
+
+
+class Transfer(Joint):
+    """`Joint`, whose fine-tuning minimises the support loss + strength / 2 * sum_i F_i (w_i - theta_i)^2.
+
+    "l2" has F = 1 (L2-SP, Li 2018, arXiv:1802.01483). "ewc", elastic weight consolidation (Kirkpatrick 2017,
+    arXiv:1612.00796; Li 2020, arXiv:2012.02780), holds those weights most that the train tasks ask for most: F is the
+    diagonal of the Fisher information, here the empirical one of batch gradients: the mean over meta-steps, of which
+    the last hundred or so count, of the squared gradient of the mean query loss of all of a batch's tasks. That is
+    smaller than of single images, about by their number, so its strengths are larger. Before any training F is 0.
+
+    Freezing what is low in a critic (FreezeD, Mo 2020, arXiv:2002.10964) needs `moves` alone: ["*", "!critic_low"].
+
+    Args:
+        generator: whose weights are theta.
+        rate: of fine-tuning.
+        optimiser: "sgd" or "adam".
+        moves: what moves (see `moving`).
+        test_steps: N where a trained model adapts.
+        anchor: what F is, "l2" or "ewc".
+        strength: how strongly the start holds, 0 or more, in units of the support loss per squared weight and F.
+
+    Raises:
+        MetagenError: an option is out of range.
+    """
+
+    writes: torch.Tensor  # how many batches F is a mean of
+
+    def __init__(
+        self,
+        generator: Generator,
+        rate: PerPlayer = 1e-3,
+        optimiser: str = "adam",
+        moves: tuple[str, ...] = ("*",),
+        test_steps: int = 50,
+        anchor: str = "l2",
+        strength: float = 1.0,
+    ) -> None:
+        if anchor not in ANCHORS:
+            raise unknown("anchor", anchor, ANCHORS)
+        check_at_least("strength", strength, 0)
+        if strength == float("inf"):
+            raise MetagenError("strength: expected a finite number, got inf; moves says what stays where it is")
+        super().__init__(generator, rate, optimiser, moves, test_steps)
+        self.anchor, self.strength = anchor, strength
+        if anchor == "ewc":
+            self.register_buffer("writes", torch.tensor(0))
+            for name, w in generator.named_parameters():
+                if name in self.moving:
+                    self.register_buffer(_buffer(name), torch.zeros_like(w.detach()))
+
+    def importance(self, name: str) -> torch.Tensor | float:
+        """F of a weight that moves, shaped like it; 1 of all of them with "l2"."""
+        return self.get_buffer(_buffer(name)) if self.anchor == "ewc" else 1.0
+
+    def write(self, gradients: Weights, written: Weights) -> None:
+        """Take one more batch's squared gradients into F: an exponential mean, corrected for where it began."""
+        if self.anchor != "ewc":
+            return
+        self.writes += 1
+        share = (1 - DECAY) / (1 - DECAY ** int(self.writes))
+        for name in sorted(self.moving):
+            self.get_buffer(_buffer(name)).lerp_(gradients[f"generator.{name}"].square(), share)
+
+    def support_loss(
+        self, weights: Weights, start: Weights, player: str, support: torch.Tensor, noise: Noise
+    ) -> torch.Tensor:
+        """The generator's, and what it costs this player's weights to be away from their start."""
+        own = [name for name in sorted(self.moving) if self.generator.player_of(name) == player]
+        away = sum((self.importance(name) * (weights[name] - start[name]).square()).sum() for name in own)
+        return super().support_loss(weights, start, player, support, noise) + self.strength / 2 * away
+
+
+def _buffer(weight: str) -> str:
+    return "fisher/" + weight.replace(".", "/")  # no buffer's name may hold a dot

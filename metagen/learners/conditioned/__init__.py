@@ -1,0 +1,1 @@
+"""Learners whose start depends on the support."""

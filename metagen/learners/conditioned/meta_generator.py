@@ -1,0 +1,88 @@
+"""A network that writes an adapted model's weights (Ha 2017, arXiv:1609.09106; Ruiz 2023, arXiv:2307.06949)."""
+
+from __future__ import annotations
+
+import torch
+
+from metagen.adaptation import Carry, TaskBatch, TaskNoise, WeightWriter, add_deltas
+from metagen.adaptation.meta_gradients import Losses
+from metagen.generators import Generator, PerPlayer, Weights
+from metagen.learners.base import NOTHING
+from metagen.learners.conditioned.base import Conditioned
+
+RANK = 1  # of the deltas that are written and, so that they fit, of a zoo's; no layer is too narrow for it
+
+
+class MetaGenerator(Conditioned):
+    """Learn to write low-rank changes of the weights in one forward pass, from the weights and the support.
+
+    Of every delta L R the network writes L, and steps that follow move it; R is fixed (see `add_deltas`). The network
+    begins by writing 0, and of an empty support always does: theta itself is the start.
+
+    Args:
+        generator: whose weights are theta; it is given the deltas.
+        steps: N in meta-training; at 0 what is written is all.
+        rate: the inner learning rate.
+        optimiser: "sgd" or "adam".
+        layers: whose weights are changed: globs over weight names, or names of the generator's parts (see `moving`);
+            None for those of the last player.
+        rank: of every delta.
+        width: of the network's tokens.
+        widths: channels of its convolutions, which halve the images once each; None for those of a VAE of that size.
+        frozen: keep theta as it is, so that the network alone is trained, and what a zoo holds stays right.
+        test_steps: N where a trained model adapts; None for the same.
+
+    Attributes:
+        regress: how much it counts in meta-training that what is written is not what a zoo's model has.
+
+    Raises:
+        MetagenError: an option is out of range.
+    """
+
+    reads = "weights"
+    regress: float = 1.0
+
+    def __init__(
+        self,
+        generator: Generator,
+        steps: int = 0,
+        rate: PerPlayer = 1e-3,
+        optimiser: str = "sgd",
+        layers: tuple[str, ...] | None = None,
+        rank: int = RANK,
+        width: int = 64,
+        widths: tuple[int, ...] | None = (8, 16),
+        frozen: bool = False,
+        test_steps: int | None = None,
+    ) -> None:
+        moves = add_deltas(generator, rank, layers, fixed=True)
+        super().__init__(generator, steps, rate, optimiser, moves, test_steps)
+        changed = {name: name.replace(".0.left", ".original") for name in moves}
+        self.writer = WeightWriter(generator, changed, width, widths)
+        self.layers, self.rank, self.width, self.widths = layers and tuple(layers), rank, width, self.writer.widths
+        self.frozen = frozen
+
+    def start(self, task_noise: TaskNoise = NOTHING) -> Weights:
+        """See `Learner`."""
+        weights = super().start(task_noise)
+        return {name: w.detach() for name, w in weights.items()} if self.frozen else weights
+
+    def written(self, start: Weights, support: torch.Tensor, task_noise: TaskNoise) -> Weights:
+        """What is added to every L."""
+        if not len(support):
+            return {name: torch.zeros_like(start[name]) for name in sorted(self.moving)}
+        found: Weights = self.writer(start, support)
+        return found
+
+    def opened(self, carry: Carry, task: TaskBatch) -> Losses:
+        """How far what is written for each player is from a zoo's model."""
+        errors: dict[str, list[torch.Tensor]] = {}
+        for name, target in task.targets.items():
+            errors.setdefault(self.generator.player_of(name), []).append(relative_error(carry[0][name], target))
+        return {player: self.regress * torch.stack(each).mean() for player, each in errors.items()}
+
+
+def relative_error(found: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """The mean squared error in units of the target's mean square; 0 where the target is nothing but zeros."""
+    size = target.square().mean()
+    return torch.where(size > 0, (found - target).square().mean() / torch.where(size > 0, size, 1), 0)

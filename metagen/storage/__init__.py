@@ -1,0 +1,1 @@
+"""Files: saved models, images, archives, JSON, what is bundled with metagen."""
