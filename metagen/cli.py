@@ -22,7 +22,7 @@ from metagen.learners import RuleEngine
 from metagen.learners.conditioned.meta_generator import RANK
 from metagen.model import Steps, load_adapted, load_base
 from metagen.storage.artifacts import save_extractor
-from metagen.storage.bundled import travelling
+from metagen.storage.bundled import bundled
 from metagen.storage.files import check_free, fresh_folder, placed
 from metagen.storage.images import conversions, grid, save_png, save_pngs
 
@@ -51,7 +51,7 @@ OVERVIEW = f"""usage: metagen VERB [options]     (metagen VERB --help for each)
                    {EXAMPLES["zoo"]}
   train-extractor  train what evaluate looks through
                    {EXAMPLES["train-extractor"]}
-  models           list the models that travel with metagen
+  models           list the models bundled with metagen
                    {EXAMPLES["models"]}
 
 with every verb: --dry-run prints the resolved options and stops; --debug shows the traceback of an error"""
@@ -70,7 +70,7 @@ def adapt(
     """Adapt a model to a folder of images; if it writes a rule for them, it is shown, and kept beside the model.
 
     Args:
-        model: an exported model: a folder, or the name of one that travels with metagen.
+        model: an exported model: a folder, or the name of one bundled with metagen.
         support: a folder of images of one new thing.
         out: the folder to write the adapted model to.
         steps: inner steps; the model's own number if not given; "auto" to choose it by support images left out.
@@ -118,7 +118,7 @@ def sample(model: str, n: int, out: str, seed: int = 0, overwrite: bool = False,
         settings: sampling options in place of the model's own, where not None.
     """
     adapted = load_adapted(model)
-    check_free(placed(out), overwrite, [travelling("models", model), adapted.model.path])
+    check_free(placed(out), overwrite, [bundled("models", model), adapted.model.path])
     changed = {name: value for name, value in settings.items() if value is not None}
     images, own = adapted.sample(n, seed, **changed), adapted.model.sampling
     columns = min(n, max(1, round(n**0.5)))
@@ -145,11 +145,11 @@ def tune(
     """Write a copy of a model whose sampling options are chosen on val tasks, as at the end of fit.
 
     Args:
-        model: an exported model: a folder, or the name of one that travels with metagen.
+        model: an exported model: a folder, or the name of one bundled with metagen.
         out: the folder to write the copy to.
         data: options of the tasks; those that the model was trained on where not given.
         shots: numbers of support images at which samples are judged; the mean over them counts.
-        extractor: what samples are looked at through: a folder, or the name of one that travels with metagen; by
+        extractor: what samples are looked at through: a folder, or the name of one bundled with metagen; by
             default the one of the task set to choose by ("glyphs-select", "omniglot-select").
         limit: take only this many val tasks, chosen once and for all; null for all.
         seed: of the noise.
@@ -187,12 +187,12 @@ def evaluate(
     What is measured is kept in OUT.unfinished until the end: the same command goes on where it was stopped.
 
     Args:
-        model: an exported model: a folder, or the name of one that travels with metagen.
+        model: an exported model: a folder, or the name of one bundled with metagen.
         out: the folder to write to.
         data: options of the tasks; those that the model was trained on where not given.
         split: "test" or "val".
         limit: take only this many tasks, chosen once and for all; null for all.
-        extractor: what the measures look through: a folder, or the name of one that travels with metagen; by default
+        extractor: what the measures look through: a folder, or the name of one bundled with metagen; by default
             the one of the task set ("glyphs-report", "omniglot-report"); "none" to measure the query loss alone.
         inception: for FID, Inception Score and KID as they are published: the weights file of torch-fidelity, or
             "download" to fetch it.
@@ -242,7 +242,7 @@ def embed(
     ways: list[str],
     data: EpisodeData,
     dims: int = 16,
-    moves: list[str] | None = None,
+    params: list[str] | None = None,
     steps: int | None = None,
     split: str = "test",
     limit: int | None = None,
@@ -254,18 +254,18 @@ def embed(
     """Embed held-out tasks: embeddings.safetensors, embeddings.json, embedding.png and a table of how well they lie.
 
     Args:
-        model: an exported model: a folder, or the name of one that travels with metagen.
+        model: an exported model: a folder, or the name of one bundled with metagen.
         out: the folder to write to.
         ways: see --ways.
         data: options of the tasks; those that the model was trained on where not given.
         dims: numbers a task, at most.
-        moves: the weights by which gradient and fisher are taken, globs or names of parts; by default those that move
+        params: the weights by which gradient and fisher are taken, globs or names of parts; by default those that move
             where the model adapts.
         steps: inner steps in which the model adapts, in place of its own number.
         split: "test" or "val".
         limit: take only this many held-out tasks, chosen once and for all; null for all.
         fitted_on: take only this many train tasks to fit the embeddings on; null for all.
-        extractor: what the reference looks through: a folder, or the name of one that travels with metagen; by default
+        extractor: what the reference looks through: a folder, or the name of one bundled with metagen; by default
             the one of the task set; "none" to leave it out.
         seed: of the noise.
         overwrite: replace what stands at `out`.
@@ -273,7 +273,9 @@ def embed(
     from metagen.embeddings.embedder import Wanted  # slow to import, and for this verb alone
     from metagen.embeddings.embedder import embed as run
 
-    run(Wanted(model, ways, dims, moves, steps, split, limit, fitted_on, extractor, seed), placed(out), data, overwrite)
+    run(
+        Wanted(model, ways, dims, params, steps, split, limit, fitted_on, extractor, seed), placed(out), data, overwrite
+    )
 
 
 def zoo(
@@ -297,7 +299,7 @@ def zoo(
     the end: the same command goes on where it was stopped.
 
     Args:
-        model: the start, an exported model: a folder, or the name of one that travels with metagen.
+        model: the start, an exported model: a folder, or the name of one bundled with metagen.
         out: the folder to write to.
         data: options of the tasks; those that the model was trained on where not given.
         tasks: how many of the train tasks; all if not given.
@@ -369,7 +371,7 @@ def train_extractor(
 
 
 def models() -> None:
-    """List the models that travel with metagen: name, size in pixels, what they were trained on, and how good they are.
+    """List the models bundled with metagen: name, size in pixels, what they were trained on, and how good they are.
 
     `metagen adapt --model NAME` and `metagen.load("NAME")` take them by name.
     """

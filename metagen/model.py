@@ -29,12 +29,12 @@ Steps = int | Literal["auto"] | None
 
 
 def load(name: str | Path, device: str = "cpu") -> Model | AdaptedModel:
-    """A saved model or adapted model: a folder, or the name of a model that travels with metagen.
+    """A saved model or adapted model: a folder, or the name of a model bundled with metagen.
 
     Raises:
         MetagenError: there is none, or it is damaged.
     """
-    path = bundled.travelling("models", name)
+    path = bundled.bundled("models", name)
     kind = artifacts.read_config(path, "model", "adapted")["kind"]
     return load_base(path, device) if kind == "model" else load_adapted(path, device)
 
@@ -45,7 +45,7 @@ def load_base(name: str | Path, device: str = "cpu") -> Model:
     Raises:
         MetagenError: there is none, it is damaged, or something else.
     """
-    path = bundled.travelling("models", name)
+    path = bundled.bundled("models", name)
     learner, info, weights_hash = artifacts.load_model(path)
     try:
         learner = learner.to(device)
@@ -61,11 +61,11 @@ def load_adapted(name: str | Path, device: str = "cpu") -> AdaptedModel:
     Raises:
         MetagenError: there is none, it is damaged, or something else.
     """
-    path = bundled.travelling("models", name)
+    path = bundled.bundled("models", name)
     difference, support, base, info = artifacts.load_adapted(path)
     model = load_base(base, device)
     generator = model.learner.generator
-    weights = {n: w for n, w in generator.named_parameters() if n in model.learner.moving}
+    weights = {n: w for n, w in generator.named_parameters() if n in model.learner.adapted_names}
     artifacts.check_tensors(path / "difference.safetensors", difference, weights)
     if generator.uses_support:
         if support is None:
@@ -215,7 +215,7 @@ class Model:
             MetagenError: it is below 0, or above although nothing of the model moves.
         """
         check_at_least("steps", steps, 0)
-        if steps and not self.learner.moving:
+        if steps and not self.learner.adapted_names:
             kind = type(self.learner).__name__
             raise MetagenError(f"steps: nothing of {kind} moves, so expected 0, got {steps}; leave steps out")
 

@@ -68,7 +68,7 @@ def losses(learner: Learner, step: Step, episode: Episode, steps: int, seed: int
 
 def over(learner: Learner, step: Step, found: Sequence[Episode], steps: int, seed: int) -> torch.Tensor:
     """The losses of every task of several episodes, [T, steps + 1, 2]."""
-    return torch.cat([losses(learner, step, each.beside(learner), steps, seed) for each in found])
+    return torch.cat([losses(learner, step, each.to_like(learner), steps, seed) for each in found])
 
 
 def tuned(kind: str, learner: Learner, found: Sequence[Episode], steps: int, seed: int) -> dict[str, tuple[float, int]]:

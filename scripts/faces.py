@@ -133,7 +133,7 @@ def baselines(name: str, joint: str) -> list[object]:
 
 def chosen(name: str, asked: Sequence[object], extractor: Path, steps: Sequence[int]) -> list[object]:
     """The number of inner steps that is best on val people, and the curve over them, as options."""
-    if not load_model(RUNS / name / "export")[0].moving:
+    if not load_model(RUNS / name / "export")[0].adapted_names:
         return ["--curve", "[]"]
     quick = ("--metrics", "[fd]", "--split", "val", "--baselines", "false", "--curve", "[]")
     by = {n: distance(evaluated(name, RUNS / name / f"val-{n}", asked, extractor, *quick, "--steps", n)) for n in steps}

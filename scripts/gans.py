@@ -42,7 +42,7 @@ LOOKS = {role: RUNS / f"omniglot32-{role}" for role in ("select", "report")}
 START = Path("runs/omniglot-r3-joint")
 JOINT = (
     *("--model.rate", 0.0003, "--data.tasks", 8, "--model.learner", "Joint", "--model.learner.optimiser", "adam"),
-    *("--model.learner.rate", 0.001, "--model.learner.test_steps", 20, "--model.learner.moves", '["*"]'),
+    *("--model.learner.rate", 0.001, "--model.learner.test_steps", 20, "--model.learner.adapted_params", '["*"]'),
 )
 KINDS: dict[str, tuple[object, ...]] = {"meta": (), "joint": JOINT}
 FIGR, BEST = "figr", "redraw-gan"
@@ -57,7 +57,9 @@ PRACTICE: dict[str, dict[str, dict[str, object]]] = {
     "consistency 1": {"generator": {"consistency": 1.0}},
     "consistency 10": {"generator": {"consistency": 10.0}},
     "one critic step to two": {"generator": {"g_steps": 2}},
-    LATENT: {"learner": {"name": "joint", "moves": ["latent"], "rate": 0.03}},  # Reptile would not train the rest
+    LATENT: {
+        "learner": {"name": "joint", "adapted_params": ["latent"], "rate": 0.03}
+    },  # Reptile would not train the rest
 }
 SHARE_OF_STUDY, SHARE_OF_TASKS = 0.15, 0.2  # of a contestant's seconds and test characters: it has six trainings
 SHOTS_OF_FIGR = ("--data.size", 32, "--data.shots", 4)

@@ -66,25 +66,31 @@ ALL, STEM, DECODER = ("*",), ("decoder.stem.bias",), ("decoder.*",)
 ENCODERS, WRITES = ("set", "prototype", "attention"), ("least_used", "gated")
 VAE = Kind(
     "VAE",
-    descent=(*cells(moves=(STEM,), rate=(0.1, 0.3, 1.0)), *cells(moves=(DECODER,), rate=(3e-4, 1e-3, 3e-3))),
-    tuning=(
-        *cells(moves=(ALL,), rate=(1e-4, 3e-4, 1e-3, 3e-3), test_steps=(20, 50)),
-        *cells(moves=(STEM,), rate=(0.03, 0.1, 0.3), test_steps=(20, 50)),
+    descent=(
+        *cells(adapted_params=(STEM,), rate=(0.1, 0.3, 1.0)),
+        *cells(adapted_params=(DECODER,), rate=(3e-4, 1e-3, 3e-3)),
     ),
-    head=cells(moves=(("head",), ("last_block",)), rate=(3e-4, 1e-3, 3e-3)),
+    tuning=(
+        *cells(adapted_params=(ALL,), rate=(1e-4, 3e-4, 1e-3, 3e-3), test_steps=(20, 50)),
+        *cells(adapted_params=(STEM,), rate=(0.03, 0.1, 0.3), test_steps=(20, 50)),
+    ),
+    head=cells(adapted_params=(("head",), ("last_block",)), rate=(3e-4, 1e-3, 3e-3)),
     deltas=cells(layers=(DECODER,), rank=(1, 4), rate=(3e-4, 1e-3, 3e-3)),
     curvature=(
-        *cells(moves=(("last_block",),), rate=(3e-4, 1e-3, 3e-3)),
-        *cells(moves=(("decoder.stem.*",),), rate=(0.03, 0.1, 0.3)),
+        *cells(adapted_params=(("last_block",),), rate=(3e-4, 1e-3, 3e-3)),
+        *cells(adapted_params=(("decoder.stem.*",),), rate=(0.03, 0.1, 0.3)),
     ),
-    optimiser=cells(moves=(STEM,), rate=(0.1, 0.2, 0.3), decay=(0.0, 1.0)),
-    lstm=cells(moves=(STEM,), rate=(0.1, 0.3, 0.9), hidden=(8, 20)),
-    implicit=cells(steps=(16,), moves=(STEM,), rate=(0.01, 0.03), proximal=(2.0, 5.0, 10.0)),
-    embedded=(*cells(moves=(STEM,), rate=(0.03, 0.1, 0.3)), *cells(moves=(DECODER,), rate=(3e-4, 1e-3, 3e-3))),
-    conditional=cells(encoder=ENCODERS, moves=(STEM, DECODER)),
-    classical=cells(moves=(STEM,), rate=(0.1, 0.3), code=(8, 16, 32)),
-    memory=cells(moves=(STEM,), rate=(0.1, 0.3, 1.0), writing=WRITES),
-    code=cells(moves=(STEM,), rate=(0.1, 0.3), code_rate=(0.3, 1.0, 3.0)),
+    optimiser=cells(adapted_params=(STEM,), rate=(0.1, 0.2, 0.3), decay=(0.0, 1.0)),
+    lstm=cells(adapted_params=(STEM,), rate=(0.1, 0.3, 0.9), hidden=(8, 20)),
+    implicit=cells(steps=(16,), adapted_params=(STEM,), rate=(0.01, 0.03), proximal=(2.0, 5.0, 10.0)),
+    embedded=(
+        *cells(adapted_params=(STEM,), rate=(0.03, 0.1, 0.3)),
+        *cells(adapted_params=(DECODER,), rate=(3e-4, 1e-3, 3e-3)),
+    ),
+    conditional=cells(encoder=ENCODERS, adapted_params=(STEM, DECODER)),
+    classical=cells(adapted_params=(STEM,), rate=(0.1, 0.3), code=(8, 16, 32)),
+    memory=cells(adapted_params=(STEM,), rate=(0.1, 0.3, 1.0), writing=WRITES),
+    code=cells(adapted_params=(STEM,), rate=(0.1, 0.3), code_rate=(0.3, 1.0, 3.0)),
     written=cells(layers=(DECODER,), rank=(1, 2, 4), frozen=(False, True)),
     near=cells(rate=(3e-4, 1e-3), test_steps=(50,), strength=(1.0, 10.0, 100.0)),
     anchored=cells(rate=(3e-4, 1e-3), test_steps=(50,), strength=(100.0, 1e3, 1e4)),
@@ -94,23 +100,23 @@ MAKER, HEAD, BLOCK = (("generator.*", "critic_head"), ("head", "critic_head"), (
 BIASES = ("biases",)
 GAN = Kind(
     "GAN",
-    descent=cells(moves=(MAKER, ALL), rate=(0.01, 0.03, 0.1)),
-    tuning=cells(moves=(ALL, MAKER), rate=(3e-4, 1e-3, 3e-3), test_steps=(10,)),
-    head=cells(moves=(HEAD, BLOCK), rate=(0.01, 0.03, 0.1)),
+    descent=cells(adapted_params=(MAKER, ALL), rate=(0.01, 0.03, 0.1)),
+    tuning=cells(adapted_params=(ALL, MAKER), rate=(3e-4, 1e-3, 3e-3), test_steps=(10,)),
+    head=cells(adapted_params=(HEAD, BLOCK), rate=(0.01, 0.03, 0.1)),
     deltas=cells(layers=(("*", "!critic_head"),), rank=(1, 4), rate=(0.003, 0.01, 0.03)),  # that head has one row
-    curvature=cells(moves=(HEAD, BLOCK), rate=(0.01, 0.03, 0.1)),
-    optimiser=cells(moves=(BIASES,), rate=(0.003, 0.01, 0.03), decay=(0.0, 1.0)),
-    lstm=cells(moves=(BIASES,), rate=(0.03, 0.1, 0.3), hidden=(8, 20)),
-    implicit=cells(steps=(8,), moves=(MAKER,), rate=(0.03, 0.1), proximal=(0.3, 1.0, 3.0)),
-    embedded=cells(moves=(MAKER, BIASES), rate=(0.01, 0.03, 0.1)),
-    conditional=cells(encoder=ENCODERS, moves=(MAKER, BIASES)),
-    classical=cells(moves=(BIASES,), rate=(0.03, 0.1), code=(8, 16, 32)),
-    memory=cells(moves=(BIASES,), rate=(0.01, 0.03, 0.1), writing=WRITES),
-    code=cells(moves=(BIASES,), rate=(0.03, 0.1), code_rate=(0.001, 0.01, 0.1)),
+    curvature=cells(adapted_params=(HEAD, BLOCK), rate=(0.01, 0.03, 0.1)),
+    optimiser=cells(adapted_params=(BIASES,), rate=(0.003, 0.01, 0.03), decay=(0.0, 1.0)),
+    lstm=cells(adapted_params=(BIASES,), rate=(0.03, 0.1, 0.3), hidden=(8, 20)),
+    implicit=cells(steps=(8,), adapted_params=(MAKER,), rate=(0.03, 0.1), proximal=(0.3, 1.0, 3.0)),
+    embedded=cells(adapted_params=(MAKER, BIASES), rate=(0.01, 0.03, 0.1)),
+    conditional=cells(encoder=ENCODERS, adapted_params=(MAKER, BIASES)),
+    classical=cells(adapted_params=(BIASES,), rate=(0.03, 0.1), code=(8, 16, 32)),
+    memory=cells(adapted_params=(BIASES,), rate=(0.01, 0.03, 0.1), writing=WRITES),
+    code=cells(adapted_params=(BIASES,), rate=(0.03, 0.1), code_rate=(0.001, 0.01, 0.1)),
     written=cells(rank=(1,), width=(16, 32, 64), frozen=(False, True)),  # a layer has one output channel
     near=cells(rate=(3e-4, 1e-3), test_steps=(10,), strength=(0.1, 1.0, 10.0)),
     anchored=cells(rate=(3e-4, 1e-3), test_steps=(10,), strength=(100.0, 1e3, 1e4)),
-    frozen=cells(rate=(1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3), test_steps=(10,), moves=(("*", "!critic_low"),)),
+    frozen=cells(rate=(1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3), test_steps=(10,), adapted_params=(("*", "!critic_low"),)),
 )
 
 

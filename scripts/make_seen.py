@@ -1,7 +1,7 @@
 """Write what saved models and extractors have seen: hashes of the images of their train and val tasks, as seen.json.
 
 An export of before these were kept gets its own so, without training: python scripts/make_seen.py --root DIR EXPORT
-What travels with metagen is made by: python scripts/make_seen.py --root .data assets/models/* assets/extractors/*
+What is bundled with metagen is made by: python scripts/make_seen.py --root .data assets/models/* assets/extractors/*
 """
 
 from __future__ import annotations

@@ -429,15 +429,15 @@ def option_damage() -> dict[str, Damage]:
         "name-other": {"name": "__class__"},
     }
     damage = {name: _options("generator", **options) for name, options in made.items()}
-    moves: dict[str, Any] = {
+    adapted_params: dict[str, Any] = {
         "many": ["*"] * 10_000,
         "globs": ["*a" * 500 + "b"],
         "bracket": ["[" * 1000],
         "number": [3],
         "dict": {},
     }
-    for name, globs in moves.items():
-        damage[f"moves-{name}"] = _options("learner", moves=globs)
+    for name, globs in adapted_params.items():
+        damage[f"moves-{name}"] = _options("learner", adapted_params=globs)
     return damage
 
 
@@ -670,7 +670,7 @@ RUN: dict[str, Any] = {
         "clip": 1.0,
         "warmup": 2,
         "generator": {"class_path": "VAE", "init_args": {"latent": 2, "widths": [2, 4], "likelihood": "bernoulli"}},
-        "learner": {"class_path": "MAML", "init_args": {"steps": 2, "moves": ["*"]}},
+        "learner": {"class_path": "MAML", "init_args": {"steps": 2, "adapted_params": ["*"]}},
     },
     "trainer": {"max_steps": 3, "accelerator": "cpu", "callbacks": None, "logger": None, "precision": 32},
     "samples": {"tasks": 2},

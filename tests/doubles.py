@@ -52,7 +52,7 @@ SMALL: dict[str, dict] = {
     "learned_optimiser": {"steps": 3, "hidden": 4},
     "leo": {"code": 3, "code_steps": 1, "widths": (2, 4)},
     "lstm": {"steps": 3, "hidden": 4},
-    "memory": {"slots": 6, "code": 3, "moves": ("biases",)},
+    "memory": {"slots": 6, "code": 3, "adapted_params": ("biases",)},
     "task_embedding": {"code": 3, "uses": ("start", "gates", "step"), "optimiser": "sgd"},
     "meta_generator": {"rank": 1, "width": 8, "widths": (4, 8)},
 }

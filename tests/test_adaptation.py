@@ -43,7 +43,7 @@ def test_adam_has_a_finite_meta_gradient_where_a_gradient_is_zero():
 
 def test_only_what_should_move_moves():
     torch.manual_seed(0)
-    learner = MAML(tiny_vae(), steps=3, rate=1e-2, moves=("decoder.*", "!decoder.stem.*"))
+    learner = MAML(tiny_vae(), steps=3, rate=1e-2, adapted_params=("decoder.*", "!decoder.stem.*"))
     after = weights_after(learner, torch.rand(4, 1, 8, 8), 3)
     for name, before in learner.start().items():
         moved = not torch.equal(before, after[name])

@@ -21,7 +21,7 @@ SHARES = (0.2, 0.0, 0.3, 0.0, 0.0, 0.5)
 class Shared(MAML):
     """MAML whose outer loss also counts the query loss on the way."""
 
-    def shares(self):
+    def loss_weights(self):
         return SHARES
 
 
@@ -90,8 +90,8 @@ def test_a_step_less_is_the_gradient_of_the_start():
 def test_truncated_to_nothing_it_is_the_first_order_gradient(kind):
     torch.manual_seed(0)
     learner = kind(tiny_generator("vae").double(), STEPS, 1e-2, "adam", ("decoder.*",))
-    moving = [f"generator.{name}" for name in learner.moving]
-    compare(learner, vae_batch(learner), Adjoint(truncate=0), FirstOrder(), moving)
+    names = [f"generator.{name}" for name in learner.adapted_names]
+    compare(learner, vae_batch(learner), Adjoint(truncate=0), FirstOrder(), names)
 
 
 @pytest.mark.parametrize("truncate", [STEPS, STEPS + 3])

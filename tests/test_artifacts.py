@@ -153,7 +153,7 @@ def test_what_float16_cannot_hold_is_refused_before_anything_is_written(tmp_path
 
 @pytest.mark.parametrize("standalone", [False, True])
 def test_an_adapted_model_samples_the_same_after_its_file(tmp_path, standalone):
-    model = Model(tiny_learner(name="maml", moves=("decoder.*",)), INFO)
+    model = Model(tiny_learner(name="maml", adapted_params=("decoder.*",)), INFO)
     model.save(tmp_path / "base")
     adapted = model.adapt(torch.rand(3, 1, 8, 8), seed=4)
     adapted.save(tmp_path / "mine", standalone)
@@ -162,7 +162,7 @@ def test_an_adapted_model_samples_the_same_after_its_file(tmp_path, standalone):
     assert not torch.equal(again.sample(4, seed=2), model.adapt(torch.rand(3, 1, 8, 8), steps=0).sample(4, seed=2))
     assert again.info == {"shots": 3, "steps": 2, "seed": 4}
     stored = load((tmp_path / "mine/difference.safetensors").read_bytes())
-    assert stored.keys() == model.learner.moving  # what does not move is not stored
+    assert stored.keys() == model.learner.adapted_names  # what does not move is not stored
 
 
 def test_a_standalone_one_outlives_its_base_and_moves_alone(tmp_path):
@@ -346,7 +346,7 @@ def test_what_is_no_config_is_refused(saved, text):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"version": 2}, "this metagen reads version 1"),
+        ({"version": 3}, "this metagen reads version 2"),
         ({"version": "1\n2"}, "version"),
         ({"version": [1]}, "version"),
         ({"version": None}, "version"),
@@ -373,7 +373,7 @@ def test_a_config_of_another_kind_or_version_is_refused(saved, changes, said):
         ({"generator": {"name": "vae", "size": 8, "latnet": 2}}, "did you mean latent"),
         ({"generator": {"name": "vae", "size": 8, "widths": [4, "8"]}}, "vae"),
         ({"generator": {"name": "vae", "size": 8, "widths": [4, 8], "latent": {"a": 1}}}, "vae"),
-        ({"learner": {"name": "reptile", "moves": ["nothing.*"]}}, "matches no weight"),
+        ({"learner": {"name": "reptile", "adapted_params": ["nothing.*"]}}, "matches no weight"),
         ({"learner": {"name": "reptile", "steps": -1}}, "steps"),
         ({"learner": {"name": "reptile", "test_steps": "5"}}, "reptile"),
         ({"learner": {"name": "reptile", "rate": "0.1"}}, "reptile"),

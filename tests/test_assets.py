@@ -1,4 +1,4 @@
-"""What travels with metagen: every trained model and extractor loads by its name and is what it says."""
+"""What is bundled with metagen: every trained model and extractor loads by its name and is what it says."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from metagen.cli import main
 from metagen.learners import Reptile
 from metagen.model import Model
 from metagen.storage.artifacts import load_extractor
-from metagen.storage.bundled import resource, travelling
+from metagen.storage.bundled import bundled, resource
 from metagen.tasks import Glyphs
 from metagen.tasks.omniglot import whole_split
 from metagen.tasks.splits import read_split
@@ -31,7 +31,7 @@ def size(folder: Path, name: str = "*") -> int:
 
 def test_what_travels_is_small():
     assets, configs = resource("assets", "README.md").parent, resource("configs", "quickstart.yaml").parent
-    assert all(size(travelling("models", name)) <= 6_000_000 for name in MODELS)
+    assert all(size(bundled("models", name)) <= 6_000_000 for name in MODELS)
     assert size(assets) <= 30_000_000
     assert size(Path(metagen.__file__).parent, "*.py") + size(configs) + size(assets) <= 35_000_000  # the whole wheel
 
@@ -101,7 +101,7 @@ def test_an_omniglot_model_draws_what_it_is_shown_and_not_something_else(name):
     model = metagen.load(name)
     assert isinstance(model, Model)
     images = model.adapt_many(support).sample(20)
-    extractor, _, _ = load_extractor(travelling("extractors", "omniglot-report"))
+    extractor, _, _ = load_extractor(bundled("extractors", "omniglot-report"))
     nearest = torch.cdist(extractor.of(images), extractor.of(support[:, 0])).argmin(-1)
     assert (nearest == torch.arange(2)[:, None]).float().mean() > 0.9
     assert images.std(1).mean() > 0.03  # and they vary
@@ -109,7 +109,7 @@ def test_an_omniglot_model_draws_what_it_is_shown_and_not_something_else(name):
 
 @pytest.mark.parametrize("name", EXTRACTORS)
 def test_an_extractor_loads_by_its_name_and_is_told_how_it_was_made(name):
-    path = travelling("extractors", name)
+    path = bundled("extractors", name)
     extractor, info, weights = load_extractor(path)
     assert size(path) <= 4_000_000
     assert len(weights) == 64
@@ -123,7 +123,7 @@ def test_an_extractor_loads_by_its_name_and_is_told_how_it_was_made(name):
 
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_what_selects_and_what_reports_differ_and_know_the_same_train_tasks(domain):
-    places = [travelling("extractors", f"{domain}-{role}") for role in ("select", "report")]
+    places = [bundled("extractors", f"{domain}-{role}") for role in ("select", "report")]
     (one, told, first), (other, also, second) = (load_extractor(place) for place in places)
     assert first != second
     assert told["training"]["seed"] != also["training"]["seed"]

@@ -451,19 +451,19 @@ def test_options_are_not_abbreviated(words, meant, capsys):
 @pytest.fixture
 def stopped(place, monkeypatch, capsys):
     """An evaluation into "result" that was interrupted after the first of its two tasks; its command."""
-    meet, words = scorecard.Trial.meet, [*evaluation_words(place), "--batch", "1"]
+    evaluate, words = scorecard.Trial.evaluate_batch, [*evaluation_words(place), "--batch", "1"]
     met = []
 
     def once(trial, tasks):
         met.append(tasks)
         if len(met) > 1:
             raise KeyboardInterrupt
-        return meet(trial, tasks)
+        return evaluate(trial, tasks)
 
-    monkeypatch.setattr(scorecard.Trial, "meet", once)
+    monkeypatch.setattr(scorecard.Trial, "evaluate_batch", once)
     assert main(words) == 130
     assert capsys.readouterr().err == "metagen: stopped before the end; the same command goes on from here\n"
-    monkeypatch.setattr(scorecard.Trial, "meet", meet)
+    monkeypatch.setattr(scorecard.Trial, "evaluate_batch", evaluate)
     return words
 
 

@@ -25,9 +25,9 @@ class Shifted(Conditioned):
         super().__init__(generator, rate=RATE, **options)
         self.scale = nn.Parameter(next(generator.parameters()).new_tensor(0.7))
 
-    def written(self, start, support, task_noise):
+    def weight_changes(self, start, support, task_noise):
         added = self.scale * support.sum() / max(support.numel(), 1)
-        return {name: added.expand_as(start[name]) for name in self.moving}
+        return {name: added.expand_as(start[name]) for name in self.adapted_names}
 
 
 def quadratic():
@@ -66,10 +66,10 @@ def test_what_is_written_may_be_read_from_another_support():
 
 
 def test_only_what_moves_is_written_and_nothing_of_an_empty_support():
-    learner = Shifted(tiny_vae(), steps=0, moves=("decoder.*",))
+    learner = Shifted(tiny_vae(), steps=0, adapted_params=("decoder.*",))
     images = torch.rand(2, 3, 1, 8, 8)
     difference = adapt_tasks(learner, images, (0, "test")).difference
-    assert difference.keys() == learner.moving
+    assert difference.keys() == learner.adapted_names
     assert all(name.startswith("decoder.") and d.abs().min() > 0 for name, d in difference.items())
     assert not any(d.any() for d in adapt_tasks(learner, images[:, :0], (0, "test")).difference.values())
 

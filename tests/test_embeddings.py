@@ -285,7 +285,7 @@ def test_ways_refuse_a_model_that_cannot(learner):
             with pytest.raises(MetagenError, match="takes no inner step"):
                 embeddings[way](each)
     with pytest.raises(MetagenError, match="no weight of the player generator"):
-        embeddings["gradient"](tiny_learner("maml", "r3"), moves=("discriminator.*",))
+        embeddings["gradient"](tiny_learner("maml", "r3"), params=("discriminator.*",))
     with pytest.raises(MetagenError, match="dims: expected 1 or more"):
         embeddings["gradient"](learner, dims=0)
     blind = tiny_learner("maml", "sngan").requires_grad_(False)  # its hinge loss hears of no real image

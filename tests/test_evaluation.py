@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from metagen.core.warps import DRAWS, random_affine
-from metagen.distributed.sharding import Spread
+from metagen.distributed.sharding import ShardedTasks
 from metagen.errors import MetagenError
 from metagen.evaluation import scorecard
 from metagen.evaluation.criterion import ByLoss, BySamples
-from metagen.evaluation.scorecard import Contender, contenders, judged, measure, tuned, untrained
+from metagen.evaluation.scorecard import Contender, contenders, criterion_after, measure, tuned, untrained
 from metagen.generators import Generator
 from metagen.learners import MAML, Amortised, Joint, LowRankMAML, Reptile, RuleEngine, auto_steps
 from metagen.metrics import Extractor, metrics
@@ -116,7 +116,7 @@ def test_fine_tuning_is_the_best_of_its_grid_on_what_it_is_given(learner, monkey
         seen.append((scratch.rate, steps, given.tasks))
         return torch.full((len(given.tasks),), losses[scratch.rate, steps])
 
-    monkeypatch.setattr(scorecard, "judged", fake)
+    monkeypatch.setattr(scorecard, "criterion_after", fake)
     best = tuned("scratch", learner.generator, scorecard.SCRATCH_GRID, episodes, ByLoss())
     for rate, steps in scorecard.SCRATCH_GRID:
         tasks = [task for r, s, given in seen if (r, s) == (rate, steps) for task in given]
@@ -149,19 +149,19 @@ def _loss(contender: Contender, episode: Episode, others: torch.Tensor) -> torch
 
 def test_the_measured_loss_is_of_the_query_after_adaptation_to_the_support(learner):
     episode = next(Episodes(Blobs(), 2, 3).held_out("test", 16, 4))
-    losses = judged(learner, episode, (0, "test"), 2, ByLoss())
+    losses = criterion_after(learner, episode, (0, "test"), 2, ByLoss())
     assert losses.shape == (4,)
     other_query = episode._replace(query=episode.query.roll(1, 0))
     other_support = episode._replace(support=episode.support.roll(1, 0))
     for other in (other_query, other_support):
-        assert not torch.allclose(losses, judged(learner, other, (0, "test"), 2, ByLoss()), rtol=1e-5)
-    unadapted = judged(learner, episode, (0, "test"), 0, ByLoss())
-    torch.testing.assert_close(unadapted, judged(learner, other_support, (0, "test"), 0, ByLoss()))
+        assert not torch.allclose(losses, criterion_after(learner, other, (0, "test"), 2, ByLoss()), rtol=1e-5)
+    unadapted = criterion_after(learner, episode, (0, "test"), 0, ByLoss())
+    torch.testing.assert_close(unadapted, criterion_after(learner, other_support, (0, "test"), 0, ByLoss()))
     halves = [
         Episode(0, episode.tasks[s], episode.numbers[s], episode.support[s], episode.query[s])
         for s in (slice(0, 1), slice(1, 4))
     ]
-    parts = [judged(learner, half, (0, "test"), 2, ByLoss()) for half in halves]
+    parts = [criterion_after(learner, half, (0, "test"), 2, ByLoss()) for half in halves]
     torch.testing.assert_close(torch.cat(parts), losses)  # batching changes nothing
 
 
@@ -339,7 +339,7 @@ def test_a_row_may_choose_its_steps_by_the_support(learner):
     episode = episodes.first("test", 6)
     chosen = auto_steps(learner, episode.support, (0, "test", "auto"), episode.numbers).steps
     for task, steps in enumerate(chosen):
-        alone = judged(learner, episode, (0, "test"), steps, ByLoss())[task]
+        alone = criterion_after(learner, episode, (0, "test"), steps, ByLoss())[task]
         torch.testing.assert_close(result.values["auto steps/query_loss"][task], alone.double(), rtol=1e-4, atol=1e-3)
 
 
@@ -368,7 +368,7 @@ def test_another_support_is_of_another_task_whatever_the_batches(learner, small_
 
     monkeypatch.setattr(Contender, "adapted", adapted)
     monkeypatch.setattr(ByLoss, "__call__", lambda criterion, adapted, query, *_: torch.zeros(len(query)))
-    measure(learner, Episodes(Blobs(), 2, 3), "test", None, (), spread=Spread(batch=batch))
+    measure(learner, Episodes(Blobs(), 2, 3), "test", None, (), sharded=ShardedTasks(batch=batch))
     own = Episodes(Blobs(), 2, 3).first("test", 6).support
     assert torch.equal(torch.stack(shown["other"]), own.roll(1, 0))
 
@@ -474,7 +474,7 @@ def test_a_game_has_no_query_loss_and_a_curve_of_what_it_is_judged_by(game, smal
     assert [row["diverged"] for row in found["rows"] if row["steps"] is not None] == [0] * 4
     assert figures["copy"]["energy[half]"]["mean"] < figures["unadapted"]["energy[half]"]["mean"]
     episode = Episodes(Blobs(tasks=40), 2, 8).first("test", 10)
-    expected = judged(game, episode, KEY, 1, BySamples("half", Half().of)).mean()
+    expected = criterion_after(game, episode, KEY, 1, BySamples("half", Half().of)).mean()
     assert found["curve"][1]["mean"] == pytest.approx(float(expected), rel=1e-5)
     with pytest.raises(MetagenError, match="says nothing of its images"):
         measure(game, Episodes(Blobs(), 2, 8), "test", None, ())
@@ -491,8 +491,8 @@ def test_a_task_that_diverges_is_counted_and_shown_grey(game, small_grid, monkey
         return found
 
     monkeypatch.setattr(Contender, "adapted", broken)
-    spread, looks = Spread(batch=10), {"half": Half()}
-    found = measure(game, Episodes(Blobs(tasks=40), 2, 8), "test", None, (1,), 0, looks, spread=spread)
+    sharded, looks = ShardedTasks(batch=10), {"half": Half()}
+    found = measure(game, Episodes(Blobs(tasks=40), 2, 8), "test", None, (1,), 0, looks, sharded=sharded)
     rows = {row["row"]: row["diverged"] for row in found.result["rows"] if row["steps"] is not None}
     assert rows == {"unadapted": 0, "scratch": 0, "another task's support": 0, "adapted": 1}
     assert found.result["curve"][0]["tasks"] == 9

@@ -578,7 +578,7 @@ def test_a_task_set_that_no_extractor_travels_for_says_so(place, capsys):
     refused(
         capsys,
         judging(place),
-        "no extractor of folder travels with metagen",
+        "no extractor of folder is bundled with metagen",
         "train-extractor",
         "do without: --extractor none",
     )

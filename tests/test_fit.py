@@ -47,7 +47,10 @@ def error_of(capsys, *words):
         ("--model.regularise 3", "--model.regularise: expected one of dict[str, float], null, got 3"),
         ("--model.regularise.l2 x", "--model.regularise: expected one of dict[str, float], null, got l2=x"),
         ("--model.chunk x", "--model.chunk: expected one of int, null, got x"),
-        ("--model.learner MetaSGD --model.learner.per layer --model.learner.moves []", "expected at least one glob"),
+        (
+            "--model.learner MetaSGD --model.learner.per layer --model.learner.adapted_params []",
+            "expected at least one glob",
+        ),
         ("--model.rate x", "--model.rate: expected one of float, dict[str, float], got x"),
         ("--ema.decay x", "--ema.decay: expected float, got x"),
         ("--data.sizze 3", "unknown option --data.sizze: did you mean --data.size"),
@@ -173,7 +176,7 @@ def test_every_learner_is_trained_exported_and_adapted(learner, fit, blobs, tmp_
     again, fresh = metagen.load(place), metagen.load(model).adapt(support[0].parent)
     assert torch.equal(again.sample(3), fresh.sample(3))
     moved = again.adapted.difference
-    assert set(moved) == metagen.load(model).learner.moving
+    assert set(moved) == metagen.load(model).learner.adapted_names
     assert any(d.any() for d in moved.values()) or not moved
 
 

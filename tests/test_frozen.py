@@ -8,7 +8,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from metagen.adaptation import moving
+from metagen.adaptation import select_params
 from metagen.adaptation.encoders import GradientEncoder
 from metagen.errors import MetagenError
 from metagen.evaluation.scorecard import untrained
@@ -79,14 +79,14 @@ def test_every_meta_gradient_is_of_the_others_alone(learner):
     images = torch.rand(2, 5, 1, 8, 8)
     found = gradient(made, batch_for(made, images[:, :2], images[:, 2:]))
     assert found.keys() == made.meta_parameters().keys() == {n for n, _ in made.named_parameters() if not is_held(n)}
-    assert not any(is_held(f"generator.{name}") for name in made.moving)
+    assert not any(is_held(f"generator.{name}") for name in made.adapted_names)
 
 
 @pytest.mark.parametrize("kind", [MAML, AdjointMAML, IMAML])
 def test_a_meta_gradient_beside_them_is_right(kind):
     torch.manual_seed(0)
     learner, images = kind(held().double(), steps=2), torch.rand(2, 5, 1, 8, 8, dtype=torch.float64)
-    alike = kind(VAE(size=8, latent=2, widths=(2, 4)).double(), steps=2, moves=("*", "!encoder.*"))
+    alike = kind(VAE(size=8, latent=2, widths=(2, 4)).double(), steps=2, adapted_params=("*", "!encoder.*"))
     alike.load_state_dict(learner.state_dict())
     batch = batch_for(learner, images[:, :2], images[:, 2:])
     expected = gradient(alike, batch)
@@ -101,9 +101,9 @@ def test_a_meta_gradient_beside_them_agrees_with_finite_differences():
 
 
 def test_no_inner_step_moves_them():
-    assert moving(held(), ("*",)).keys() == {n for n, _ in held().named_parameters() if n.startswith("decoder.")}
-    with pytest.raises(MetagenError, match=r"moves: 'encoder\.\*' matches no weight"):
-        MAML(held(), moves=("encoder.*",))
+    assert select_params(held(), ("*",)).keys() == {n for n, _ in held().named_parameters() if n.startswith("decoder.")}
+    with pytest.raises(MetagenError, match=r"adapted_params: 'encoder\.\*' matches no weight"):
+        MAML(held(), adapted_params=("encoder.*",))
 
 
 def test_an_encoder_reads_no_gradient_of_them():
@@ -129,7 +129,7 @@ def test_a_part_takes_a_saved_model_of_its_class_alone(monkeypatch, tmp_path):
     Model(Joint(part), {}).save(tmp_path / "part")
     Model(Joint(held()), {}).save(tmp_path / "whole")
     module = MetaTraining(Parted(), Joint, initial=str(tmp_path / "part"))
-    assert module.took == "part"
+    assert module.initialised_from == "part"
     for name, w in part.state_dict().items():
         assert torch.equal(module.learner.generator.part.state_dict()[name], w), name
     with pytest.raises(MetagenError, match=r"^initial: "):

@@ -256,7 +256,7 @@ def test_a_warp_moves_the_real_images_of_both_players(name):
 
 
 def test_how_often_each_player_is_visited():
-    assert SNGAN(**SMALL, d_steps=3).visits == {"discriminator": 3, "generator": 1}
+    assert SNGAN(**SMALL, d_steps=3).player_updates == {"discriminator": 3, "generator": 1}
 
 
 # the players
@@ -329,9 +329,11 @@ def test_one_image_is_enough_and_many_are_not_too_many(name, shots):
 
 def test_a_player_of_which_nothing_moves_stays():
     torch.manual_seed(0)
-    model = Model(MAML(tiny_generator("r3"), steps=2, rate=0.1, optimiser="adam", moves=("head", "biases")), {})
+    model = Model(
+        MAML(tiny_generator("r3"), steps=2, rate=0.1, optimiser="adam", adapted_params=("head", "biases")), {}
+    )
     assert {n.split(".")[0] for n in model.adapt(torch.rand(3, 1, 8, 8)).adapted.difference} == set(GAN.players)
-    model = Model(MAML(tiny_generator("r3"), steps=2, rate=0.1, optimiser="adam", moves=("head",)), {})
+    model = Model(MAML(tiny_generator("r3"), steps=2, rate=0.1, optimiser="adam", adapted_params=("head",)), {})
     difference = model.adapt(torch.rand(3, 1, 8, 8)).adapted.difference
     assert {n.split(".")[0] for n in difference} == {"generator"}
     assert all(d.any() for d in difference.values())
@@ -350,7 +352,7 @@ def test_the_part_latent_says_from_where_a_gan_samples():
 
 @pytest.mark.parametrize("name", ["r3", "sngan", "wgan_gp"])
 def test_the_latent_can_move_alone(name):
-    model = Model(MAML(tiny_generator(name), steps=2, rate=0.1, moves=("latent",)), {})
+    model = Model(MAML(tiny_generator(name), steps=2, rate=0.1, adapted_params=("latent",)), {})
     difference = model.adapt(torch.rand(3, 1, 8, 8)).adapted.difference
     assert set(difference) == {"generator.latent.shift", "generator.latent.log_scale"}
     assert all(d.any() for d in difference.values())

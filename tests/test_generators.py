@@ -101,7 +101,7 @@ def test_methods_that_take_tasks_at_once_give_what_vmap_gives(generator, device)
     own = {
         "query_loss": {"player": generator.players[-1], "query": query, "noise": noise, "support": support},
         "generate": {"noise": noise, "support": support},
-        "told": {"images": query, "noise": noise, "support": support},
+        "diagnostics": {"images": query, "noise": noise, "support": support},
     }
     for method in generator.batched:
         at_once = getattr(generator, method)(**own[method])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from metagen.adaptation import moving
+from metagen.adaptation import select_params
 from metagen.errors import MetagenError
 from metagen.generators import generators
 from metagen.learners import ANIL, FOMAML, MAML, MAMLPP, Auxiliary, Joint, LowRankMAML, MetaSGD, adapt_tasks
@@ -39,34 +39,35 @@ def assert_same(found, expected, **tolerance):
 def test_every_generator_has_parts_that_mean_weights(name):
     generator = tiny_generator(name)
     assert {"head", "last_block", "biases"} <= generator.parts.keys()
-    sizes = {part: len(moving(generator, (part,))) for part in generator.parts}
+    sizes = {part: len(select_params(generator, (part,))) for part in generator.parts}
     assert sizes["head"] < sizes["last_block"] < len(list(generator.parameters()))
 
 
 def test_parts_name_what_they_say():
     vae = tiny_vae(norm="group")
-    assert moving(vae, ("normalisation",)).keys() == {
+    assert select_params(vae, ("normalisation",)).keys() == {
         *(f"encoder.convs.{n}.{kind}" for n in (1, 4) for kind in ("weight", "bias")),
         *(f"decoder.convs.{n}.{kind}" for n in (0, 3) for kind in ("weight", "bias")),
     }
-    assert all(name.endswith(".bias") for name in moving(vae, ("biases",)))
-    assert moving(vae, ("head",)).keys() == {"decoder.convs.5.weight", "decoder.convs.5.bias"}
+    assert all(name.endswith(".bias") for name in select_params(vae, ("biases",)))
+    assert select_params(vae, ("head",)).keys() == {"decoder.convs.5.weight", "decoder.convs.5.bias"}
     assert (
-        moving(vae, ("decoder.*", "!head")).keys() == moving(vae, ("decoder.*",)).keys() - moving(vae, ("head",)).keys()
+        select_params(vae, ("decoder.*", "!head")).keys()
+        == select_params(vae, ("decoder.*",)).keys() - select_params(vae, ("head",)).keys()
     )
     with pytest.raises(MetagenError, match="the generator has the parts biases, head, last_block"):
-        moving(tiny_vae(), ("normalisation",))
+        select_params(tiny_vae(), ("normalisation",))
 
 
 @pytest.mark.parametrize("part", ["head", "last_block", "biases"])
 def test_an_adapted_model_stores_what_moved_alone(tmp_path, part):
     torch.manual_seed(0)
-    model = Model(ANIL(tiny_vae(), steps=2, rate=0.01, moves=(part,)), {})
+    model = Model(ANIL(tiny_vae(), steps=2, rate=0.01, adapted_params=(part,)), {})
     model.save(tmp_path / "base")
     mine = model.adapt(torch.rand(3, 1, 8, 8))
     mine.save(tmp_path / "mine")
     again = load(tmp_path / "mine")
-    assert again.adapted.difference.keys() == moving(tiny_vae(), (part,)).keys()
+    assert again.adapted.difference.keys() == select_params(tiny_vae(), (part,)).keys()
     assert torch.equal(again.sample(3), mine.sample(3))
 
 
@@ -82,7 +83,7 @@ def test_deltas_begin_as_nothing_and_change_a_weight_by_their_rank():
     learner = LowRankMAML(plain, steps=6, rate=0.05, layers=("decoder.stem.*",), rank=1)
     assert torch.equal(learner.generator.generate(noise, images), before)
     stem = "decoder.stem.parametrizations.weight"
-    assert learner.moving == {f"{stem}.0.left", f"{stem}.0.right"}
+    assert learner.adapted_names == {f"{stem}.0.left", f"{stem}.0.right"}
     found = adapt_tasks(learner, images[None], (0, "t")).difference
     base = dict(learner.generator.named_parameters())
     left, right = (base[f"{stem}.0.{side}"] + found[f"{stem}.0.{side}"][0] for side in ("left", "right"))
@@ -169,16 +170,16 @@ def test_the_loss_of_every_step_counts_less_and_less():
     learner = MAMLPP(tiny_vae(), steps=4, multi_step_until=0.5)
     for progress, expected in {0.0: [0, 0.25, 0.25, 0.25, 0.25], 0.25: [0, 0.125, 0.125, 0.125, 0.625]}.items():
         learner.anneal(progress)
-        assert list(learner.shares()) == pytest.approx(expected)
+        assert list(learner.loss_weights()) == pytest.approx(expected)
     for progress in (0.5, 1.0):
         learner.anneal(progress)
-        assert learner.shares() == (0, 0, 0, 0, 1)
+        assert learner.loss_weights() == (0, 0, 0, 0, 1)
 
 
 def test_a_multi_step_gradient_is_the_sum_of_those_of_each_step():
     learner = MAMLPP(same_vae(), steps=3, rate=1e-3, second_order_from=0.0)
     learner.anneal(0.1)
-    found, shares = gradient(learner, vae_batch(learner)), learner.shares()
+    found, shares = gradient(learner, vae_batch(learner)), learner.loss_weights()
     each = [MAML(same_vae(), steps=n, rate=1e-3) for n in (1, 2, 3)]
     parts = [gradient(one, vae_batch(one)) for one in each]
     assert_same(found, {n: sum(s * part[n] for s, part in zip(shares[1:], parts, strict=True)) for n in parts[0]})

@@ -45,8 +45,8 @@ def test_on_a_quadratic_it_is_that_of_the_minimum(proximal, how):
     torch.testing.assert_close(found.gradients["generator.weight"], expected.mean(0), rtol=1e-9, atol=1e-10)
     losses = 0.5 * ((minimum - q) @ curvature * (minimum - q)).sum(1)
     torch.testing.assert_close(found.losses["quadratic"], losses, rtol=1e-9, atol=1e-10)
-    assert not found.told["negative_curvature"].any()
-    assert (found.told["cg_residual"] < 1e-9).all()
+    assert not found.diagnostics["negative_curvature"].any()
+    assert (found.diagnostics["cg_residual"] < 1e-9).all()
 
 
 @pytest.mark.parametrize("how", HOWS)
@@ -81,7 +81,7 @@ def test_each_player_has_its_own_block(execution):
     found = learner.meta_gradient(learner, meta_of(learner), batch_for(learner), execution)
     torch.testing.assert_close(found.gradients["generator.generator.x"], expected[:4], rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(found.gradients["generator.discriminator.y"], expected[4:], rtol=1e-10, atol=1e-12)
-    assert not found.told["negative_curvature"].any()
+    assert not found.diagnostics["negative_curvature"].any()
 
 
 @pytest.mark.parametrize("execution", ["vmap", "loop"])
@@ -90,7 +90,7 @@ def test_negative_curvature_is_told_of_where_lambda_does_not_outweigh_it(proxima
     curvature = torch.diag(torch.tensor([1.0, 2.0, 0.5, -2.0], dtype=torch.float64))
     learner = IMAML(started(curvature), 3, 0.05, proximal=proximal)
     found = learner.meta_gradient(learner, meta_of(learner), batch_for(learner), execution)
-    assert found.told["negative_curvature"].tolist() == [float(met)] * 3
+    assert found.diagnostics["negative_curvature"].tolist() == [float(met)] * 3
     assert found.gradients["generator.weight"].isfinite().all()
 
 
@@ -105,13 +105,13 @@ def test_where_the_first_direction_is_of_negative_curvature_it_is_the_first_orde
     batch = batch_for(learner, support, query)
     each = [learner.meta_gradient(learner, meta_of(learner), part, execution) for part in batch.chunks(1)]
     whole = learner.meta_gradient(learner, meta_of(learner), batch, execution)
-    assert whole.told["negative_curvature"].tolist() == [1.0, 0.0, 0.0]
+    assert whole.diagnostics["negative_curvature"].tolist() == [1.0, 0.0, 0.0]
     first, second = (part.gradients["generator.weight"] for part in each[:2])
     torch.testing.assert_close(first, torch.tensor([0.0, 0.0, 0.0, 2.0], dtype=torch.float64))  # A (phi - q)
     torch.testing.assert_close(second, torch.tensor([-0.5, 0.0, 0.0, 0.0], dtype=torch.float64))  # half of it
     mean = torch.stack([part.gradients["generator.weight"] for part in each]).mean(0)
     torch.testing.assert_close(whole.gradients["generator.weight"], mean, rtol=1e-10, atol=1e-12)
-    assert whole.told["cg_residual"][0] == pytest.approx(2.0)  # |b - A b / lambda| / |b| with A = -1
+    assert whole.diagnostics["cg_residual"][0] == pytest.approx(2.0)  # |b - A b / lambda| / |b| with A = -1
 
 
 def test_conjugate_gradient_is_the_dense_solution_after_as_many_steps_as_there_are_eigenvalues():

@@ -65,7 +65,7 @@ def test_adapting_helps_on_tasks_it_never_saw(trained, blobs):
 def test_the_number_of_steps_may_differ_at_test_time(trained, blobs):
     images = blobs(4, 8, seed=10_001)
     few, many = (adapt_tasks(trained, images, (0, "test"), steps=n).difference for n in (1, 12))
-    assert any(not torch.equal(few[name], many[name]) for name in few) or not trained.moving
+    assert any(not torch.equal(few[name], many[name]) for name in few) or not trained.adapted_names
     none = adapt_tasks(trained, images[:, :0] if trained.conditioned else images, (0, "test"), steps=0).difference
     assert all(not d.any() for d in none.values())
 
@@ -78,11 +78,11 @@ def test_a_description_builds_the_same_learner(trained, blobs, device):
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-MOVERS = [cls for cls in learners.classes if "moves" in inspect.signature(cls).parameters]
+MOVERS = [cls for cls in learners.classes if "adapted_params" in inspect.signature(cls).parameters]
 
 
 @pytest.mark.parametrize("kind", [*MOVERS, lambda vae, **options: MetaSGD(vae, per="layer", **options)])
 def test_a_learner_of_which_nothing_moves_is_refused_in_one_line(kind):
-    with pytest.raises(MetagenError, match=r"^moves: .* at least one glob") as refused:
-        kind(tiny_vae(), moves=())
+    with pytest.raises(MetagenError, match=r"^adapted_params: .* at least one glob") as refused:
+        kind(tiny_vae(), adapted_params=())
     assert "\n" not in str(refused.value)

@@ -23,7 +23,9 @@ PAYS_NOTHING = {"kl": 0.0, "drift": 0.0, "orthogonality": 0.0}
 def leo(generator, **options):
     """A small one in float64."""
     torch.manual_seed(0)
-    return LEO(generator, **{"code": 4, "widths": (2,), "moves": ("*",), "rate": RATE, "code_rate": RATE, **options})
+    return LEO(
+        generator, **{"code": 4, "widths": (2,), "adapted_params": ("*",), "rate": RATE, "code_rate": RATE, **options}
+    )
 
 
 def quadratic(identity=False, **options):
@@ -108,7 +110,9 @@ def test_a_player_is_heard_as_often_as_it_is_visited():
     """Each visit has draws of its own; those of all of them are one step on the code."""
     torch.manual_seed(0)
     game = tiny_generator("wgan_gp", d_steps=2).double()
-    learner = LEO(game, steps=1, code_steps=1, code=3, widths=(2,), code_rate=0.5, moves=("head", "critic_head"))
+    learner = LEO(
+        game, steps=1, code_steps=1, code=3, widths=(2,), code_rate=0.5, adapted_params=("head", "critic_head")
+    )
     task = next(vae_batch(learner, 1).chunks(1))
     support, noise = task.support[0], {p: {n: x[0] for n, x in of.items()} for p, of in task.support_noise.items()}
     carry = learner.begin(support)
@@ -280,7 +284,10 @@ def test_options_out_of_range_are_refused_in_one_line():
         ({"code": 0}, "code: expected 1 or more"),
         ({"code_rate": 0.0}, "code_rate: expected a finite number above 0"),
         ({"kl": -1.0}, "kl: expected 0 or more"),
-        ({"moves": ("*",), "code": 500}, "moves: expected at most 200,000 numbers from a code to weights, got"),
+        (
+            {"adapted_params": ("*",), "code": 500},
+            "adapted_params: expected at most 200,000 numbers from a code to weights, got",
+        ),
     ):
         with pytest.raises(MetagenError, match=said) as refused:
             LEO(tiny_vae(), **{"widths": (2, 4), **options})

@@ -83,7 +83,7 @@ def filled(made):
 
 def test_with_an_empty_memory_it_is_maml():
     made, images = learner(), torch.rand(2, 4, 1, 8, 8, dtype=torch.float64)
-    maml = MAML(made.generator, steps=2, rate=1e-3, moves=("biases",))
+    maml = MAML(made.generator, steps=2, rate=1e-3, adapted_params=("biases",))
     found, wanted = (adapt_tasks(each, images, (0,)).difference for each in (made, maml))
     for name, d in wanted.items():
         torch.testing.assert_close(found[name], d, rtol=1e-12, atol=1e-15)
@@ -104,15 +104,15 @@ def test_a_step_is_drawn_to_what_is_remembered():
 def test_what_is_kept_is_how_far_adaptation_went(chunk):
     made, images = filled(learner()), torch.rand(2, 6, 1, 8, 8, dtype=torch.float64)
     batch = batch_for(made, images[:, :3], images[:, 3:])
-    written = in_chunks(made.meta_gradient, made, meta_of(made), batch, chunk).written
+    written = in_chunks(made.meta_gradient, made, meta_of(made), batch, chunk).task_records
     for task in range(2):
         noise = {p: {n: x[task] for n, x in of.items()} for p, of in batch.support_noise.items()}
         phi, start = made.adapt(images[task, :3], noise), made.start()
-        gone = torch.cat([(phi[name] - start[name]).flatten() for name in sorted(made.moving)])
+        gone = torch.cat([(phi[name] - start[name]).flatten() for name in sorted(made.adapted_names)])
         torch.testing.assert_close(written["values"][task], gone)
         torch.testing.assert_close(written["keys"][task], made.reader(images[task, :3]))
     before = made.memory.values.clone()
-    made.write({}, written)
+    made.update_buffers({}, written)
     assert (made.memory.values != before).any(1).sum() == 2
 
 
@@ -133,7 +133,7 @@ def test_mistakes_are_told_in_one_line():
     for options, said in (
         ({"slots": 0}, "slots: expected"),
         ({"writing": "anywhere"}, "writing"),
-        ({"slots": 10**6, "moves": ("*",)}, "let fewer weights move"),
+        ({"slots": 10**6, "adapted_params": ("*",)}, "let fewer weights move"),
     ):
         with pytest.raises(MetagenError, match=said) as refused:
             learner(**options)

@@ -43,7 +43,7 @@ def test_it_begins_as_the_base_model_to_the_bit(name):
     base = tiny_generator(name)
     learner, support = writer(copy.deepcopy(base), spoken=False), images(2, 3)
     adapted = adapt_tasks(learner, support, (0, "test"))
-    assert adapted.difference.keys() == learner.moving
+    assert adapted.difference.keys() == learner.adapted_names
     draws = [base.noise(5, torch.Generator().manual_seed(seed)) for seed in (1, 2)]
     noise = {key: torch.stack([draw[key] for draw in draws]) for key in draws[0]}
     plain = Adapted(base, {n: torch.zeros(2, *w.shape) for n, w in base.named_parameters()}, support)
@@ -101,7 +101,7 @@ def test_a_sketch_tells_weights_apart_and_is_relative_to_their_size():
 def planted(learner, tasks):
     """Other targets for each task."""
     weights, rng = dict(learner.named_parameters()), torch.Generator().manual_seed(9)
-    shapes = {name: weights[f"generator.{name}"].shape for name in sorted(learner.moving)}
+    shapes = {name: weights[f"generator.{name}"].shape for name in sorted(learner.adapted_names)}
     return {
         name: torch.randn(tasks, *shape, generator=rng).to(next(iter(weights.values())))
         for name, shape in shapes.items()
@@ -225,7 +225,7 @@ def test_from_a_joint_model_to_samples_on_the_command_line(exported, fit, blobs,
         main(["adapt", "--model", str(run / "export"), "--support", str(tmp_path / "support"), "--out", str(mine)]) == 0
     )
     again = load(mine)
-    assert again.adapted.difference.keys() == model.learner.moving
+    assert again.adapted.difference.keys() == model.learner.adapted_names
     assert any(d.any() for d in again.adapted.difference.values())
     assert again.sample(2).isfinite().all()
     capsys.readouterr()

@@ -94,7 +94,7 @@ def test_the_exact_gradient_of_every_generator_is_that_of_finite_differences(nam
     torch.manual_seed(0)
     generator = tiny_generator(name).double()
     exact = ("*", *(f"!{glob}" for glob in generator.estimated))  # of a step along an estimate nothing is the slope
-    learner = MAML(generator, steps=2, rate=1e-3, moves=exact)
+    learner = MAML(generator, steps=2, rate=1e-3, adapted_params=exact)
     images = torch.rand(1, 5, 1, 8, 8, dtype=torch.float64)
     check_finite_differences(learner, batch_for(learner, images[:, :2], images[:, 2:]))
 
@@ -189,11 +189,11 @@ def test_joint_is_the_plain_gradient():
 
 def test_a_combination_that_cannot_train_its_parts_is_refused():
     with pytest.raises(MetagenError, match="never be trained"):
-        Reptile(tiny_vae(), moves=("decoder.*",))
+        Reptile(tiny_vae(), adapted_params=("decoder.*",))
     with pytest.raises(MetagenError, match="matches no weight"):
-        MAML(tiny_vae(), moves=("dekoder.*",))
+        MAML(tiny_vae(), adapted_params=("dekoder.*",))
     with pytest.raises(MetagenError, match="leaves no weight"):
-        MAML(tiny_vae(), moves=("*", "!*"))
+        MAML(tiny_vae(), adapted_params=("*", "!*"))
     with pytest.raises(MetagenError, match="steps: expected 0 or more"):
         MAML(tiny_vae(), steps=-1)
     with pytest.raises(MetagenError, match="did you mean adam"):

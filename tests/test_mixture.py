@@ -70,7 +70,7 @@ def test_the_most_sampled_member_is_as_likely_as_the_softmax_of_the_logits(tempe
     set_to(step.logits, LOGITS)
     draws = 4000
     rngs = (torch_rng(0, "draw", number) for number in range(draws))
-    drawn = [torch.stack(list(step.shares(step.task_noise(rng)).values())) for rng in rngs]
+    drawn = [torch.stack(list(step.mixing_weights(step.task_noise(rng)).values())) for rng in rngs]
     shares = torch.stack(drawn).detach()  # [draws, layers, 4]
     torch.testing.assert_close(shares.sum(-1), torch.ones(draws, 2))
     expected = LOGITS.softmax(0)
@@ -86,14 +86,14 @@ def test_a_trained_model_takes_the_most_likely_member_and_a_relaxed_one_draws_no
     sampled, relaxed = (Mixture(weights, (1.0,) * 4, choice) for choice in ("sampled", "relaxed"))
     for step in (sampled, relaxed):
         set_to(step.logits, LOGITS)
-    assert sampled.shares({})["a"].tolist() == [0, 0, 1, 0]
-    torch.testing.assert_close(relaxed.shares({})["a"], LOGITS.softmax(0))
+    assert sampled.mixing_weights({})["a"].tolist() == [0, 0, 1, 0]
+    torch.testing.assert_close(relaxed.mixing_weights({})["a"], LOGITS.softmax(0))
     assert relaxed.task_noise(torch_rng(0)) == {}
 
 
 def test_a_tasks_draw_is_one_for_all_its_steps_and_does_not_hear_of_other_tasks():
     torch.manual_seed(0)
-    learner = OptimiserMixture(tiny_vae(), steps=3, choice="sampled", moves=("decoder.*",))
+    learner = OptimiserMixture(tiny_vae(), steps=3, choice="sampled", adapted_params=("decoder.*",))
     images = torch.rand(3, 5, 1, 8, 8)
     batch = batch_of(learner, images)
     alone = task_batch(learner, images[1:2, :2], images[1:2, 2:], (0, "test"), [1])
@@ -130,7 +130,7 @@ def test_the_meta_gradient_is_finite_where_every_inner_gradient_is_zero():
 @pytest.mark.parametrize("choice", ["relaxed", "sampled"])
 def test_the_gradient_is_that_of_finite_differences(choice):
     torch.manual_seed(0)
-    learner = OptimiserMixture(tiny_generator("vae").double(), 3, 0.01, choice, moves=("decoder.stem.bias",))
+    learner = OptimiserMixture(tiny_generator("vae").double(), 3, 0.01, choice, adapted_params=("decoder.stem.bias",))
     check_finite_differences(learner, batch_of(learner, torch.rand(2, 5, 1, 8, 8, dtype=torch.float64)))
 
 

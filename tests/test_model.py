@@ -87,7 +87,7 @@ def test_many_tasks_at_once_are_the_tasks_one_by_one(model):
     torch.testing.assert_close(many[1].sample(2, seed=6), drawn[1])
     torch.testing.assert_close(many[-1].sample(2, seed=6), drawn[2])
     assert not torch.allclose(drawn[0], drawn[1], atol=1e-4)
-    assert [len(list(one.adapted.difference)) for one in many] == [len(model.learner.moving)] * 3
+    assert [len(list(one.adapted.difference)) for one in many] == [len(model.learner.adapted_names)] * 3
     with pytest.raises(IndexError):
         many[3]
 

@@ -13,7 +13,7 @@ from metagen.errors import MetagenError
 from metagen.learners import MAML, Amortised, Joint, MetaGenerator
 from metagen.model import Model
 from metagen.training.callbacks import EMA
-from metagen.training.meta_training import MetaTraining, begun, share_of_rate
+from metagen.training.meta_training import MetaTraining, initialise_learner, share_of_rate
 from tests.doubles import Bilinear, tiny_generator, tiny_vae
 
 
@@ -158,15 +158,17 @@ def test_the_average_has_the_bits_of_one_lerp_a_tensor():
 
 def test_weights_that_fit_but_would_mean_something_else_are_refused(tmp_path):
     """The codes of levels (3, 5) and (5, 3) have the same shapes."""
-    Model(Joint(tiny_generator("tokenizer", levels=(3, 5)), moves=(), test_steps=0), {}).save(tmp_path / "model")
+    Model(Joint(tiny_generator("tokenizer", levels=(3, 5)), adapted_params=(), test_steps=0), {}).save(
+        tmp_path / "model"
+    )
     with pytest.raises(MetagenError, match=r"^initial: .* has levels \(3, 5\), and this run \(5, 3\)"):
-        begun(tiny_generator("token_vae", levels=(5, 3)), Amortised, str(tmp_path / "model"))
+        initialise_learner(tiny_generator("token_vae", levels=(5, 3)), Amortised, str(tmp_path / "model"))
 
 
 def test_heads_of_attention_that_fit_but_would_mean_something_else_are_refused(tmp_path):
     Model(Amortised(tiny_generator("token_vae", heads=2)), {}).save(tmp_path / "model")
     with pytest.raises(MetagenError, match=r"^initial: .* has heads 2, and this run 4"):
-        begun(tiny_generator("token_vae", heads=4), Amortised, str(tmp_path / "model"))
+        initialise_learner(tiny_generator("token_vae", heads=4), Amortised, str(tmp_path / "model"))
 
 
 def test_a_frozen_generator_does_not_decay():

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from metagen.adaptation.steps import SGD, CoordinateLSTM, MetaLSTM
-from metagen.adaptation.steps.recurrent import lstm_cell, told
+from metagen.adaptation.steps.recurrent import lstm_cell, preprocessed
 from metagen.errors import MetagenError
 from metagen.generators import VAE, generators
 from metagen.learners import MAML, LearnedOptimiser, LSTMLearner
@@ -47,8 +47,8 @@ def owners(weights, player="player"):
 
 @pytest.mark.parametrize("steps", [1, 5])
 def test_without_its_corrections_a_learned_optimiser_is_gradient_descent(steps):
-    learner = LearnedOptimiser(curved(), steps, RATE, moves=("*",), counts="last")
-    other = LSTMLearner(curved(), steps, RATE, moves=("*",), counts="last")
+    learner = LearnedOptimiser(curved(), steps, RATE, adapted_params=("*",), counts="last")
+    other = LSTMLearner(curved(), steps, RATE, adapted_params=("*",), counts="last")
     with torch.no_grad():
         for bare in (*learner.step.readout.parameters(), *other.step.gates.parameters()):
             bare.zero_()
@@ -91,7 +91,7 @@ def test_a_gradient_is_told_by_its_size_and_sign(value):
     else:
         expected = [-1.0, math.exp(10) * value]
     at = torch.tensor(value, dtype=torch.float64, requires_grad=True)
-    found = told(at)
+    found = preprocessed(at)
     assert found.tolist() == pytest.approx(expected, rel=1e-9)
     found.sum().backward()
     assert at.grad.isfinite()
@@ -99,8 +99,8 @@ def test_a_gradient_is_told_by_its_size_and_sign(value):
 
 def test_a_mixed_batch_of_gradients_is_told_one_by_one():
     values = torch.tensor([[0.0, -3.0], [1e-9, 1e-5]])
-    for found, value in zip(told(values).flatten(0, 1), values.flatten(), strict=True):
-        assert torch.equal(found, told(value))
+    for found, value in zip(preprocessed(values).flatten(0, 1), values.flatten(), strict=True):
+        assert torch.equal(found, preprocessed(value))
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -148,13 +148,13 @@ def test_the_gradient_through_the_inner_gradients_is_that_of_finite_differences(
     torch.manual_seed(0)
     generator = tiny_generator(name).double()
     exact = ("biases", *(f"!{glob}" for glob in generator.estimated))  # of a step along an estimate none is the slope
-    learner = kind(generator, 2, 1e-2, hidden=3, moves=exact, second_order=True)
+    learner = kind(generator, 2, 1e-2, hidden=3, adapted_params=exact, second_order=True)
     images = torch.rand(1, 5, 1, 8, 8, dtype=torch.float64)
     check_finite_differences_of_the_objective(learner, batch_for(learner, images[:, :2], images[:, 2:]))
 
 
 def check_finite_differences_of_the_objective(learner, batch):
-    learner.counts = "last"  # so that the losses that are told are those that are differentiated
+    learner.counts = "last"  # so that the losses that are preprocessed are those that are differentiated
     check_finite_differences(learner, batch)
     last = gradient(learner, batch)
     learner.counts = "every"
@@ -173,7 +173,7 @@ def check_finite_differences_of_the_objective(learner, batch):
 @pytest.mark.parametrize("kind", LEARNERS)
 def test_inner_gradients_are_constants_unless_asked_for(kind):
     torch.manual_seed(0)
-    made = [kind(curved(), 3, RATE, hidden=4, moves=("*",), second_order=second) for second in (False, True)]
+    made = [kind(curved(), 3, RATE, hidden=4, adapted_params=("*",), second_order=second) for second in (False, True)]
     made[1].load_state_dict(made[0].state_dict())
     batch = batch_for(made[0], IMAGES[:, :2], IMAGES[:, 2:])
     first, second = (gradient(each, batch) for each in made)
@@ -190,7 +190,7 @@ def test_inner_gradients_are_constants_unless_asked_for(kind):
 
 def test_each_player_has_an_lstm_of_its_own_that_hears_its_own_loss():
     torch.manual_seed(0)
-    learner = LearnedOptimiser(Bilinear(torch.eye(4, dtype=torch.float64)), 2, RATE, hidden=3, moves=("*",))
+    learner = LearnedOptimiser(Bilinear(torch.eye(4, dtype=torch.float64)), 2, RATE, hidden=3, adapted_params=("*",))
     assert learner.player_of("step.weight.discriminator") == "discriminator"
     assert learner.player_of("step.readout.generator") == "generator"
     found = gradient(learner, batch_for(learner, IMAGES[:, :2], IMAGES[:, 2:]))
@@ -199,8 +199,8 @@ def test_each_player_has_an_lstm_of_its_own_that_hears_its_own_loss():
 
 @pytest.mark.parametrize("kind", LEARNERS)
 def test_what_cannot_be_is_refused_in_one_line(kind):
-    with pytest.raises(MetagenError, match=r"at most 20,000 parameters, got .*; give fewer `moves`") as caught:
-        kind(VAE(), moves=("*",))
+    with pytest.raises(MetagenError, match=r"at most 20,000 parameters, got .*; give fewer `adapted_params`") as caught:
+        kind(VAE(), adapted_params=("*",))
     assert "\n" not in str(caught.value)
     with pytest.raises(MetagenError, match="rate: "):
         kind(tiny_vae(), rate=-1.0)
@@ -208,10 +208,10 @@ def test_what_cannot_be_is_refused_in_one_line(kind):
         kind(tiny_vae(), hidden=0)
     with pytest.raises(MetagenError, match="counts: expected one of every, late, last"):
         kind(tiny_vae(), counts="first")
-    with pytest.raises(MetagenError, match="moves: a learned optimiser needs something to move"):
-        kind(tiny_vae(), moves=())
-    assert kind(tiny_vae(), steps=0).shares() == (1.0,)
-    assert kind(tiny_vae(), steps=3, counts="late").shares() == pytest.approx((0, 1 / 6, 2 / 6, 3 / 6))
+    with pytest.raises(MetagenError, match="adapted_params: a learned optimiser needs something to move"):
+        kind(tiny_vae(), adapted_params=())
+    assert kind(tiny_vae(), steps=0).loss_weights() == (1.0,)
+    assert kind(tiny_vae(), steps=3, counts="late").loss_weights() == pytest.approx((0, 1 / 6, 2 / 6, 3 / 6))
 
 
 def test_steps_that_cannot_decay_so_are_refused_and_the_others_do():

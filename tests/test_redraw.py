@@ -180,5 +180,5 @@ def test_bad_options_are_refused():
         Redraw(temperature=-1.0)
     with pytest.raises(MetagenError, match="Amortised: VAE does not look at its support"):
         Amortised(tiny_vae())
-    with pytest.raises(MetagenError, match="moves: expected at least one glob"):
-        MAML(tiny_vae(), moves=())
+    with pytest.raises(MetagenError, match="adapted_params: expected at least one glob"):
+        MAML(tiny_vae(), adapted_params=())

@@ -73,7 +73,7 @@ def test_the_penalties_of_a_player_are_of_its_own_weights():
 
 
 def test_a_player_of_which_nothing_moves_pays_nothing():
-    learner = regularised(MAML(Bilinear(matrix(2)), steps=2, rate=RATE, moves=("generator.*",)), **ALL)
+    learner = regularised(MAML(Bilinear(matrix(2)), steps=2, rate=RATE, adapted_params=("generator.*",)), **ALL)
     start = learner.start()
     moved = {"generator.x": start["generator.x"] + 1}
     found = learner.regulariser.penalties(learner.generator, start, moved)
@@ -205,7 +205,7 @@ def test_reported_losses_stay_pure_and_draws_are_a_task_s_own():
     first, again = (batch_for(learner, images[:n, :2], images[:n, 2:]).task_noise for n in (3, 2))
     assert first.keys() == {"generator", "step", "dropout", "bottleneck"}
     for term in ("dropout", "bottleneck"):
-        assert first[term].keys() == learner.moving
+        assert first[term].keys() == learner.adapted_names
         assert all(torch.equal(draws[:2], again[term][name]) for name, draws in first[term].items())
         assert not any(torch.equal(draws[0], draws[1]) for draws in first[term].values())
 

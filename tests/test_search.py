@@ -121,7 +121,7 @@ def test_the_inner_loop_never_moves_the_architecture(choice):
     assert difference
     assert not [name for name in difference if "architecture" in name]
     with pytest.raises(MetagenError, match="matches no weight"):
-        MAML(searched(), moves=("*.architecture",))
+        MAML(searched(), adapted_params=("*.architecture",))
     with pytest.raises(MetagenError, match=r"never be trained.*architecture"):
         Reptile(searched())
 

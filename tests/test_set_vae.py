@@ -173,7 +173,7 @@ def test_a_model_has_log_prob_and_only_what_is_asked_moves():
     mine = Model(Amortised(set_vae), {}).adapt(images(2).float())
     assert mine.log_prob(ink(3, 1).float(), samples=20).shape == (3,)
     for part, expected in {"stem": {"stem.bias"}, "head": {"paint.3.weight", "paint.3.bias"}}.items():
-        assert tiny_learner("maml", "set_vae", moves=(part,)).moving == expected
+        assert tiny_learner("maml", "set_vae", adapted_params=(part,)).adapted_names == expected
 
 
 def test_samples_vary_with_the_temperature(set_vae):

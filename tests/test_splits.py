@@ -222,4 +222,4 @@ def test_a_missing_resource_names_the_nearest(installed):
 
 
 def test_this_very_clone_has_its_resources():
-    assert bundled.resource("assets", "README.md") == Path(bundled.__file__).parents[1] / "assets" / "README.md"
+    assert bundled.resource("assets", "README.md") == Path(bundled.__file__).parents[2] / "assets" / "README.md"

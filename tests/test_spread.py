@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from metagen.distributed.sharding import Spread
+from metagen.distributed.sharding import ShardedTasks
 from metagen.errors import MetagenError
 
 BATCH = 16
@@ -34,20 +34,20 @@ def right(found):
 
 def test_all_tasks_are_done_once_and_come_in_order():
     work = Work()
-    assert right(Spread(batch=BATCH).over("stage", TASKS, work))
+    assert right(ShardedTasks(batch=BATCH).over("stage", TASKS, work))
     assert work.done == TASKS
 
 
 def stopped(folder):
     with pytest.raises(KeyboardInterrupt):
-        Spread(folder, {"seed": 0}, BATCH).over("stage", TASKS, Work(stops_at=TASKS[-1]))
+        ShardedTasks(folder, {"seed": 0}, BATCH).over("stage", TASKS, Work(stops_at=TASKS[-1]))
 
 
 def test_what_was_done_before_is_not_done_again(tmp_path):
     folder = tmp_path / "unfinished"
     stopped(folder)
-    spread, work = Spread(folder, {"seed": 0}, BATCH), Work()
-    assert spread.kept == 2
+    spread, work = ShardedTasks(folder, {"seed": 0}, BATCH), Work()
+    assert spread.batches_found == 2
     assert right(spread.over("stage", TASKS, work))
     assert work.done == TASKS[2 * BATCH :]
     assert right(spread.over("another stage", TASKS, work))
@@ -61,7 +61,7 @@ def test_batches_may_be_others_for_one_stage():
         sizes.append(len(tasks))
         return Work()(tasks)
 
-    assert right(Spread(batch=BATCH).over("stage", TASKS, work, batch=5))
+    assert right(ShardedTasks(batch=BATCH).over("stage", TASKS, work, batch=5))
     assert sizes == [5] * 8 + [2]
 
 
@@ -70,7 +70,7 @@ def test_a_damaged_batch_is_done_again(tmp_path, caplog):
     first = min((tmp_path / "unfinished").glob("*.safetensors"))
     first.write_bytes(first.read_bytes()[:100])
     work = Work()
-    assert right(Spread(tmp_path / "unfinished", {"seed": 0}, BATCH).over("stage", TASKS, work))
+    assert right(ShardedTasks(tmp_path / "unfinished", {"seed": 0}, BATCH).over("stage", TASKS, work))
     assert work.done == TASKS[:BATCH] + TASKS[2 * BATCH :]
     assert str(first) in caplog.text
 
@@ -79,22 +79,22 @@ def test_other_work_is_not_gone_on_with_nor_lost_unasked(tmp_path):
     folder = tmp_path / "unfinished"
     stopped(folder)
     with pytest.raises(MetagenError, match="unfinished: expected unfinished work with these options"):
-        Spread(folder, {"seed": 1}, BATCH)
-    assert Spread(folder, {"seed": 0}, BATCH).kept == 2
-    other, work = Spread(folder, {"seed": 1}, BATCH, overwrite=True), Work()
-    assert other.kept == 0
+        ShardedTasks(folder, {"seed": 1}, BATCH)
+    assert ShardedTasks(folder, {"seed": 0}, BATCH).batches_found == 2
+    other, work = ShardedTasks(folder, {"seed": 1}, BATCH, overwrite=True), Work()
+    assert other.batches_found == 0
     assert right(other.over("stage", TASKS, work))
     assert work.done == TASKS
-    assert Spread(folder, {"seed": 1}, BATCH).kept == 3
+    assert ShardedTasks(folder, {"seed": 1}, BATCH).batches_found == 3
 
 
 def test_a_folder_that_holds_no_work_is_never_replaced(tmp_path):
     (tmp_path / "photographs").mkdir()
     with pytest.raises(MetagenError, match="photographs: expected unfinished work"):
-        Spread(tmp_path / "photographs", {"seed": 0}, overwrite=True)
+        ShardedTasks(tmp_path / "photographs", {"seed": 0}, overwrite=True)
 
 
 def test_nothing_is_written_before_something_is_found(tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        Spread(tmp_path / "unfinished", {}, BATCH).over("stage", TASKS, Work(stops_at=TASKS[0]))
+        ShardedTasks(tmp_path / "unfinished", {}, BATCH).over("stage", TASKS, Work(stops_at=TASKS[0]))
     assert not (tmp_path / "unfinished").exists()

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 import torch
 
-from metagen.distributed.sharding import Spread
+from metagen.distributed.sharding import ShardedTasks
 from metagen.evaluation.studies import HeldOut, studies
 from metagen.evaluation.studies.cost import LiveBytes, peak_bytes
 from metagen.learners import Amortised, Joint, adapt_tasks
@@ -69,12 +69,12 @@ def test_adapting_by_more_steps_holds_no_more_memory(vae):
 def study(learner, tasks=3):
     episodes = Episodes(Blobs(), 2, 3)
     return studies["cost"].run(
-        HeldOut(learner.requires_grad_(False).eval(), episodes, "test", range(tasks), 0, Spread(), False)
+        HeldOut(learner.requires_grad_(False).eval(), episodes, "test", range(tasks), 0, ShardedTasks(), False)
     )
 
 
 def test_the_figures_of_a_model_that_moves_one_bias(vae):
-    result = study(Joint(vae, test_steps=7, moves=("decoder.stem.bias",)))
+    result = study(Joint(vae, test_steps=7, adapted_params=("decoder.stem.bias",)))
     assert (result["steps"], result["shots"]) == (7, 2)
     assert result["adapted_bytes"] == 8 * 7 * 7 * 4
     for name in ("seconds", "peak_mib", "images_a_second"):

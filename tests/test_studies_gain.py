@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from metagen.core.seeding import torch_rng
-from metagen.distributed.sharding import Spread
+from metagen.distributed.sharding import ShardedTasks
 from metagen.errors import MetagenError
 from metagen.evaluation.studies import HeldOut, gain, studies
 from metagen.generators import Generator
@@ -78,9 +78,9 @@ def _quick():
         yield
 
 
-def held_out(gives: str, tasks: int = WAYS, spread: Spread | None = None, full: bool = False) -> HeldOut:
+def held_out(gives: str, tasks: int = WAYS, sharded: ShardedTasks | None = None, full: bool = False) -> HeldOut:
     learner = Amortised(Oracle(gives)).requires_grad_(False).eval()
-    return HeldOut(learner, Episodes(Dots(), SHOTS, QUERIES), "test", range(tasks), 0, spread or Spread(), full)
+    return HeldOut(learner, Episodes(Dots(), SHOTS, QUERIES), "test", range(tasks), 0, sharded or ShardedTasks(), full)
 
 
 @pytest.fixture(scope="module")
@@ -162,10 +162,10 @@ def test_half_of_each_batch_is_generated_and_no_query_is_learned_from(arms):
 
 
 def test_every_draw_is_kept_by_itself(arms, tmp_path):
-    spread = Spread(tmp_path / "unfinished", {}, batch=8)
-    result = studies["gain"].run(held_out("fresh", spread=spread))
+    sharded = ShardedTasks(tmp_path / "unfinished", {}, batch=8)
+    result = studies["gain"].run(held_out("fresh", sharded=sharded))
     assert len(list((tmp_path / "unfinished").glob("gain-*.safetensors"))) == 2
-    assert spread.batch == 8
+    assert sharded.batch == 8
     assert result == studies["gain"].run(held_out("fresh"))
 
 

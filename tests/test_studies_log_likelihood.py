@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from metagen.distributed.sharding import Spread
+from metagen.distributed.sharding import ShardedTasks
 from metagen.errors import MetagenError
 from metagen.evaluation.studies import HeldOut, studies
 from metagen.evaluation.studies import log_likelihood as study
@@ -32,7 +32,7 @@ class Ink(Blobs):
 def held_out(learner: Learner, task_set: TaskSet, batch: int = 8, full: bool = False, split: str = "test") -> HeldOut:
     episodes = Episodes(task_set, 1, 1)
     numbers = episodes.held_out_numbers(split)
-    return HeldOut(learner.requires_grad_(False).eval(), episodes, split, numbers, 0, Spread(batch=batch), full)
+    return HeldOut(learner.requires_grad_(False).eval(), episodes, split, numbers, 0, ShardedTasks(batch=batch), full)
 
 
 def means(result: dict) -> list[float]:
@@ -61,7 +61,7 @@ def test_every_k_is_exact_where_one_weight_decides(few_samples, vae):
     silent(vae, "decoder", "encoder.head")
     torch.nn.init.constant_(vae.decoder.convs[5].bias, -1.0)
     rate = 3e-3
-    learner = MAML(vae, steps=1, rate=rate, moves=("decoder.convs.5.bias",))
+    learner = MAML(vae, steps=1, rate=rate, adapted_params=("decoder.convs.5.bias",))
     result = studies["log_likelihood"].run(held_out(learner, Ink(images=11)))
     assert [row["shots"] for row in result["rows"]] == [0, 1, 2, 3, 4, 9]
     drawn = Episodes(Ink(images=11), 9, 2).of("test", range(6))
@@ -141,7 +141,7 @@ def test_published_values_stand_beside_their_own_tasks_alone(few_samples, tmp_pa
     assert published("test", split_file=str(other)) == [None, None]
 
 
-class Untouchable(Spread):
+class Untouchable(ShardedTasks):
     def over(self, *args):
         raise AssertionError("work was begun")
 

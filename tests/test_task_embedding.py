@@ -42,8 +42,8 @@ def test_it_begins_as_maml(uses):
 def test_what_an_embedding_changes_is_what_a_plain_loop_says():
     learner = awake(double(uses=("start", "gates")))
     start, e = learner.start(), learner.embedding(SUPPORT)
-    written = learner.written(start, SUPPORT, {})
-    for name in learner.moving:
+    written = learner.weight_changes(start, SUPPORT, {})
+    for name in learner.adapted_names:
         w = start[name].detach()
         factors = (3 * torch.tanh(learner.gates[name] @ e / 3)).exp()
         gated = w * factors.reshape([-1 if axis == learner.axes[name] else 1 for axis in range(w.ndim)])
@@ -69,9 +69,9 @@ def test_theta_is_the_start_of_an_empty_support_and_of_a_hidden_one():
     learner = awake(double(uses=("start", "gates"), null_rate=0.5))
     start = learner.start()
     for support, hidden, same in ((SUPPORT[:0], 0.9, True), (SUPPORT, 0.4, True), (SUPPORT, 0.6, False)):
-        written = learner.written(start, support, {"embedding": {"hidden": torch.tensor(hidden)}})
+        written = learner.weight_changes(start, support, {"embedding": {"hidden": torch.tensor(hidden)}})
         assert all(not w.any() for w in written.values()) is same
-    assert any(w.any() for w in learner.written(start, SUPPORT, {}).values())  # a trained model hides nothing
+    assert any(w.any() for w in learner.weight_changes(start, SUPPORT, {}).values())  # a trained model hides nothing
 
 
 @pytest.mark.parametrize("encoder", ["set", "prototype", "attention"])

@@ -104,7 +104,7 @@ def uniforms(adapted, n: int) -> dict[str, torch.Tensor]:
 
 LEARNERS = {
     "amortised": lambda: Amortised(made(8, guidance=1.0).float()),
-    "maml": lambda: MAML(made(8, guidance=1.0).float(), steps=1, rate=0.01, moves=("head", "cross_attention")),
+    "maml": lambda: MAML(made(8, guidance=1.0).float(), steps=1, rate=0.01, adapted_params=("head", "cross_attention")),
 }
 
 

@@ -184,7 +184,7 @@ def test_channels_are_dropped_of_each_target_alone_and_kept_ones_grow(vae):
 # the bound
 def test_the_loss_is_nats_of_codes_and_of_pixels_and_training_leaves_the_latter_out(vae):
     support, targets, noise = images(2), images(5, 1).round(), noise_of(vae, 5)
-    codes, told = vae.project(targets), vae.told(targets, noise, support)
+    codes, told = vae.project(targets), vae.diagnostics(targets, noise, support)
     pixels = torch.distributions.Bernoulli(logits=vae.tokenizer.decode(codes)).log_prob(targets).sum((1, 2, 3))
     exact = log_chances(vae, codes, support) + pixels
     torch.testing.assert_close(vae.log_prob(targets, support), exact)
@@ -242,7 +242,7 @@ def test_contrast_changes_pictures_alone(vae):
     assert torch.equal(strong.project(support), vae.project(support))
     given = support, noise_of(vae, 2), support
     assert strong.query_loss("vae", *given) == vae.query_loss("vae", *given)
-    assert strong.told(*given) == vae.told(*given)
+    assert strong.diagnostics(*given) == vae.diagnostics(*given)
 
 
 @pytest.mark.parametrize("options", [{"size": 64, "halvings": 3}, {"size": 28, "halvings": 2}])
@@ -261,7 +261,7 @@ def test_photographs_in_colour(options):
 # what moves
 @pytest.mark.parametrize("part", ["head", "cross_attention", "last_block", "normalisation", "biases"])
 def test_every_part_may_move_and_the_tokenizer_never_does(part):
-    moving = MAML(made(), moves=(part,)).moving
+    select_params = MAML(made(), adapted_params=(part,)).adapted_names
     own = {
         "head": lambda n: n.startswith("prior.head."),
         "cross_attention": lambda n: ".cross." in n,
@@ -270,14 +270,14 @@ def test_every_part_may_move_and_the_tokenizer_never_does(part):
         "biases": lambda n: n.endswith(".bias"),
     }[part]
     names = [name for name, _ in made().named_parameters() if not name.startswith("tokenizer.")]
-    assert moving == {name for name in names if own(name)} != set()
+    assert select_params == {name for name in names if own(name)} != set()
 
 
 def test_low_rank_deltas_of_the_attention_to_the_support():
     learner = LowRankMAML(made(), layers=("cross_attention",))
-    assert len(learner.moving) == 2 * 2 * 3  # blocks, L and R, layers
-    assert all(".cross." in name for name in learner.moving)
-    assert not any(name.startswith("tokenizer.") for name in LowRankMAML(made()).moving)
+    assert len(learner.adapted_names) == 2 * 2 * 3  # blocks, L and R, layers
+    assert all(".cross." in name for name in learner.adapted_names)
+    assert not any(name.startswith("tokenizer.") for name in LowRankMAML(made()).adapted_names)
 
 
 # a tokenizer alone, then a prior over it
@@ -289,7 +289,7 @@ def tokenizer(tmp_path_factory):
     """The folder of a saved tokenizer of 28 px."""
     torch.manual_seed(0)
     place = tmp_path_factory.mktemp("saved") / "tokenizer"
-    learner = Joint(tiny_generator("tokenizer", size=28, levels=(3, 3)), moves=(), test_steps=0)
+    learner = Joint(tiny_generator("tokenizer", size=28, levels=(3, 3)), adapted_params=(), test_steps=0)
     Model(learner, {}).save(place)
     return place
 
@@ -303,7 +303,7 @@ def begun(tokenizer) -> Any:
 def test_a_saved_tokenizer_is_taken_and_stays_as_it_is(tokenizer, monkeypatch, tmp_path):
     monkeypatch.setitem(task_sets._classes, "blobs", Blobs)
     module, saved = begun(tokenizer), load(tokenizer).learner.generator.state_dict()
-    assert module.took == "tokenizer"
+    assert module.initialised_from == "tokenizer"
     generator = module.learner.generator
     before = {name: w.detach().clone() for name, w in generator.prior.named_parameters()}
     trainer = pl.Trainer(

@@ -55,7 +55,7 @@ def test_the_configs_for_one_s_own_images_lead_from_a_tokenizer_to_samples(blobs
     run("fit", "--config", "folder-token-vae", *options, *small)
     export = Path("runs/folder-token-vae/export")
     model, begun = metagen.load(export), metagen.load("runs/folder-tokenizer/export").learner.generator
-    assert model.info["training"]["initial"]["took"] == "tokenizer"
+    assert model.info["training"]["initial"]["initialised_from"] == "tokenizer"
     for name, weight in model.learner.generator.tokenizer.state_dict().items():
         assert torch.equal(weight, begun.state_dict()[name]), name
     run("adapt", "--model", export, "--support", blobs / "tasks" / "blob-17", "--out", "mine")

@@ -127,7 +127,7 @@ def test_grids_of_every_size(size, side):
 
 def test_a_model_projects_and_reconstructs():
     torch.manual_seed(0)
-    mine = Model(Joint(tiny_generator("tokenizer"), moves=(), test_steps=0), {}).adapt(images(2).float())
+    mine = Model(Joint(tiny_generator("tokenizer"), adapted_params=(), test_steps=0), {}).adapt(images(2).float())
     given = images(3, 1).float()
     assert mine.project(given).dtype == torch.long
     assert mine.reconstruct(given).shape == mine.sample(3).shape == given.shape

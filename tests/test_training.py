@@ -341,12 +341,12 @@ def test_a_learner_of_the_same_kind_and_sizes_goes_on_from_all_that_was_learned(
     for options, took in (({"steps": 1}, "learner"), ({"code": 4}, "generator"), ({"encoder": "set"}, "generator")):
         generator, learner = made(**options)
         module = MetaTraining(generator, learner, initial=str(tmp_path / "base"))
-        assert module.took == took
+        assert module.initialised_from == took
         for name, w in (module.learner if took == "learner" else module.learner.generator).state_dict().items():
             theirs = saved if took == "learner" else saved.generator
             assert torch.equal(w, theirs.state_dict()[name]), name
     other = MetaTraining(tiny_vae(), MAML, initial=str(tmp_path / "base"))
-    assert other.took == "generator"
+    assert other.initialised_from == "generator"
 
 
 def test_an_export_tells_what_it_began_from_and_how_fast_it_learned(fit, whole, tmp_path):
@@ -357,7 +357,7 @@ def test_an_export_tells_what_it_began_from_and_how_fast_it_learned(fit, whole, 
         json.loads((run / "export" / "config.json").read_text())["info"]["training"] for run in (whole, tmp_path)
     )
     weights = json.loads((whole / "export" / "config.json").read_text())["weights_sha256"]
-    assert told["initial"] == {"name": began, "weights_sha256": weights, "took": "learner"}
+    assert told["initial"] == {"name": began, "weights_sha256": weights, "initialised_from": "learner"}
     assert told["regularise"] == {"l2": 0.001}
     assert (first["rate"], told["rate"]) == (0.001, 0.002)
     assert not {"initial", "regularise"} & first.keys()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from metagen.adaptation import moving
+from metagen.adaptation import select_params
 from metagen.errors import MetagenError
 from metagen.learners import Joint, Transfer, adapt_tasks
 from metagen.model import Model, load
@@ -44,7 +44,7 @@ def test_fisher_information_is_the_corrected_mean_of_squared_gradients():
     learner = quadratic(anchor="ewc")
     gradients = torch.randn(5, 4, dtype=torch.float64)
     for g in gradients:
-        learner.write({"generator.weight": g}, {})
+        learner.update_buffers({"generator.weight": g}, {})
     weights = 0.99 ** torch.arange(4, -1, -1, dtype=torch.float64)
     expected = (weights[:, None] * gradients.square()).sum(0) / weights.sum()
     torch.testing.assert_close(learner.importance("weight"), expected, rtol=1e-12, atol=0)
@@ -68,7 +68,7 @@ def test_at_no_strength_it_is_joint_training_bit_for_bit(anchor):
     batch = batch_for(joint, images[:, :2], images[:, 2:])
     expected, found = gradient(joint, batch), gradient(learner, batch)
     assert all(torch.equal(found[name], g) for name, g in expected.items())
-    learner.write(found, {})
+    learner.update_buffers(found, {})
     one, other = (adapt_tasks(each, images, (0, "test")).difference for each in (learner, joint))
     assert all(torch.equal(one[name], d) for name, d in other.items())
 
@@ -86,20 +86,20 @@ def test_a_stronger_anchor_holds_more():
 # Fisher information in training, in checkpoints and in saved models
 
 KIND = (
-    *("--model.learner", "Transfer", "--model.learner.anchor", "ewc", "--model.learner.moves", "[decoder.*]"),
+    *("--model.learner", "Transfer", "--model.learner.anchor", "ewc", "--model.learner.adapted_params", "[decoder.*]"),
     *("--model.learner.test_steps", "2", "--model.learner.strength", "100"),
 )
 
 
 def test_training_writes_it_from_gradients_before_they_are_clipped(fit, tmp_path, monkeypatch):
     seen = []
-    write = Transfer.write
+    update = Transfer.update_buffers
 
-    def recorded(self, gradients, written):
+    def recorded(self, gradients, records):
         seen.append({name: g.clone() for name, g in gradients.items()})
-        write(self, gradients, written)
+        update(self, gradients, records)
 
-    monkeypatch.setattr(Transfer, "write", recorded)
+    monkeypatch.setattr(Transfer, "update_buffers", recorded)
     options = ("--data.episodes", "12", "--trainer.accumulate_grad_batches", "3", "--model.clip", "1e-3")
     assert fit(tmp_path, *KIND, *options) == 0
     assert len(seen) == 4  # once an optimiser step
@@ -130,12 +130,12 @@ def test_a_run_that_was_stopped_goes_on_exactly_and_an_average_takes_what_was_wr
 
 def test_it_is_saved_and_loaded_with_a_model(tmp_path):
     torch.manual_seed(0)
-    learner = Transfer(tiny_vae(), anchor="ewc", strength=10.0, test_steps=3, moves=("decoder.*",))
-    learner.write({f"generator.{name}": torch.randn_like(w) for name, w in learner.start().items()}, {})
+    learner = Transfer(tiny_vae(), anchor="ewc", strength=10.0, test_steps=3, adapted_params=("decoder.*",))
+    learner.update_buffers({f"generator.{name}": torch.randn_like(w) for name, w in learner.start().items()}, {})
     Model(learner, {}).save(tmp_path / "model")
     again, images = load(tmp_path / "model"), torch.rand(3, 1, 8, 8)
     assert isinstance(again.learner, Transfer)
-    assert all(torch.equal(again.learner.importance(name), learner.importance(name)) for name in learner.moving)
+    assert all(torch.equal(again.learner.importance(name), learner.importance(name)) for name in learner.adapted_names)
     assert torch.equal(again.adapt(images).sample(3), Model(learner, {}).adapt(images).sample(3))
     assert int(again.learner.writes) == 1
 
@@ -167,13 +167,13 @@ def test_options_out_of_range_are_refused_in_one_line(options, said):
 def test_the_low_layers_of_a_critic_are_those_before_its_last_change_of_scale(name, options):
     """An image is halved once for each width: what is low makes all of the features but those of the last width."""
     game = tiny_generator(name, **options)
-    low = moving(game, ("critic_low",))
+    low = select_params(game, ("critic_low",))
     layers = [each for each in low if each.endswith("weight") and low[each].ndim == 4]
     critic = game.discriminator
     last = 1 + max(int(each.split(".")[2]) for each in layers)
     halved = critic.convs[:last](torch.rand(1, 1, 8, 8))
     assert halved.shape[1:] == (game.widths[-2], *[8 >> (len(game.widths) - 1)] * 2)
-    kept = moving(game, ("*", "!critic_low"))
+    kept = select_params(game, ("*", "!critic_low"))
     assert not low.keys() & kept.keys()
     assert low.keys() | kept.keys() == dict(game.named_parameters()).keys()
     assert "discriminator.head.weight" in kept
@@ -182,4 +182,4 @@ def test_the_low_layers_of_a_critic_are_those_before_its_last_change_of_scale(na
 def test_a_critic_of_one_scale_has_no_low_layers():
     game = tiny_generator("wgan_gp", widths=(4,))
     with pytest.raises(MetagenError, match="critic_low' matches no weight"):
-        moving(game, ("*", "!critic_low"))
+        select_params(game, ("*", "!critic_low"))

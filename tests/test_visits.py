@@ -22,7 +22,7 @@ RATES = {"discriminator": 0.05, "generator": 0.02}
 class Often(Bilinear):
     """The zero-sum game with more than one visit a step."""
 
-    visits = VISITS
+    player_updates = VISITS
 
 
 def game() -> Often:
@@ -207,5 +207,5 @@ def test_an_inner_step_is_its_visits():
 
 
 def test_a_player_alone_has_one_rate_and_one_visit():
-    assert tiny_vae().visits == {"vae": 1}
+    assert tiny_vae().player_updates == {"vae": 1}
     assert MetaTraining(tiny_vae(), MAML, rate=0.5).rates == {"vae": 0.5}

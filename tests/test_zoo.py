@@ -44,16 +44,16 @@ def test_each_model_is_what_training_it_alone_gives(made, exported, data):
     assert found.info["tasks"] == training.names
     for place, number in enumerate(training.numbers):
         generator = load_model(exported)[0].generator
-        moves = add_deltas(generator, PLAN.rank, LAYERS, fixed=True)
+        adapted_params = add_deltas(generator, PLAN.rank, LAYERS, fixed=True)
         weights = dict(generator.named_parameters())
-        own = [weights[name].requires_grad_() for name in moves]
+        own = [weights[name].requires_grad_() for name in adapted_params]
         optimiser, support = torch.optim.Adam(own, PLAN.rate), training.support([number])[0]
         latents = draw_noise(generator, (0, "zoo", "support"), [number], 4, PLAN.steps)["vae"]["latent"][0, :, 0]
         for latent in latents:
             optimiser.zero_grad()
             generator.loss("vae", support, {"latent": latent}, None).backward()
             optimiser.step()
-        for name in moves:
+        for name in adapted_params:
             alone = weights[name].detach()
             assert (found.deltas[name][place] - alone).norm() < 1e-2 * alone.norm()  # Adam makes much of rounding
             assert alone.abs().max() > 0.01
@@ -82,11 +82,11 @@ def test_a_task_s_model_does_not_depend_on_the_others(made, exported, data, tmp_
 def test_what_is_fixed_depends_on_the_layer_s_name_alone():
     torch.manual_seed(0)
     first, second = tiny_vae(), tiny_vae()
-    moves = [add_deltas(vae, 2, ("*",), fixed=True) for vae in (first, second)]
-    assert moves[0] == moves[1]
-    assert all(name.endswith(".left") for name in moves[0])
+    adapted_params = [add_deltas(vae, 2, ("*",), fixed=True) for vae in (first, second)]
+    assert adapted_params[0] == adapted_params[1]
+    assert all(name.endswith(".left") for name in adapted_params[0])
     ours, theirs = (dict(vae.named_buffers()) for vae in (first, second))
-    assert len(ours) == len(moves[0])
+    assert len(ours) == len(adapted_params[0])
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert len({float(right[0, 0]) for right in ours.values()}) == len(ours)
     assert not any(name.endswith(".right") for name, _ in first.named_parameters())
@@ -97,7 +97,7 @@ def test_a_game_s_zoo_changes_its_generator_and_tells_both_losses(blobs, data, t
     game = Joint(generators["r3"](**{**TINY["r3"], "size": 28, "widths": (2, 2)}))
     model = Model(game, {"data": data.description}, split=data.task_set.split)
     training = Training("game", model, data, Plan(3, 3, 1, None, 2, 0.01, 0))
-    found = training.meet(training.numbers[:2])
+    found = training.train_batch(training.numbers[:2])
     assert found.pop("before").shape == found.pop("after").shape == (2, 2)
     assert all(name.startswith("generator.") and each.abs().sum() > 0 for name, each in found.items())
 
@@ -205,15 +205,15 @@ def test_mistakes_are_told_in_one_line(exported, blobs, capsys, tmp_path):
 
 
 def test_a_stopped_zoo_is_gone_on_with(made, exported, data, tmp_path, monkeypatch):
-    meet, met = Training.meet, []
+    train, met = Training.train_batch, []
 
     def stops(self, numbers):
         met.append(list(numbers))
         if len(met) == 2:
             raise KeyboardInterrupt
-        return meet(self, numbers)
+        return train(self, numbers)
 
-    monkeypatch.setattr(Training, "meet", stops)
+    monkeypatch.setattr(Training, "train_batch", stops)
     args = (str(exported), tmp_path / "zoo", data, PLAN, Processes(), 2, False)
     with pytest.raises(KeyboardInterrupt):
         make_zoo(*args)

@@ -1,10 +1,10 @@
 """Adaptation and its meta-gradients: pure functions, written for one task and lifted to many."""
 
-from metagen.adaptation.adapted_params import moving
+from metagen.adaptation.adapted_params import select_params
 from metagen.adaptation.batch import PlayerNoise, TaskBatch, TaskNoise, draw_alike, draw_noise, task_batch
 from metagen.adaptation.encoders import ENCODERS, Encoder, SetEncoder, encoder_for
 from metagen.adaptation.execution import EXECUTIONS, over_tasks
-from metagen.adaptation.inner_loop import Carry, SupportLoss, at_step, inner_step, visits
+from metagen.adaptation.inner_loop import Carry, SupportLoss, at_step, inner_step, scheduled_updates
 from metagen.adaptation.low_rank import add_deltas
 from metagen.adaptation.memory import Memory
 from metagen.adaptation.meta_gradients import (
@@ -67,10 +67,10 @@ __all__ = [
     "fixed_rate_step",
     "in_chunks",
     "inner_step",
-    "moving",
     "over_tasks",
+    "scheduled_updates",
+    "select_params",
     "support_gradient",
     "task_batch",
-    "visits",
     "weight_of",
 ]

@@ -1,4 +1,4 @@
-"""Which weights an adaptation moves."""
+"""The weights that an adaptation changes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from metagen.errors import MetagenError
 from metagen.generators import Generator, Weights
 
 
-def moving(generator: Generator, moves: Sequence[str], option: str = "moves") -> Weights:
-    """The weights that move, by name.
+def select_params(generator: Generator, names: Sequence[str], option: str = "adapted_params") -> Weights:
+    """Select the parameters that adaptation changes: by name, the weights.
 
     Args:
         generator: whose weights.
-        moves: globs over their names ("decoder.*") and names of `generator.parts` ("head", "biases"); one that starts
+        names: globs over their names ("decoder.*") and names of `generator.parts` ("head", "biases"); one that starts
             with "!" takes away again. What `generator.still` or `generator.frozen` names never moves.
         option: what the user calls them.
 
@@ -25,7 +25,7 @@ def moving(generator: Generator, moves: Sequence[str], option: str = "moves") ->
     weights = {n: w for n, w in generator.named_parameters() if not any(fnmatchcase(n, glob) for glob in fixed)}
     parts = generator.parts
     chosen: set[str] = set()
-    for word in moves:
+    for word in names:
         name = word.removeprefix("!")
         globs = parts.get(name, (name,))
         found = {weight for weight in weights for glob in globs if fnmatchcase(weight, glob)}
@@ -35,6 +35,6 @@ def moving(generator: Generator, moves: Sequence[str], option: str = "moves") ->
                 f"weights {', '.join(sorted(weights))}"
             )
         chosen = chosen - found if word.startswith("!") else chosen | found
-    if moves and not chosen:
-        raise MetagenError(f"{option}: {list(moves)} leaves no weight to move")
+    if names and not chosen:
+        raise MetagenError(f"{option}: {list(names)} leaves no weight to move")
     return {name: weights[name] for name in sorted(chosen)}

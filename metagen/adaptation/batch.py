@@ -61,7 +61,7 @@ def draw_noise(
     def draws(player: str, task: int) -> Noise:
         if steps is None:
             return once(player, task, 0, 0)
-        visits = generator.visits[player]
+        visits = generator.player_updates[player]
         each = [once(player, task, visit, visit // visits) for visit in range(steps * visits)]
         return {name: torch.stack([e[name] for e in each]).unflatten(0, (steps, visits)) for name in each[0]}
 
@@ -71,7 +71,7 @@ def draw_noise(
     if steps == 0:  # no draws at all, but of the right shapes
         blank, lead = generator.noise(n, torch.Generator()), (len(tasks), 0)
         return {
-            player: {name: x.new_empty(*lead, generator.visits[player], *x.shape) for name, x in blank.items()}
+            player: {name: x.new_empty(*lead, generator.player_updates[player], *x.shape) for name, x in blank.items()}
             for player in generator.players
         }
     return {player: stack([draws(player, task) for task in tasks]) for player in generator.players}

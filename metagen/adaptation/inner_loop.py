@@ -40,7 +40,7 @@ def inner_step(
     """
     weights, state = carry
     movers = {generator.player_of(name) for name in weights}
-    for player, visit, draws in visits(generator, movers, noise):
+    for player, visit, draws in scheduled_updates(generator, movers, noise):
         at = {**still, **weights} if second_order else tree_map(torch.Tensor.detach, {**still, **weights})
         own = {name: w for name, w in at.items() if name in weights and generator.player_of(name) == player}
 
@@ -49,16 +49,16 @@ def inner_step(
 
         gradients, value = grad_and_value(loss)(own)
         own_state = {name: state[name] for name in own if name in state}
-        before = index * generator.visits[player] + visit
+        before = index * generator.player_updates[player] + visit
         moved, own_state = step.update({name: weights[name] for name in own}, gradients, own_state, before, value)
         weights, state = {**weights, **moved}, {**state, **own_state}
     return weights, state
 
 
-def visits(generator: Generator, movers: set[str], noise: PlayerNoise) -> Iterator[tuple[str, int, Noise]]:
+def scheduled_updates(generator: Generator, movers: set[str], noise: PlayerNoise) -> Iterator[tuple[str, int, Noise]]:
     """Who is visited in one inner step, for which time in it, and with which draws [k, ...]."""
     for player in (p for p in generator.players if p in movers):
-        for visit in range(generator.visits[player]):
+        for visit in range(generator.player_updates[player]):
             yield player, visit, {name: draws[visit] for name, draws in noise[player].items()}
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from metagen.adaptation.adapted_params import moving
+from metagen.adaptation.adapted_params import select_params
 from metagen.core.seeding import torch_rng
 from metagen.errors import MetagenError
 from metagen.generators import Generator
@@ -48,8 +48,8 @@ def add_deltas(generator: Generator, rank: int, layers: tuple[str, ...] | None, 
     Args:
         generator: is changed.
         rank: that of every delta is at most this; from 1 to the smaller side of the smallest weight.
-        layers: globs over weight names, or names of the generator's parts (see `moving`); None for all of the last
-            player.
+        layers: globs over weight names, or names of the generator's parts (see `select_params`); None for
+            all of the last player.
         fixed: whether every R is.
 
     Returns:
@@ -61,7 +61,7 @@ def add_deltas(generator: Generator, rank: int, layers: tuple[str, ...] | None, 
     modules, players = dict(generator.named_modules()), generator.players
     if layers is None:
         layers = ("*",) if len(players) == 1 else (f"{players[-1]}.*",)
-    weights = moving(generator, layers, "layers")
+    weights = select_params(generator, layers, "layers")
     meant = sorted({name.rpartition(".")[0] for name in weights if name.endswith(".weight")})
     chosen = [name for name in meant if isinstance(modules[name], LAYERS)]
     if not chosen:

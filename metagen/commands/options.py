@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import logging
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,10 @@ from metagen.core.registry import options_of
 from metagen.errors import MetagenError, unknown
 from metagen.generators import generators
 from metagen.storage.bundled import resource
+from metagen.storage.earlier import run_config
 from metagen.storage.files import placed
+
+log = logging.getLogger(__name__)
 
 EXAMPLES = {
     "fit": "metagen fit --config configs/quickstart.yaml",
@@ -73,7 +77,7 @@ def spelled_out(argv: Sequence[str]) -> list[str]:
     """What a user types as the parser wants it.
 
     `--overwrite` is `--overwrite true`, `--dry-run` is `--print_config`, and a config that is no file here is the one
-    of that name that travels with metagen.
+    of that name bundled with metagen.
 
     Raises:
         MetagenError: there is no such config; the nearest one is named.
@@ -92,11 +96,19 @@ def spelled_out(argv: Sequence[str]) -> list[str]:
 def _config(name: str) -> str:
     if placed(name).is_file():
         check_config(placed(name))
-        return str(placed(name))
+        return _of_today(placed(name))
     try:
         return str(resource("configs", f"{name.removeprefix('configs/').removesuffix('.yaml')}.yaml"))
     except MetagenError as error:
-        raise MetagenError(f"--config: {name}: no such file, and none that travels with metagen: {error}") from None
+        raise MetagenError(f"--config: {name}: no such file, and none bundled with metagen: {error}") from None
+
+
+def _of_today(path: Path) -> str:
+    """The path of a config or, where an earlier version wrote it, its text with the option names of today."""
+    options, renamed = run_config(yaml.safe_load(path.read_text(encoding="utf-8-sig")))
+    for note in renamed:
+        log.warning("--config: %s: %s", path, note)
+    return yaml.safe_dump(options, sort_keys=False) if renamed else str(path)
 
 
 def check_config(path: Path) -> None:

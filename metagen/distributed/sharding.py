@@ -28,7 +28,7 @@ KEPT = r"about\.json|.+-\d{6}\.safetensors"  # names of files
 Found = dict[str, torch.Tensor]  # by name, one row a task: [T, ...]
 
 
-class Spread:
+class ShardedTasks:
     """Shares work on tasks among the processes of a job.
 
     Args:
@@ -58,7 +58,7 @@ class Spread:
         if folder and self._stale and not (overwrite and (folder / ABOUT).is_file() and not strangers(folder, KEPT)):
             hint = "end it with its own options, move it away, or (if it is unfinished work) say --overwrite"
             raise MetagenError(f"{folder}: expected unfinished work with these options, got something else; {hint}")
-        self.kept = len(list(folder.glob("*.safetensors"))) if folder and not self._stale else 0
+        self.batches_found = len(list(folder.glob("*.safetensors"))) if folder and not self._stale else 0
 
     def _is_of_this_work(self, folder: Path) -> bool:
         page = folder / ABOUT

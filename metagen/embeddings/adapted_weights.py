@@ -33,7 +33,7 @@ def check_adapts(learner: Learner) -> None:
     Raises:
         MetagenError: it takes none.
     """
-    if not learner.test_steps or not learner.moving:
+    if not learner.test_steps or not learner.adapted_names:
         raise MetagenError(
             f"{type(learner).__name__} takes no inner step, so nothing of it is adapted; give steps, or another way"
         )

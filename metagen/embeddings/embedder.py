@@ -19,13 +19,13 @@ from metagen.embeddings import Embedding, EmbeddingGAN, Pixels, Through, embeddi
 from metagen.embeddings.prior import gaussian
 from metagen.embeddings.scores import group_chance, group_precision, identity, nearest
 from metagen.errors import MetagenError, check_at_least
-from metagen.evaluation.evaluator import judged, take_steps
+from metagen.evaluation.evaluator import load_for_tasks, take_steps
 from metagen.evaluation.extractor_choice import extractor_of
 from metagen.metrics.intervals import over_groups_interval, over_tasks_interval
 from metagen.model import Model
 from metagen.report.plots import map_png
 from metagen.report.tables import ABSENT, as_text, noted, short
-from metagen.storage.bundled import travelling
+from metagen.storage.bundled import bundled
 from metagen.storage.files import check_free, fresh_folder, write_atomically
 from metagen.storage.strict_json import finite, page
 from metagen.tasks.base import group_of
@@ -97,7 +97,7 @@ class Wanted:
         model: an exported model.
         ways: names of embeddings.
         dims: d, at most.
-        moves: the weights of ways that know of them; None for their own.
+        params: the weights of ways that know of them; None for their own.
         steps: of the model where it adapts; None for its own.
         split: "test" or "val".
         limit: how many held-out tasks; None for all.
@@ -109,7 +109,7 @@ class Wanted:
     model: str
     ways: Sequence[str]
     dims: int
-    moves: Sequence[str] | None
+    params: Sequence[str] | None
     steps: int | None
     split: str
     limit: int | None
@@ -126,13 +126,13 @@ def embed(wanted: Wanted, out: Path, tasks: EpisodeData, overwrite: bool) -> Non
     """
     quieten()
     tasks.check_outside(out)
-    check_free(out, overwrite, [travelling("models", wanted.model), wanted.extractor, *tasks.inputs])
+    check_free(out, overwrite, [bundled("models", wanted.model), wanted.extractor, *tasks.inputs])
     numbers = _numbers(wanted, tasks)
-    base = judged(wanted.model, tasks, wanted.split)
+    base = load_for_tasks(wanted.model, tasks, wanted.split)
     if wanted.steps is not None:
         take_steps(wanted.steps, base)
     made, seen = _embeddings(wanted, base, tasks)
-    train, held_out = (tasks.episodes.of(split, each).beside(base.learner) for split, each in numbers.items())
+    train, held_out = (tasks.episodes.of(split, each).to_like(base.learner) for split, each in numbers.items())
     groups = [group_of(name) for name in held_out.tasks]
     places = {name: Places.of(embedding, train.support, held_out) for name, embedding in made.items()}
     found = {
@@ -189,7 +189,7 @@ def _embeddings(wanted: Wanted, base: Model, tasks: EpisodeData) -> tuple[dict[s
     """By the names of their rows, the references last; and what is told of the extractor."""
     made: dict[str, Embedding] = {}
     for way in wanted.ways:
-        known = {"moves": wanted.moves} if "moves" in options_of(embeddings[way]) else {}
+        known = {"params": wanted.params} if "params" in options_of(embeddings[way]) else {}
         made[way] = embeddings[way](base.learner, dims=wanted.dims, seed=wanted.seed, **known)
     made["pixels"], seen = Pixels(wanted.dims), None
     if wanted.extractor != "none":

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch.func import vmap
 
-from metagen.adaptation import draw_alike, moving, over_tasks, support_gradient
+from metagen.adaptation import draw_alike, over_tasks, select_params, support_gradient
 from metagen.embeddings.base import DRAWS, ModelEmbedding
 from metagen.errors import MetagenError
 from metagen.generators import Noise, Weights
@@ -21,19 +21,21 @@ class Gradient(ModelEmbedding):
         learner: the model.
         dims: see `Embedding`.
         seed: of the noise.
-        moves: the weights by which it is taken (see `moving`); None for those that move where the model adapts, all
-            where none does. Of a game, those of the last player among them.
+        params: the weights by which it is taken (see `select_params`); None for those that move where the model
+            adapts, all where none does. Of a game, those of the last player among them.
 
     Raises:
         MetagenError: no such weight.
     """
 
-    def __init__(self, learner: Learner, dims: int = 16, seed: int = 0, moves: Sequence[str] | None = None) -> None:
+    def __init__(self, learner: Learner, dims: int = 16, seed: int = 0, params: Sequence[str] | None = None) -> None:
         super().__init__(learner, dims, seed)
-        generator, self.moves = learner.generator, tuple(moves or learner.moves or ("*",))
-        self.names = [n for n in moving(generator, self.moves) if generator.player_of(n) == generator.players[-1]]
+        generator, self.params = learner.generator, tuple(params or learner.adapted_params or ("*",))
+        self.names = [
+            n for n in select_params(generator, self.params) if generator.player_of(n) == generator.players[-1]
+        ]
         if not self.names:
-            raise MetagenError(f"moves: {list(self.moves)} leaves no weight of the player {generator.players[-1]}")
+            raise MetagenError(f"params: {list(self.params)} leaves no weight of the player {generator.players[-1]}")
 
     def rows(self, support: torch.Tensor) -> torch.Tensor:
         """See `Embedding`: the mean over a few draws, P as many as weights."""

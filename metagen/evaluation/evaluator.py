@@ -15,7 +15,7 @@ from safetensors.torch import save as save_tensors
 import metagen
 from metagen.core.quiet import quieten
 from metagen.distributed.processes import Processes, rank
-from metagen.distributed.sharding import Spread
+from metagen.distributed.sharding import ShardedTasks
 from metagen.errors import MetagenError
 from metagen.evaluation.extractor_choice import extractor_of
 from metagen.evaluation.scorecard import TUNING_TASKS, check_options, measure
@@ -26,7 +26,7 @@ from metagen.model import Model, load_base
 from metagen.report.plots import curve_png
 from metagen.report.tables import picture, study_lines, table
 from metagen.storage.artifacts import describe
-from metagen.storage.bundled import travelling
+from metagen.storage.bundled import bundled
 from metagen.storage.files import check_free, fresh_folder, placed, write_atomically
 from metagen.storage.images import save_png
 from metagen.storage.strict_json import finite, page
@@ -61,8 +61,8 @@ class Question:
 
     @property
     def inputs(self) -> list[str | Path | None]:
-        """The files and folders that are read, and names of what is not given or travels with metagen."""
-        models = [travelling("models", name) for name in (self.model, self.joint) if name]
+        """The files and folders that are read, and names of what is not given or is bundled with metagen."""
+        models = [bundled("models", name) for name in (self.model, self.joint) if name]
         return [*models, self.extractor, self.inception, self.lpips]
 
     @property
@@ -107,7 +107,7 @@ def judge(
     val = tasks.episodes.held_out_numbers("val", TUNING_TASKS)
     for part, numbers in ((split, held_out), ("val", val)):
         tasks.check_counts([tasks.task_set.split[part][number] for number in numbers])
-    base = judged(question.model, tasks, split)
+    base = load_for_tasks(question.model, tasks, split)
     if question.steps is not None:
         take_steps(question.steps, base)
     other = _joint(question.joint, tasks, split) if question.joint else None
@@ -120,24 +120,24 @@ def judge(
     }
     unfinished = out.with_name(f"{out.name}.unfinished")
     everything = {**about, **options, "batch": batch, "full": question.full, **_depended_on(tasks, base, other)}
-    spread = Spread(unfinished, everything, batch, overwrite)
-    held = HeldOut(base.learner, tasks.episodes, split, held_out, options["seed"], spread, question.full)
+    sharded = ShardedTasks(unfinished, everything, batch, overwrite)
+    held = HeldOut(base.learner, tasks.episodes, split, held_out, options["seed"], sharded, question.full)
     for name in question.studies:
         studies[name].check(held)
     with processes.launched() as device, _told_how_to_go_on():
-        if spread.kept and not rank():
-            print(f"going on: {spread.kept} batches of tasks were measured before")
+        if sharded.batches_found and not rank():
+            print(f"going on: {sharded.batches_found} batches of tasks were measured before")
         through = {name: look.to(device) for name, (look, _) in looks.items()}
         joined, mine = other.learner.to(device) if other else None, base.learner.to(device)
         found = measure(
-            mine, tasks.episodes, **options, extractors=through, figures=figures, joint=joined, spread=spread
+            mine, tasks.episodes, **options, extractors=through, figures=figures, joint=joined, sharded=sharded
         )
         studied = {name: studies[name].run(held) for name in question.studies}
         if not rank():
             samples = picture(mine, tasks.episodes.of(split, held_out[:SHOWN]), 10)
             result = finite({**about, **found.result, "studies": studied})
             _write(out, result, found.values, samples, overwrite)
-            spread.end()
+            sharded.end()
             print(table(result, every=question.columns is not None))
             for name, study in result["studies"].items():
                 print(study_lines(name, study))
@@ -179,7 +179,7 @@ def _write(
         write_atomically(folder / "curve.png", curve_png(result))
 
 
-def judged(name: str, tasks: EpisodeData, split: str) -> Model:
+def load_for_tasks(name: str, tasks: EpisodeData, split: str) -> Model:
     """A model that may be judged on these tasks: of their size, and never trained on them."""
     base = load_base(name)
     generator = base.learner.generator
@@ -198,7 +198,7 @@ def take_steps(steps: int, model: Model) -> None:
 
 def _joint(name: str, tasks: EpisodeData, split: str) -> Model:
     """A model for the row "joint + fine-tune"."""
-    model = judged(name, tasks, split)
+    model = load_for_tasks(name, tasks, split)
     if model.learner.steps or model.learner.conditioned:
         kind = type(model.learner).__name__
         raise MetagenError(f"{name}: expected a jointly trained model for --joint (learner Joint), got {kind}")

@@ -14,14 +14,14 @@ from metagen.metrics import Extractor
 from metagen.metrics.extractors import Scripted
 from metagen.metrics.extractors.scripted import SUFFIXES
 from metagen.storage.artifacts import load_extractor
-from metagen.storage.bundled import travelling
+from metagen.storage.bundled import bundled
 from metagen.storage.files import placed
 from metagen.tasks.seen import seen_of
 from metagen.training.episode_data import EpisodeData
 
 
 def extractor_of(name: str | None, tasks: EpisodeData, split: str) -> tuple[Extractor, dict[str, Any]]:
-    """An extractor by its name or folder, and what is told of it; None for TASK_SET-report, which travels with metagen.
+    """An extractor by its name or folder, and what is told of it; None for TASK_SET-report, which is bundled with metagen.
 
     Raises:
         MetagenError: there is none, it is damaged, or it was trained on a task that is to be judged.
@@ -41,7 +41,7 @@ def selecting(name: str | None, tasks: EpisodeData, device: torch.device | str =
 
     Args:
         name: an extractor's name or folder, or "pixels"; None for TASK_SET-select or, where none of the images' size
-            travels with metagen, pixels: so the name of the criterion says which.
+            is bundled with metagen, pixels: so the name of the criterion says which.
         tasks: what models are chosen on.
         device: where.
 
@@ -62,7 +62,7 @@ def selecting(name: str | None, tasks: EpisodeData, device: torch.device | str =
 def _travelling_at_this_size(tasks: EpisodeData) -> str:
     name, shape = f"{tasks.name}-select", _shape(tasks)
     try:
-        path = travelling("extractors", name)
+        path = bundled("extractors", name)
     except MetagenError:
         return PIXELS
     extractor = load_extractor(path)[0]
@@ -76,11 +76,11 @@ def _shape(tasks: EpisodeData) -> torch.Size:
 
 def _folder(name: str | None, tasks: EpisodeData) -> Path:
     try:
-        return travelling("extractors", name or f"{tasks.name}-report")
+        return bundled("extractors", name or f"{tasks.name}-report")
     except MetagenError as error:
         if name:
             raise
         raise MetagenError(
-            f"no extractor of {tasks.name} travels with metagen: name one as --extractor (metagen train-extractor "
+            f"no extractor of {tasks.name} is bundled with metagen: name one as --extractor (metagen train-extractor "
             "makes one), or do without: --extractor none"
         ) from error

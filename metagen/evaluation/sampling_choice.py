@@ -16,14 +16,14 @@ from metagen.core.seeding import torch_rng
 from metagen.distributed.processes import Processes
 from metagen.errors import MetagenError, check_at_least
 from metagen.evaluation.criterion import Look
-from metagen.evaluation.evaluator import judged
+from metagen.evaluation.evaluator import load_for_tasks
 from metagen.evaluation.extractor_choice import extractor_of
 from metagen.evaluation.scorecard import Contender, grey_where_diverged, real_rows
 from metagen.generators import with_sampling
 from metagen.learners import Adapted, Learner
 from metagen.metrics import Seen, metrics
 from metagen.storage.artifacts import FULL, read_config
-from metagen.storage.bundled import travelling
+from metagen.storage.bundled import bundled
 from metagen.storage.files import check_free
 from metagen.tasks.episodes import Episode, Episodes
 from metagen.tasks.seen import SeenTasks
@@ -105,7 +105,7 @@ class Bench:
     def __init__(self, learner: Learner, episodes: Episodes, tasks: Sequence[int], look: Look, seed: int) -> None:
         self.learner, self.look, self.key, self.half = learner, look, (seed, "val"), episodes.queries // 2
         parts = [tasks[start : start + AT_ONCE] for start in range(0, len(tasks), AT_ONCE)]
-        self.episodes = [episodes.of("val", part).beside(learner) for part in parts]
+        self.episodes = [episodes.of("val", part).to_like(learner) for part in parts]
         real = [dict(real_rows(episode, self.half, self.key)) for episode in self.episodes]
         found = {name: torch.cat([look(each[name]).cpu() for each in real]) for name in real[0]}
         self.seen = Seen(found["support"], found["reference"], found["human"])
@@ -194,7 +194,7 @@ def choose_sampling(
         learner: the model; it stays as it is.
         data: its tasks.
         shots: numbers of support images; those for which val tasks hold too few images are left out.
-        extractor: what is looked through; None for TASK_SET-select, which travels with metagen.
+        extractor: what is looked through; None for TASK_SET-select, which is bundled with metagen.
         limit: how many val tasks; None for all.
         seed: of the noise.
 
@@ -277,9 +277,9 @@ def tune(
     Raises:
         MetagenError: see `choose_sampling`; or the model cannot be judged on these tasks, or `out` is taken.
     """
-    check_free(out, overwrite, [travelling("models", model), extractor, *data.inputs])
-    base = judged(model, data, "val")
-    stored_as = read_config(travelling("models", model)).get("stored_as", FULL)
+    check_free(out, overwrite, [bundled("models", model), extractor, *data.inputs])
+    base = load_for_tasks(model, data, "val")
+    stored_as = read_config(bundled("models", model)).get("stored_as", FULL)
     with processes.launched() as device:
         choice = choose_sampling(base.learner.to(device), data, shots, extractor, limit, seed)
     take_sampling(choice.settings, base.learner.cpu())

@@ -14,7 +14,7 @@ import torch
 from metagen.core.seeding import seeded, torch_rng
 from metagen.core.warps import DRAWS, random_affine
 from metagen.distributed.environment import environment
-from metagen.distributed.sharding import Spread
+from metagen.distributed.sharding import ShardedTasks
 from metagen.errors import MetagenError
 from metagen.evaluation.criterion import ByLoss, BySamples, Criterion
 from metagen.generators import Generator, generators
@@ -28,7 +28,7 @@ from metagen.tasks.splits import HELD_OUT
 AFFINE = {"affine x1": 1.0, "affine x1.5": 1.5}
 MODEL_FREE = ("human", "copy", *AFFINE)
 RECONSTRUCTION = "reconstruction"  # the human half through the model and back: as good as it can make images
-ALONE = Spread()
+ALONE = ShardedTasks()
 GREY = 0.5  # what diverged samples count as
 Grid = Sequence[tuple[float, int]]
 TUNING_TASKS = 8  # val tasks on which a baseline's rate and steps are chosen
@@ -64,7 +64,7 @@ class Contender:
         return adapt_tasks(self.learner, support, key, episode.numbers, self.steps, read)
 
 
-def judged(
+def criterion_after(
     learner: Learner, episode: Episode, key: tuple[int | str, ...], steps: int, criterion: Criterion
 ) -> torch.Tensor:
     """What the criterion says of each task [T] after N steps."""
@@ -79,7 +79,7 @@ def tuned(
     episodes: Episodes,
     criterion: Criterion,
     seed: int = 0,
-    spread: Spread = ALONE,
+    sharded: ShardedTasks = ALONE,
 ) -> Joint:
     """Fine-tuning of a generator with Adam: rate and number of steps chosen from a grid on val tasks by the criterion.
 
@@ -88,11 +88,11 @@ def tuned(
     candidates = [Joint(generator, rate=rate, test_steps=steps).requires_grad_(False).eval() for rate, steps in grid]
 
     def losses(tasks: list[int]) -> dict[str, torch.Tensor]:
-        episode = episodes.of("val", tasks).beside(generator)
+        episode = episodes.of("val", tasks).to_like(generator)
         key = (seed, "val")
-        return {str(n): judged(c, episode, key, c.test_steps, criterion) for n, c in enumerate(candidates)}
+        return {str(n): criterion_after(c, episode, key, c.test_steps, criterion) for n, c in enumerate(candidates)}
 
-    found = spread.over(name, episodes.held_out_numbers("val", TUNING_TASKS), losses, TUNED_AT_ONCE)
+    found = sharded.over(name, episodes.held_out_numbers("val", TUNING_TASKS), losses, TUNED_AT_ONCE)
     means = [float(found[str(n)].mean().nan_to_num(nan=math.inf)) for n in range(len(candidates))]
     return candidates[means.index(min(means))]
 
@@ -111,14 +111,14 @@ def untrained(learner: Learner, seed: int = 0) -> Generator:
 
 
 def _fine_tuned(
-    learner: Learner, joint: Learner | None, episodes: Episodes, by: Criterion, seed: int, spread: Spread
+    learner: Learner, joint: Learner | None, episodes: Episodes, by: Criterion, seed: int, sharded: ShardedTasks
 ) -> dict[str, Joint]:
     """The baselines that are tuned on val tasks, by the names of their rows."""
-    found = {"scratch": tuned("scratch", untrained(learner, seed), SCRATCH_GRID, episodes, by, seed, spread)}
+    found = {"scratch": tuned("scratch", untrained(learner, seed), SCRATCH_GRID, episodes, by, seed, sharded)}
     if joint is None and not learner.steps and not learner.conditioned:
         joint = learner  # trained without steps is trained jointly
     if joint is not None:
-        found["joint + fine-tune"] = tuned("joint", joint.generator, JOINT_GRID, episodes, by, seed, spread)
+        found["joint + fine-tune"] = tuned("joint", joint.generator, JOINT_GRID, episodes, by, seed, sharded)
     return found
 
 
@@ -161,7 +161,7 @@ def measure(
     joint: Learner | None = None,
     baselines: bool = True,
     auto: bool = False,
-    spread: Spread = ALONE,
+    sharded: ShardedTasks = ALONE,
 ) -> Measurement:
     """The scorecard on held-out tasks: rows, differences of the adapted row from the others, and the curve over N.
 
@@ -182,7 +182,7 @@ def measure(
             of a model that was trained without steps.
         baselines: whether the rows that are fine-tuned, scratch and joint, are measured.
         auto: whether a row is measured whose steps are chosen for each task by its support.
-        spread: how the tasks are shared by processes and kept.
+        sharded: how the tasks are shared by processes and kept.
 
     Raises:
         MetagenError: an option is out of range, or there are too few tasks or queries for a metric.
@@ -190,10 +190,10 @@ def measure(
     looks = dict(extractors or {})
     tasks = check_options(episodes, split, limit, curve, bool(looks))
     by = _criterion(learner.generator, looks)
-    fine_tuned = _fine_tuned(learner, joint, episodes, by, seed, spread) if baselines else {}
+    fine_tuned = _fine_tuned(learner, joint, episodes, by, seed, sharded) if baselines else {}
     rows, half = contenders(learner, fine_tuned, auto), episodes.queries // 2 if looks else 0
     trial = Trial(episodes, split, tasks, rows, (seed, split), curve, by, looks, half)
-    found = spread.over("tasks", tasks, trial.meet)
+    found = sharded.over("tasks", tasks, trial.evaluate_batch)
     card = Scorecard(found, rows, looks, chosen(None, metrics, looks) if figures is None else figures)
     result = {
         "criterion": by.figure,
@@ -280,14 +280,14 @@ class Trial:
     extractors: Mapping[str, Extractor]
     half: int
 
-    def meet(self, tasks: list[int]) -> dict[str, torch.Tensor]:
+    def evaluate_batch(self, tasks: list[int]) -> dict[str, torch.Tensor]:
         """Of each task: "images" (a checksum), "loss/ROW", "seconds/ROW", "curve/N" [T]; "EXTRACTOR/ROW" [T, n, d].
 
         "diverged/ROW" [T] tells whose samples are not finite: they count as grey, so that one does not end it all.
         """
         learner = self.rows["adapted"].learner
-        generator, episode = learner.generator, self.episodes.of(self.split, tasks).beside(learner)
-        others = self.episodes.of(self.split, [self._before(task) for task in tasks]).beside(learner).support
+        generator, episode = learner.generator, self.episodes.of(self.split, tasks).to_like(learner)
+        others = self.episodes.of(self.split, [self._before(task) for task in tasks]).to_like(learner).support
         found = {
             "images": torch.tensor([_checksum(*each) for each in zip(episode.support, episode.query, strict=True)])
         }
@@ -307,7 +307,7 @@ class Trial:
                 again = adapted.each("reconstruct", {"images": episode.query[:, self.half : 2 * self.half]})
                 found |= self._judged(RECONSTRUCTION, again, episode.support)
         for steps in self.curve:
-            found[f"curve/{steps}"] = judged(learner, episode, self.key, steps, self.criterion)
+            found[f"curve/{steps}"] = criterion_after(learner, episode, self.key, steps, self.criterion)
         return {name: value.cpu() for name, value in found.items()}
 
     def _made(self, adapted: Adapted, tasks: Sequence[int]) -> torch.Tensor:

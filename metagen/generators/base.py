@@ -80,7 +80,7 @@ class Generator(nn.Module, ABC):
         return any(fnmatchcase(name, glob) for glob in self.frozen)
 
     @property
-    def visits(self) -> dict[str, int]:
+    def player_updates(self) -> dict[str, int]:
         """How often each player is visited in one inner step."""
         return dict.fromkeys(self.players, 1)
 
@@ -136,7 +136,7 @@ class Generator(nn.Module, ABC):
         """The loss on images outside the support, each seeing all of it."""
         return self.loss(player, query, noise, self.context(support, self._all_of(support, len(query))))
 
-    def told(self, images: torch.Tensor, noise: Noise, support: torch.Tensor) -> dict[str, torch.Tensor]:
+    def diagnostics(self, images: torch.Tensor, noise: Noise, support: torch.Tensor) -> dict[str, torch.Tensor]:
         """What is worth logging of images [n, C, H, W] outside the support beside the criterion: scalars by name."""
         return {}
 

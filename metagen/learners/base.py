@@ -20,7 +20,7 @@ from metagen.adaptation import (
     at_step,
     fixed_rate_step,
     inner_step,
-    moving,
+    select_params,
     weight_of,
 )
 from metagen.adaptation.meta_gradients import Losses
@@ -38,7 +38,7 @@ class Learner(nn.Module):
         step: how one inner update moves.
         steps: N in meta-training.
         test_steps: N where a trained model adapts; None for the same.
-        moves: what moves (see `moving`); nothing at all where there are no steps.
+        adapted_params: what moves (see `select_params`); nothing at all where there are no steps.
 
     Attributes:
         meta_gradient: how the outer loss reaches the meta-parameters.
@@ -61,19 +61,21 @@ class Learner(nn.Module):
     regulariser: Regulariser | None = None
 
     def __init__(
-        self, generator: Generator, step: Step, steps: int, test_steps: int | None, moves: Sequence[str]
+        self, generator: Generator, step: Step, steps: int, test_steps: int | None, adapted_params: Sequence[str]
     ) -> None:
         super().__init__()
         for name, value in (("steps", steps), ("test_steps", test_steps or 0)):
             check_at_least(name, value, 0)
-        if not moves and (steps or test_steps):
-            raise MetagenError("moves: expected at least one glob where there are inner steps; '*' moves every weight")
+        if not adapted_params and (steps or test_steps):
+            raise MetagenError(
+                "adapted_params: expected at least one glob where there are inner steps; '*' moves every weight"
+            )
         self.generator = generator
         self.step = step
         self.steps = steps
         self.test_steps = steps if test_steps is None else test_steps
-        self.moves = tuple(moves)
-        self.moving = frozenset(moving(generator, self.moves))
+        self.adapted_params = tuple(adapted_params)
+        self.adapted_names = frozenset(select_params(generator, self.adapted_params))
         self.progress = 1.0
         stuck = [name for name in self.meta_parameters() if not self.meta_gradient.trains(self, name)]
         if stuck:
@@ -85,7 +87,7 @@ class Learner(nn.Module):
     @property
     def reads_alone(self) -> bool:
         """Whether adapting is looking at the support and nothing else, so that all tasks share all weights."""
-        return not self.moving and not self.conditioned
+        return not self.adapted_names and not self.conditioned
 
     def meta_parameters(self) -> dict[str, nn.Parameter]:
         """The parameters that meta-training trains, by name: all that the generator does not freeze."""
@@ -99,7 +101,7 @@ class Learner(nn.Module):
         if part == "generator":
             return self.generator.player_of(rest)
         weight = weight_of(name)
-        belongs = any(each.startswith(weight) for each in self.moving)
+        belongs = any(each.startswith(weight) for each in self.adapted_names)
         return self.generator.player_of(weight) if belongs else self.generator.players[-1]
 
     def anneal(self, progress: float) -> None:
@@ -112,7 +114,7 @@ class Learner(nn.Module):
         drawn = {"generator": self.generator.task_noise(rng), "step": self.step.task_noise(rng)}
         if self.regulariser is not None:
             weights = self.generator.named_parameters()
-            drawn |= self.regulariser.task_noise({name: w for name, w in weights if name in self.moving}, rng)
+            drawn |= self.regulariser.task_noise({name: w for name, w in weights if name in self.adapted_names}, rng)
         return drawn
 
     def prepare(self, supports: Callable[[int], torch.Tensor]) -> None:
@@ -126,7 +128,7 @@ class Learner(nn.Module):
     def begin(self, support: torch.Tensor, task_noise: TaskNoise = NOTHING) -> Carry:
         """The weights that move, at their start, and the state of the step."""
         start = self.start(task_noise)
-        own = {name: start[name] for name in sorted(self.moving)}
+        own = {name: start[name] for name in sorted(self.adapted_names)}
         return own, self.step.init(own, support, task_noise.get("step", {}))
 
     def advance(self, carry: Carry, support: torch.Tensor, noise: PlayerNoise, index: int, whole: TaskNoise) -> Carry:
@@ -197,15 +199,15 @@ class Learner(nn.Module):
             for p in self.generator.players
         }
 
-    def shares(self) -> tuple[float, ...]:
+    def loss_weights(self) -> tuple[float, ...]:
         """How much the query loss at each of phi_0 ... phi_N counts in the outer loss; the last alone by default."""
         return (*[0.0] * self.steps, 1.0)
 
-    def opened(self, carry: Carry, task: TaskBatch) -> Losses:
+    def start_loss(self, carry: Carry, task: TaskBatch) -> Losses:
         """What phi_0 adds to each player's objective before any step; nothing by default."""
         return {}
 
-    def judged(self, carry: Carry, task: TaskBatch, index: int) -> tuple[Losses, Losses]:
+    def outer_loss_terms(self, carry: Carry, task: TaskBatch, index: int) -> tuple[Losses, Losses]:
         """What phi_index, and the state there, add to each player's objective, and the query losses there.
 
         At phi_N the regulariser has its say: those losses are then taken where it moves the weights by chance.
@@ -215,7 +217,7 @@ class Learner(nn.Module):
             penalties = self.regulariser.penalties(self.generator, start, moved)
             moved = self.regulariser.disturbed(start, moved, task.task_noise)
         losses = self.query_losses({**start, **moved}, task)
-        share = self.shares()[index]
+        share = self.loss_weights()[index]
         counted = {p: share * loss if share else torch.zeros_like(loss) for p, loss in losses.items()}  # 0 * inf is nan
         return {player: each + penalties.get(player, 0) for player, each in counted.items()}, losses
 
@@ -223,25 +225,25 @@ class Learner(nn.Module):
         """What each player's meta-parameters minimise on one task, its query losses after adaptation, and `kept`."""
         total: Losses = {}
         losses: Losses = {}
-        shares = self.shares()
+        shares = self.loss_weights()
         for index, carry in enumerate(self.carries(task.support, task.support_noise, self.steps, task.task_noise)):
             if not index:
-                total = self.opened(carry, task)
+                total = self.start_loss(carry, task)
             if shares[index] or index == self.steps:
-                added, losses = self.judged(carry, task, index)
+                added, losses = self.outer_loss_terms(carry, task, index)
                 total = {player: total.get(player, 0) + each for player, each in added.items()}
-        return total, losses, self.kept(carry, task)
+        return total, losses, self.task_record(carry, task)
 
-    def kept(self, carry: Carry, task: TaskBatch) -> Weights:
+    def task_record(self, carry: Carry, task: TaskBatch) -> Weights:
         """What training is to write down of a task once its query loss was taken, by name; nothing by default."""
         return {}
 
-    def write(self, gradients: Weights, written: Weights) -> None:
-        """Keep in buffers what training tells; nothing by default.
+    def update_buffers(self, gradients: Weights, task_records: Weights) -> None:
+        """Update the buffers after a meta-step; nothing by default.
 
         Args:
             gradients: of the meta-parameters, averaged over the batch, before an update and before clipping.
-            written: what `kept` gave of every task of the batch, in the order of their numbers, each [T, ...].
+            task_records: `task_record` of every task of the batch, in the order of their numbers, each [T, ...].
         """
 
 
@@ -253,7 +255,8 @@ class FixedRate(Learner):
         steps: N in meta-training.
         rate: the inner learning rate, of all players or each one's by its name.
         optimiser: "sgd" or "adam".
-        moves: what moves: globs over the generator's weight names, or names of its parts (see `moving`).
+        adapted_params: what moves: globs over the generator's weight names, or names of its parts; see
+            `select_params`.
         test_steps: N where a trained model adapts; None for the same.
     """
 
@@ -263,10 +266,12 @@ class FixedRate(Learner):
         steps: int = 5,
         rate: PerPlayer = 1e-3,
         optimiser: str = "sgd",
-        moves: tuple[str, ...] = ("*",),
+        adapted_params: tuple[str, ...] = ("*",),
         test_steps: int | None = None,
     ) -> None:
         of_player = by_player("rate", rate, generator)
-        rates = {name: of_player[generator.player_of(name)] for name in moving(generator, moves)}
-        super().__init__(generator, fixed_rate_step(optimiser, rates, generator.betas), steps, test_steps, moves)
+        rates = {name: of_player[generator.player_of(name)] for name in select_params(generator, adapted_params)}
+        super().__init__(
+            generator, fixed_rate_step(optimiser, rates, generator.betas), steps, test_steps, adapted_params
+        )
         self.rate, self.optimiser = rate, optimiser

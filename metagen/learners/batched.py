@@ -66,11 +66,13 @@ class Adapted:
         tasks = {"query": query, "support": self.support}
         return {p: self.each("query_loss", {**tasks, "noise": noise[p]}, player=p) for p in self.generator.players}
 
-    def told(self, query: torch.Tensor, key: Sequence[int | str], tasks: Sequence[int]) -> dict[str, torch.Tensor]:
+    def diagnostics(
+        self, query: torch.Tensor, key: Sequence[int | str], tasks: Sequence[int]
+    ) -> dict[str, torch.Tensor]:
         """What the generator tells of query [T, q, C, H, W] beside its losses, by name, of each task [T]."""
         noise = draw_noise(self.generator, key, tasks, query.shape[1])[self.generator.players[-1]]
         own = {"images": query, "noise": tree_map(lambda x: x.to(query), noise), "support": self.support}
-        told: dict[str, torch.Tensor] = self.each("told", own)
+        told: dict[str, torch.Tensor] = self.each("diagnostics", own)
         return told
 
     def generate(self, noise: Noise) -> torch.Tensor:
@@ -116,7 +118,7 @@ def adapt_by(
 
     def one_task(support: torch.Tensor, read: torch.Tensor, noise: PlayerNoise) -> Weights:
         start, weights = learner.start(), learner.adapt(support, noise, steps, read=read)
-        return {name: weights[name] - start[name] for name in sorted(learner.moving)}
+        return {name: weights[name] - start[name] for name in sorted(learner.adapted_names)}
 
     with torch.inference_mode(False), torch.no_grad():
         support = support.clone()  # made under inference mode it could not take part in a gradient

@@ -79,7 +79,7 @@ def auto_steps(
         candidates: numbers of steps to choose from, rising from 0, beside the learner's own.
         margin: standard errors over folds by which the learner's own has to be beaten.
     """
-    candidates = tuple(sorted({*candidates, learner.test_steps})) if learner.moving else (0,)
+    candidates = tuple(sorted({*candidates, learner.test_steps})) if learner.adapted_names else (0,)
     numbers = range(len(support)) if tasks is None else tasks
     with torch.inference_mode(False), torch.no_grad():
         folds = _folds(learner, support.clone(), key, numbers, candidates[-1])

@@ -120,7 +120,7 @@ def as_text(lines: Table) -> str:
 def picture(learner: Learner, episode: Episode, generated: int, steps: int | None = None) -> torch.Tensor:
     """One row a task: its support | as many real images, never seen | generated ones; [3, H, W] in [0, 1]."""
     shots = episode.support.shape[1]
-    support = episode.beside(learner).support
+    support = episode.to_like(learner).support
     adapted = adapt_tasks(learner, support, (0, "picture"), episode.numbers, steps)
     rngs = [torch_rng(0, "picture", number, "sample") for number in episode.numbers]
     blocks = {"support": episode.support, "real, not shown to it": episode.query[:, : max(shots, 3)]}

@@ -29,7 +29,8 @@ from metagen.errors import MetagenError
 from metagen.generators import generators
 from metagen.learners import Learner, learners
 from metagen.metrics import Extractor, extractors
-from metagen.storage.bundled import those_travelling
+from metagen.storage.bundled import all_bundled
+from metagen.storage.earlier import model_config
 from metagen.storage.files import fresh_folder, write_atomically
 from metagen.storage.model_cards import extractor_card, model_card
 from metagen.storage.strict_json import page, read_json
@@ -40,7 +41,7 @@ from metagen.tasks.splits import Split
 
 log = logging.getLogger(__name__)
 M = TypeVar("M", bound=nn.Module)
-VERSION = 1
+VERSION, EARLIER = 2, (1,)  # of what is written; of what is read, too
 KINDS = {  # what a saved folder is, in words, and the verb that writes it
     "model": ("a model", "metagen fit"),
     "adapted": ("an adapted model", "metagen adapt"),
@@ -199,7 +200,7 @@ def load_adapted(path: Path) -> tuple[dict[str, torch.Tensor], torch.Tensor | No
 
 
 def _base_of(path: Path, reference: Mapping[str, Any]) -> Path:
-    """The base that an adapted model names: what lies there or, where it has moved, travels with metagen."""
+    """The base that an adapted model names: what lies there or, where it has moved, is bundled with metagen."""
     way, stated = reference["path"].replace("\\", "/"), reference.get("weights_sha256")
     base = Path(os.path.normpath(path.resolve() / way))
     found = damage = None
@@ -210,7 +211,7 @@ def _base_of(path: Path, reference: Mapping[str, Any]) -> Path:
             damage = error
     if found and found == stated:
         return base
-    for other in those_travelling("models"):
+    for other in all_bundled("models"):
         if read_config(other)["weights_sha256"] == stated:
             log.warning("%s: its base model is not at %s any more; took %s", path, _brief(base), other.name)
             return other
@@ -280,15 +281,14 @@ def read_config(path: Path, *kinds: str) -> dict[str, Any]:
         raise MetagenError(f"{where}: cannot be read ({type(error).__name__}); export the model again") from error
     if not isinstance(config, dict) or config.get("format") != "metagen":
         raise MetagenError(f"{where}: not a metagen config")
-    if config.get("version") != VERSION:
-        raise MetagenError(
-            f"{where}: version {reprlib.repr(config.get('version'))}; this metagen reads version {VERSION}"
-        )
+    version = config.get("version")
+    if type(version) is not int or version not in (VERSION, *EARLIER):
+        raise MetagenError(f"{where}: version {reprlib.repr(version)}; this metagen reads version {VERSION}")
     if config.get("kind") not in [*KINDS] or not isinstance(config.get("weights_sha256"), str):
         raise MetagenError(f"{where}: expected kind ({' or '.join(KINDS)}) and weights_sha256")
     if kinds and config["kind"] not in kinds:
         raise _misnamed(path, kinds, KINDS[config["kind"]][0])
-    return config
+    return model_config(config) if version in EARLIER and config["kind"] == "model" else config
 
 
 def _misnamed(path: Path, kinds: Sequence[str], got: str) -> MetagenError:

@@ -1,4 +1,4 @@
-"""Where the configs and assets that travel with metagen lie: in an installed wheel and in a clone alike."""
+"""Where the configs and assets bundled with metagen lie: in an installed wheel and in a clone alike."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def resource(kind: str, name: str) -> Path:
-    """The path of a file or folder that travels with metagen.
+    """The path of a file or folder bundled with metagen.
 
     kind: "configs" or "assets"; name: its path below that, with forward slashes.
 
@@ -31,14 +31,14 @@ def resource(kind: str, name: str) -> Path:
     return root / name
 
 
-def those_travelling(kind: str) -> list[Path]:
-    """The folders of the "models" or "extractors" that travel with metagen, in the order of their names."""
+def all_bundled(kind: str) -> list[Path]:
+    """The folders of the "models" or "extractors" bundled with metagen, in the order of their names."""
     places = resource("assets", "README.md").parent.glob(f"{kind}/*")
     return sorted(place for place in places if (place / CONFIG).is_file())
 
 
-def travelling(kind: str, name: str | Path) -> Path:
-    """A folder, or the name of one of the "models" or "extractors" that travel with metagen.
+def bundled(kind: str, name: str | Path) -> Path:
+    """A folder, or the name of one of the "models" or "extractors" bundled with metagen.
 
     A folder without a config.json, such as one of images, does not stand in the way of a name.
 
@@ -51,10 +51,10 @@ def travelling(kind: str, name: str | Path) -> Path:
     word = str(name).rstrip("/\\")
     if isinstance(name, Path) or (path / CONFIG).is_file() or word.startswith("~") or {"/", "\\"} & {*word}:
         return path
-    there = {place.name: place for place in those_travelling(kind)}
+    there = {place.name: place for place in all_bundled(kind)}
     if found := there.get(word) or there.get(word.lower()):
         return found
     if path.is_dir():
         return path
     known = f"; those are {', '.join(there)}" if there else ""
-    raise MetagenError(f"{name}: neither a folder nor one of the {kind} that travel with metagen{known}")
+    raise MetagenError(f"{name}: neither a folder nor one of the {kind} bundled with metagen{known}")

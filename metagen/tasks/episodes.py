@@ -25,7 +25,7 @@ class Episode(NamedTuple):
     support: torch.Tensor  # [T, k, C, H, W] in [0, 1]
     query: torch.Tensor  # [T, q, C, H, W] in [0, 1], disjoint from the support
 
-    def beside(self, module: nn.Module) -> Episode:
+    def to_like(self, module: nn.Module) -> Episode:
         """The same where a module's weights are, in their precision."""
         like = next(module.parameters())
         return self._replace(support=self.support.to(like), query=self.query.to(like))

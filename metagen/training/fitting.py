@@ -28,7 +28,7 @@ from metagen.evaluation.sampling_choice import Choice, choose_sampling, take_sam
 from metagen.generators import VAE, SearchVAE, generators
 from metagen.learners import Learner, MetaGenerator, learners
 from metagen.storage import artifacts
-from metagen.storage.bundled import travelling
+from metagen.storage.bundled import bundled
 from metagen.storage.files import check_no_input, placed, remove, strangers, write_atomically
 from metagen.tasks.seen import seen_by, seen_in, seen_of
 from metagen.tasks.splits import split_of
@@ -192,11 +192,15 @@ class FitCLI(LightningCLI):
         if name is None:
             check_random_start(self.model.learner)
             return {}
-        path = travelling("models", name)
+        path = bundled("models", name)
         config = artifacts.read_config(path)  # `begun` has read the rest, and checked it
         self.datamodule.go_on(name, config["info"], seen_of(path, config["info"]))
         self.datamodule.tell_ground(name, config["info"])
-        return {"name": name, "weights_sha256": config["weights_sha256"], "took": self.model.took}
+        return {
+            "name": name,
+            "weights_sha256": config["weights_sha256"],
+            "initialised_from": self.model.initialised_from,
+        }
 
     def _zoo(self) -> dict[str, Any]:
         """What is told of the zoo that the run learns from; none of its models may be of what is held out here."""

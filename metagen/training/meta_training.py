@@ -24,7 +24,7 @@ from metagen.evaluation.extractor_choice import selecting
 from metagen.generators import Generator, PerPlayer, Weights, by_player
 from metagen.learners import Learner, MetaGenerator, adapt_tasks
 from metagen.storage.artifacts import check_tensors, load_model
-from metagen.storage.bundled import travelling
+from metagen.storage.bundled import bundled
 from metagen.storage.strict_json import to_json
 from metagen.tasks.episodes import Episode
 from metagen.training.episode_data import EpisodeData
@@ -54,7 +54,7 @@ class MetaTraining(pl.LightningModule):
         execution: "vmap" (all tasks of a chunk at once) or "loop" (one by one, with less memory).
         regularise: terms of the outer loss beside the query loss, any of l2, l2_start, path_norm, dropout and
             bottleneck, each with its weight or rate (see `Regulariser`); None for none.
-        chosen_by: the extractor, a folder or the name of one that travels with metagen, through which samples are
+        chosen_by: the extractor, a folder or the name of one bundled with metagen, through which samples are
             looked at to choose the best model on val tasks, or "pixels"; None to choose by the query loss where that
             says how good images are, else through TASK_SET-select or, where there is none, by pixels.
         zoo: a folder that `metagen zoo` wrote, whose models a learner that writes weights learns from, beside its query
@@ -100,7 +100,7 @@ class MetaTraining(pl.LightningModule):
             check_at_least("regress", regress, 0)
             if zoo is None:
                 raise MetagenError("regress: there is no zoo to learn from; give one as --model.zoo, or leave it out")
-        self.learner, self.took = begun(generator, learner, initial)
+        self.learner, self.initialised_from = initialise_learner(generator, learner, initial)
         self.learner.regulariser = regulariser_for(self.learner, regularise) if regularise else None
         if weight_decay and isinstance(self.learner, MetaGenerator) and self.learner.frozen:
             raise MetagenError(
@@ -118,7 +118,7 @@ class MetaTraining(pl.LightningModule):
         self.criterion: Criterion = ByLoss()
         self.episode: Episode | None = None  # the one being trained on, and what came of it: for callbacks
         self.losses: dict[str, torch.Tensor] = {}
-        self.written: list[Weights] = []  # what is to be kept of each batch since the last optimiser step
+        self.task_records: list[Weights] = []  # what is to be kept of each batch since the last optimiser step
         self.means: dict[str, MeanMetric] = {}  # over the val tasks of every process, by the names they are logged by
 
     def setup(self, stage: str) -> None:
@@ -133,13 +133,13 @@ class MetaTraining(pl.LightningModule):
             device = self.trainer.strategy.root_device  # the module itself is brought there later
             self.criterion = BySamples(*selecting(self.chosen_by, self.data, device))
 
-        if self.took != "learner":  # which was prepared before
+        if self.initialised_from != "learner":  # which was prepared before
             self.learner.prepare(self._train_supports)
 
     def _train_supports(self, tasks: int) -> torch.Tensor:
         episodes = self.data.episodes
         chosen = episodes.train(0, min(tasks, len(episodes.task_set.split.train)))
-        return chosen.beside(self.learner).support
+        return chosen.to_like(self.learner).support
 
     def training_step(self, episode: Episode, batch_index: int) -> torch.Tensor:
         """The scalar sum_p <theta_p, stop_grad(g_p)>: its gradient is g, its value means nothing."""
@@ -150,9 +150,9 @@ class MetaTraining(pl.LightningModule):
         theta = learner.meta_parameters()
         meta = {name: w.detach() for name, w in theta.items()}
         step = in_chunks(learner.meta_gradient, learner, meta, batch, self.chunk, self.execution)
-        gradients, losses, told, written = step
+        gradients, losses, told, task_records = step
         self.episode, self.losses = episode, losses
-        self.written.append(written)
+        self.task_records.append(task_records)
         for name, each in told.items():
             self.log(f"train/{name}", each.mean(), batch_size=len(each))
         for player, loss in losses.items():
@@ -180,7 +180,7 @@ class MetaTraining(pl.LightningModule):
             self._mean(name).update(judged)
             if name == self.monitored:
                 self._mean(f"{name}/{support.shape[1]}shots").update(judged)
-        for name, each in adapted.told(episode.query, (*key, "told"), episode.numbers).items():
+        for name, each in adapted.diagnostics(episode.query, (*key, "told"), episode.numbers).items():
             self._mean(f"val/{name}").update(each)
 
     def on_validation_epoch_end(self) -> None:
@@ -233,8 +233,8 @@ class MetaTraining(pl.LightningModule):
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Let the learner write down what it keeps: once a meta-step, of what the processes have averaged."""
         gradients = {name: w.grad for name, w in self.learner.named_parameters() if w.grad is not None}
-        self.learner.write(gradients, in_order(self.written))
-        self.written = []
+        self.learner.update_buffers(gradients, in_order(self.task_records))
+        self.task_records = []
 
     def configure_gradient_clipping(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         """Clip each player's meta-gradient by its own norm."""
@@ -333,12 +333,12 @@ def regulariser_for(learner: Learner, terms: dict[str, float]) -> Regulariser:
     name = type(learner).__name__
     if isinstance(learner.meta_gradient, Displacement):
         raise MetagenError(f"regularise: {name} goes where adaptation went and looks at no outer loss; give none")
-    if not (learner.steps or learner.conditioned) or not learner.moving:
+    if not (learner.steps or learner.conditioned) or not learner.adapted_names:
         raise MetagenError(f"regularise: {name} takes no inner step in meta-training, so nothing moves; give none")
     return Regulariser(terms)
 
 
-def begun(
+def initialise_learner(
     generator: Generator, learner: Callable[[Generator], Learner], model: str | None
 ) -> tuple[Learner, str | None]:
     """The learner over a generator, where training begins, and what it took.
@@ -348,7 +348,7 @@ def begun(
     Args:
         generator: the learner's; it is given what it begins from.
         learner: makes it.
-        model: a saved model, a folder or the name of one that travels with metagen: of a learner of the same kind and
+        model: a saved model, a folder or the name of one bundled with metagen: of a learner of the same kind and
             sizes all that it learned is taken, else its generator alone; None to begin at random.
 
     Raises:
@@ -356,13 +356,13 @@ def begun(
     """
     if model is None:
         return learner(generator), None
-    path = travelling("models", model)
+    path = bundled("models", model)
     found, _, _ = load_model(path)
     part, taker = taker_of(generator, found.generator)
     check_defining(taker, found.generator, path)
-    misfit = give(taker, found.generator, path)
+    misfit = load_generator_weights(taker, found.generator, path)
     made = learner(generator)
-    if alike(found, made):
+    if same_architecture(found, made):
         made.load_state_dict(found.state_dict())
         return made, "learner"
     if misfit is not None:
@@ -370,7 +370,7 @@ def begun(
     return made, part
 
 
-def alike(one: Learner, other: Learner) -> bool:
+def same_architecture(one: Learner, other: Learner) -> bool:
     """Whether what one learned is what the other learns."""
     shapes, others = ({name: w.shape for name, w in each.state_dict().items()} for each in (one, other))
     return type(one) is type(other) and type(one.generator) is type(other.generator) and shapes == others
@@ -400,7 +400,7 @@ def check_defining(taker: nn.Module, found: Generator, path: Path) -> None:
             raise MetagenError(f"initial: {path} has {option} {got}, and this run {wanted}; give both the same")
 
 
-def give(taker: nn.Module, found: Generator, path: Path) -> MetagenError | None:
+def load_generator_weights(taker: nn.Module, found: Generator, path: Path) -> MetagenError | None:
     """Give a generator the weights of a saved one, or say why it cannot take them."""
     try:
         check_tensors(path, found.state_dict(), taker.state_dict())

@@ -14,13 +14,13 @@ from torch.utils._pytree import tree_map
 from metagen.adaptation import add_deltas, draw_noise
 from metagen.core.seeding import numpy_rng
 from metagen.distributed.processes import Processes, rank
-from metagen.distributed.sharding import Found, Spread
+from metagen.distributed.sharding import Found, ShardedTasks
 from metagen.errors import MetagenError, check_at_least
 from metagen.generators import Weights
 from metagen.learners import Adapted, Joint, Learner, MetaGenerator, adapt_tasks
 from metagen.model import Model, load_base
 from metagen.storage.artifacts import load_zoo, read_config, save_zoo
-from metagen.storage.bundled import travelling
+from metagen.storage.bundled import bundled
 from metagen.storage.files import check_free, placed
 from metagen.storage.images import to_float
 from metagen.storage.strict_json import to_json
@@ -75,14 +75,14 @@ def zoo_for(learner: Learner, place: str, initial: str | None, regress: float | 
         zoo = Zoo(deltas, info, weights_hash, kept_in(folder))
     except MetagenError as error:
         raise MetagenError(f"zoo: {error}") from error
-    base = initial and read_config(travelling("models", initial), "model")["weights_sha256"]
+    base = initial and read_config(bundled("models", initial), "model")["weights_sha256"]
     if base != zoo.info["base_sha256"]:
         raise MetagenError(
             f"zoo: {place} was made from the model with weights {zoo.info['base_sha256'][:12]}, but training begins "
             f"from {base[:12] if base else 'none'}; give that model as --model.initial"
         )
     weights = dict(learner.generator.named_parameters())
-    if {n: d.shape[1:] for n, d in zoo.deltas.items()} != {n: weights[n].shape for n in learner.moving}:
+    if {n: d.shape[1:] for n, d in zoo.deltas.items()} != {n: weights[n].shape for n in learner.adapted_names}:
         raise MetagenError(
             f"zoo: {place} has deltas of layers {zoo.info.get('layers')} and rank {zoo.info.get('rank')}; the "
             f"learner's are {learner.layers} and {learner.rank}; give it the same"
@@ -156,10 +156,12 @@ class Training:
         self.images = counts[smallest] if plan.images is None else plan.images
         if self.images > counts[smallest]:
             raise MetagenError(f"images: {smallest!r} has {counts[smallest]}, got {self.images}; take fewer")
-        moves = add_deltas(generator, plan.rank, plan.layers, fixed=True)
-        self.learner = Joint(generator, plan.rate, moves=moves, test_steps=plan.steps).requires_grad_(False)
+        adapted_params = add_deltas(generator, plan.rank, plan.layers, fixed=True)
+        self.learner = Joint(generator, plan.rate, adapted_params=adapted_params, test_steps=plan.steps).requires_grad_(
+            False
+        )
 
-    def meet(self, numbers: Sequence[int]) -> Found:
+    def train_batch(self, numbers: Sequence[int]) -> Found:
         """Of each task: L of every delta, and every player's support loss "before" and "after", each [T, players]."""
         support, key = self.support(numbers).to(next(self.learner.parameters())), (self.plan.seed, "zoo")
         before, after = (adapt_tasks(self.learner, support, key, numbers, steps) for steps in (0, None))
@@ -219,22 +221,22 @@ def make_zoo(
     Raises:
         MetagenError: see `Training`; or the chunk is empty, or `out` is taken, or holds other unfinished work.
     """
-    check_free(out, overwrite, [travelling("models", model), *data.inputs])
+    check_free(out, overwrite, [bundled("models", model), *data.inputs])
     check_at_least("chunk", chunk, 1)
     base = load_base(model)
     training = Training(model, base, data, plan)
     origin = {"base_sha256": base.weights_hash, "data": data.description, "split_sha256": data.task_set.split.hash}
     about = {**origin, **asdict(plan), "images": training.images, "tasks": training.names}
     unfinished = out.with_name(f"{out.name}.unfinished")
-    spread = Spread(unfinished, {**about, "chunk": chunk}, chunk, overwrite)
+    sharded = ShardedTasks(unfinished, {**about, "chunk": chunk}, chunk, overwrite)
     with processes.launched() as device:
         training.learner.to(device)
-        found = spread.over("zoo", training.numbers, training.meet)
+        found = sharded.over("zoo", training.numbers, training.train_batch)
         if not rank():
             losses = {f"loss_{when}": found.pop(when).mean(0).tolist() for when in ("before", "after")}
             told = {**about, **losses, "torch": torch.__version__}
             save_zoo(out, found, told, overwrite, data.seen_of("train", training.names))
-            spread.end()
+            sharded.end()
             before, after = (", ".join(f"{loss:.2f}" for loss in each) for each in losses.values())
             print(f"{len(training.names)} models; support loss {before} before, {after} after")
             words = shlex.join(learning_from(out, model, plan))

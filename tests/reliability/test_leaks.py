@@ -18,7 +18,7 @@ from metagen.cli import main
 from metagen.distributed.processes import Processes
 from metagen.errors import MetagenError
 from metagen.evaluation import sampling_choice
-from metagen.evaluation.evaluator import judged
+from metagen.evaluation.evaluator import load_for_tasks
 from metagen.evaluation.extractor_choice import extractor_of
 from metagen.metrics.extractors import Embedding
 from metagen.model import Model, load_base
@@ -86,7 +86,7 @@ COPIES = {
 def test_a_task_is_refused_when_most_of_its_images_were_trained_on(exported, blobs, tmp_path, copy):
     data = tree(tmp_path, lambda to: COPIES[copy](blobs, to))
     with pytest.raises(MetagenError, match="other"):
-        judged(str(exported), data, "test")
+        load_for_tasks(str(exported), data, "test")
 
 
 @pytest.mark.parametrize(
@@ -101,15 +101,15 @@ def test_a_task_is_judged_when_most_of_its_images_are_new(exported, blobs, tmp_p
             for path in folder.glob("0*"):
                 path.unlink()
 
-    assert judged(str(exported), tree(tmp_path, made), "test").weights_hash
+    assert load_for_tasks(str(exported), tree(tmp_path, made), "test").weights_hash
 
 
 def test_what_a_model_was_chosen_on_may_be_val_but_not_test(exported, blobs, tmp_path):
     data = tree(tmp_path, lambda to: shutil.copytree(blobs / "tasks" / "blob-10", to))
     with pytest.raises(MetagenError):
-        judged(str(exported), data, "test")
+        load_for_tasks(str(exported), data, "test")
     (tmp_path / "split.json").write_text('{"train": ["first"], "val": ["other"], "test": ["second"]}')
-    assert judged(str(exported), data_of(tmp_path), "val")
+    assert load_for_tasks(str(exported), data_of(tmp_path), "val")
 
 
 @pytest.mark.parametrize("verb", ["evaluate", "tune", "zoo", "fit"])
@@ -143,7 +143,7 @@ def test_a_copy_of_a_model_and_what_begins_from_it_know_the_same_images(exported
     data = tree(tmp_path, lambda to: shutil.copytree(blobs / "tasks" / "blob-0", to))
     for model in (tmp_path / "copy", tmp_path / "run" / "export"):
         with pytest.raises(MetagenError):
-            judged(str(model), data, "test")
+            load_for_tasks(str(model), data, "test")
 
 
 def test_a_model_of_another_task_set_is_checked_too(exported, blobs, tmp_path):
@@ -153,7 +153,7 @@ def test_a_model_of_another_task_set_is_checked_too(exported, blobs, tmp_path):
         (tmp_path / "model" / name).write_text(text.replace('"folder"', '"omniglot"'))
     with pytest.raises(MetagenError, match="other"):
         data = tree(tmp_path, lambda to: shutil.copytree(blobs / "tasks" / "blob-0", to))
-        judged(str(tmp_path / "model"), data, "test")
+        load_for_tasks(str(tmp_path / "model"), data, "test")
 
 
 def test_an_extractor_is_checked_too(blobs, tmp_path):
@@ -173,9 +173,9 @@ def test_a_tuned_copy_has_seen_what_it_was_tuned_on(exported, tmp_path, monkeypa
     out = tmp_path / "tuned"
     sampling_choice.tune(str(exported), out, data, (1,), None, None, 0, Processes(accelerator="cpu"), False)
     (tmp_path / "split.json").write_text('{"train": ["first"], "val": ["other"], "test": ["second"]}')
-    assert judged(str(exported), data_of(tmp_path), "test")
+    assert load_for_tasks(str(exported), data_of(tmp_path), "test")
     with pytest.raises(MetagenError, match="second"):
-        judged(str(out), data_of(tmp_path), "test")
+        load_for_tasks(str(out), data_of(tmp_path), "test")
 
 
 def test_ink_that_is_seen_on_black_alone_is_known_too(tmp_path):
@@ -197,7 +197,7 @@ def test_a_copy_that_lies_on_its_side_and_says_so_is_known(exported, blobs, tmp_
         saved(opened(blobs, 0, lambda image: image.transpose(Image.Transpose.ROTATE_90)), to, ".png", exif=side)
 
     with pytest.raises(MetagenError, match="other"):
-        judged(str(exported), tree(tmp_path, turned), "test")
+        load_for_tasks(str(exported), tree(tmp_path, turned), "test")
 
 
 def test_hashes_are_used_without_a_split(exported, blobs, tmp_path):
@@ -205,14 +205,14 @@ def test_hashes_are_used_without_a_split(exported, blobs, tmp_path):
     (tmp_path / "bare" / "split.json").unlink()
     data = tree(tmp_path, lambda to: shutil.copytree(blobs / "tasks" / "blob-0", to))
     with pytest.raises(MetagenError, match="other"):
-        judged(str(tmp_path / "bare"), data, "test")
+        load_for_tasks(str(tmp_path / "bare"), data, "test")
 
 
 def test_where_nobody_knows_what_a_model_of_another_task_set_has_seen_that_is_told(exported, tmp_path, caplog):
     shutil.copytree(exported, tmp_path / "bare")
     for name in ("split.json", "seen.json"):
         (tmp_path / "bare" / name).unlink()
-    assert judged(str(tmp_path / "bare"), EpisodeData("glyphs"), "test")
+    assert load_for_tasks(str(tmp_path / "bare"), EpisodeData("glyphs"), "test")
     assert len([record for record in caplog.records if str(tmp_path / "bare") in record.getMessage()]) == 1
 
 
@@ -234,8 +234,8 @@ def test_an_export_without_hashes_is_checked_by_name(old, blobs, tmp_path, caplo
     split = Split((f"{above}blob-11",), (f"{above}blob-16",), (f"{above}blob-0",))
     (tmp_path / "split.json").write_text(split.to_json())
     with pytest.raises(MetagenError, match="blob-0"):
-        judged(str(old), data_of(tmp_path), "test")
-    assert judged(str(old), data_of(tmp_path), "val")
+        load_for_tasks(str(old), data_of(tmp_path), "test")
+    assert load_for_tasks(str(old), data_of(tmp_path), "val")
     assert len(caplog.records) == 1  # one line that says so
     assert str(old) in caplog.text
 
@@ -246,8 +246,8 @@ def test_a_tree_that_is_read_each_time_is_checked_by_name(exported, blobs, tmp_p
         shutil.copytree(blobs / "tasks" / f"blob-{number}", tmp_path / "tasks" / f"blob-{number}")
     (tmp_path / "split.json").write_text(Split(("blob-11",), ("blob-16",), ("blob-0",)).to_json())
     with pytest.raises(MetagenError, match="blob-0"):
-        judged(str(exported), data_of(tmp_path), "test")
-    assert judged(str(exported), data_of(tmp_path), "val")
+        load_for_tasks(str(exported), data_of(tmp_path), "test")
+    assert load_for_tasks(str(exported), data_of(tmp_path), "val")
     assert len(caplog.records) == 1  # one line that says so
 
 
@@ -382,7 +382,7 @@ def test_what_a_run_was_trained_on_before_it_went_on_with_more_tasks_stays_known
     assert fit(tmp_path / "run", "--ckpt_path", "last", "--data.split_file", str(tmp_path / "less.json")) == 0
     data = EpisodeData("folder", str(blobs / "tasks"), 28, 1, split_file=swapped(blobs, tmp_path / "other.json"))
     with pytest.raises(MetagenError, match="'blob-0'"):
-        judged(str(tmp_path / "run" / "export"), data, "test")
+        load_for_tasks(str(tmp_path / "run" / "export"), data, "test")
 
 
 # files

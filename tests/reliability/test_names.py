@@ -163,7 +163,7 @@ def test_only_the_beginning_means_home(home):
     assert metagen.storage.files.placed("~no such user/b") == Path("~no such user/b")
 
 
-# names that travel with metagen
+# names bundled with metagen
 
 
 @pytest.mark.parametrize("name", ["omniglot", "Omniglot", "omniglot/", "OMNIGLOT"])
@@ -182,7 +182,7 @@ def test_a_folder_of_data_hides_no_extractor(home):
     Path("omniglot-report").mkdir()
     root = Path(__file__).parents[2] / "assets"
     assert extractor_of("omniglot-report", EpisodeData(), "test")[1]["name"] == "omniglot-report"
-    assert bundled.travelling("extractors", "glyphs-select") == root / "extractors/glyphs-select"
+    assert bundled.bundled("extractors", "glyphs-select") == root / "extractors/glyphs-select"
 
 
 def test_a_model_here_goes_before_one_that_travels(place):

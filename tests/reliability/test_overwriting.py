@@ -12,7 +12,7 @@ from PIL import Image
 
 import metagen
 from metagen.cli import main
-from metagen.distributed.sharding import Spread
+from metagen.distributed.sharding import ShardedTasks
 from metagen.errors import MetagenError
 from metagen.evaluation import sampling_choice
 from metagen.learners import Reptile
@@ -114,7 +114,7 @@ def test_where_nothing_can_be_written_is_said_before_any_work(place, monkeypatch
     for begun in (
         "metagen.model.adapt_tasks",
         "metagen.training.extractor_training.train_extractor",
-        "metagen.evaluation.evaluator.judged",
+        "metagen.evaluation.evaluator.load_for_tasks",
     ):
         monkeypatch.setattr(begun, lambda *_, **__: (_ for _ in ()).throw(ended))
     if where == "a read-only folder":
@@ -210,13 +210,13 @@ def test_unfinished_work_with_files_of_the_user_stays(place):
 
 
 def test_notes_among_unfinished_work_outlive_it(place, monkeypatch):
-    keep = Spread._keep
+    keep = ShardedTasks._keep
 
     def keep_beside_notes(spread, *kept):
         keep(spread, *kept)
         (spread.folder / "notes.txt").write_text("years of work")
 
-    monkeypatch.setattr(Spread, "_keep", keep_beside_notes)
+    monkeypatch.setattr(ShardedTasks, "_keep", keep_beside_notes)
     assert main(["zoo", *VERBS["zoo"], "--out", "out"]) == 0
     assert [path.name for path in Path("out.unfinished").iterdir()] == ["notes.txt"]
 

@@ -36,7 +36,7 @@ from metagen.learners import learners
 from metagen.metrics.torchmetric import FrechetDistance
 from metagen.model import Model
 from metagen.storage.artifacts import load_extractor, load_model
-from metagen.storage.bundled import travelling
+from metagen.storage.bundled import bundled
 from metagen.storage.images import read_image, save_png
 from tests.doubles import tiny_generator, tiny_learner, tiny_vae
 
@@ -93,7 +93,7 @@ def assert_undamaged(model: Model, before) -> None:
 def test_adapting_with_any_learner(learner):
     torch.manual_seed(0)
     model = Model(tiny_learner(learner, steps=2, rate=0.01), {})
-    before, steps = state(model), 2 if model.learner.moving else None
+    before, steps = state(model), 2 if model.learner.adapted_names else None
     assert_as_alone(lambda number: model.adapt(images(number), steps).sample(2, seed=number))
     assert_undamaged(model, before)
 
@@ -192,7 +192,7 @@ def test_reading_images_leaves_what_filters_warnings(tmp_path):
 
 
 def test_measuring_through_one_extractor():
-    extractor = load_extractor(travelling("extractors", "omniglot-report"))[0]
+    extractor = load_extractor(bundled("extractors", "omniglot-report"))[0]
 
     def distance(number: int) -> torch.Tensor:
         metric, rng = FrechetDistance(extractor), torch.Generator().manual_seed(number)

@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFilter
 import metagen
 from metagen.cli import main
 from metagen.errors import MetagenError
-from metagen.evaluation.evaluator import judged
+from metagen.evaluation.evaluator import load_for_tasks
 from metagen.learners import Joint
 from metagen.model import Model
 from metagen.storage import artifacts, images
@@ -410,7 +410,7 @@ def test_tasks_that_show_nothing_are_told_by_fit_and_evaluate(fit, exported, tmp
     data = ("--data.root", str(tmp_path / "tasks"), "--data.split_file", str(tmp_path / "split.json"))
     assert fit(tmp_path / "run", *data, "--data.tasks", "2", "--data.val_tasks", "1", "--data.episodes", "1") == 0
     assert "2 of 2 train" in told(caplog)
-    judged(str(exported), EpisodeData("folder", data[1], 28, 1, split_file=data[3]), "test")
+    load_for_tasks(str(exported), EpisodeData("folder", data[1], 28, 1, split_file=data[3]), "test")
     assert "1 of 1 test" in told(caplog)
 
 

@@ -48,7 +48,7 @@ class Adjoint(MetaGradient):
 
     def __call__(self, learner: Learner, meta: Weights, batch: TaskBatch, execution: str = "vmap") -> MetaStep:
         """See `MetaGradient`."""
-        loop, shares, last = _Loop(learner, meta, batch, execution), learner.shares(), learner.steps
+        loop, shares, last = _Loop(learner, meta, batch, execution), learner.loss_weights(), learner.steps
         first = 0 if self.truncate is None else max(0, last - self.truncate)
         carry, early = loop.begin(meta), Pulled()
         for index in range(first):
@@ -97,11 +97,11 @@ class _Loop:
         after: Carry = over_tasks(one_task, self.execution)(meta, carry, self.batch)
         return after
 
-    def judged(self, meta: Weights, carry: Carry, index: int) -> tuple[Losses, Losses]:
+    def outer_loss_terms(self, meta: Weights, carry: Carry, index: int) -> tuple[Losses, Losses]:
         """What phi_index adds to each player's objective, the mean over tasks; and every task's query losses."""
 
         def one_task(meta: Weights, carry: Carry, task: TaskBatch) -> tuple[Losses, Losses]:
-            return with_weights(self.learner, meta).judged(carry, task, index)
+            return with_weights(self.learner, meta).outer_loss_terms(carry, task, index)
 
         added, losses = over_tasks(one_task, self.execution)(meta, carry, self.batch)
         return {player: each.mean() for player, each in added.items()}, losses
@@ -123,7 +123,9 @@ class _Loop:
 
     def judge(self, carry: Carry, index: int) -> tuple[Pulled, Losses]:
         """The gradient of what phi_index adds to the objectives, and every task's query losses there."""
-        pulled_back: Any = vjp(lambda meta, carry: self.judged(meta, carry, index), self.meta, carry, has_aux=True)
+        pulled_back: Any = vjp(
+            lambda meta, carry: self.outer_loss_terms(meta, carry, index), self.meta, carry, has_aux=True
+        )
         added, pull_back, losses = pulled_back
         chosen = {p: {o: torch.full_like(each, o == p) for o, each in added.items()} for p in added}
         return {player: pull_back(one) for player, one in chosen.items()}, losses
@@ -140,7 +142,7 @@ class _Loop:
     def begin_back(self, pulled: Pulled) -> Weights:
         """From the gradient at the first state to that of the meta-parameters, of each from its own player."""
         total = {player: gradients for player, (gradients, _) in pulled.items()}
-        if self.learner.moving:
+        if self.learner.adapted_names:
             _, pull_back = vjp(self.begin, self.meta)  # type: ignore[misc]
             total = {p: tree_map(torch.add, total[p], *pull_back(carry)) for p, (_, carry) in pulled.items()}
         return {name: total[self.learner.player_of(name)][name] for name in self.meta}

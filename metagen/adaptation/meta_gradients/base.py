@@ -21,8 +21,8 @@ class MetaStep(NamedTuple):
 
     gradients: Weights  # of each meta-parameter, averaged over the batch's tasks
     losses: Losses  # every task's query losses after adaptation
-    told: dict[str, torch.Tensor]  # what else is worth logging, by name, of each task: [T]
-    written: Weights  # what the learner is to keep of each task (see `Learner.write`): [T, ...]
+    diagnostics: dict[str, torch.Tensor]  # further scalars to log, by name, of each task: [T]
+    task_records: Weights  # by name, of each task (see `Learner.update_buffers`): [T, ...]
 
 
 class MetaGradient(ABC):
@@ -36,7 +36,7 @@ class MetaGradient(ABC):
 
     @abstractmethod
     def __call__(self, learner: Learner, meta: Weights, batch: TaskBatch, execution: str = "vmap") -> MetaStep:
-        """The gradient of each meta-parameter, and what is to be told of every task."""
+        """The gradient of each meta-parameter, and the diagnostics of every task."""
 
     def trains(self, learner: Learner, name: str) -> bool:
         """Whether this meta-gradient moves that meta-parameter: every one by default."""

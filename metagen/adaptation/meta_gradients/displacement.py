@@ -23,7 +23,7 @@ class Displacement(MetaGradient):
 
         def one_task(meta: Weights, task: TaskBatch) -> tuple[Weights, Losses]:
             adapted = with_weights(learner, meta).adapt(task.support, task.support_noise, None, task.task_noise)
-            return {name: adapted[name] for name in sorted(learner.moving)}, learner.query_losses(adapted, task)
+            return {name: adapted[name] for name in sorted(learner.adapted_names)}, learner.query_losses(adapted, task)
 
         adapted, losses = over_tasks(one_task, execution)(meta, batch)
         gone = {f"generator.{name}": meta[f"generator.{name}"] - w.mean(0) for name, w in adapted.items()}
@@ -31,4 +31,4 @@ class Displacement(MetaGradient):
 
     def trains(self, learner: Learner, name: str) -> bool:
         """The weights that move."""
-        return name.removeprefix("generator.") in learner.moving
+        return name.removeprefix("generator.") in learner.adapted_names

@@ -32,20 +32,20 @@ class Exact(MetaGradient):
             return {player: each.mean() for player, each in objectives.items()}, rest
 
         pulled_back: Any = vjp(means, meta, has_aux=True)
-        objectives, pull_back, (losses, written) = pulled_back
+        objectives, pull_back, (losses, task_records) = pulled_back
         gradients: Weights = {}
         for player in objectives:
             chosen = {p: torch.ones_like(o) if p == player else torch.zeros_like(o) for p, o in objectives.items()}
             (pulled,) = pull_back(chosen)
             gradients |= {name: g for name, g in pulled.items() if learner.player_of(name) == player}
-        return MetaStep(gradients, losses, {}, written)
+        return MetaStep(gradients, losses, {}, task_records)
 
 
 def _of_shared_weights(learner: Learner, meta: Weights, batch: TaskBatch) -> MetaStep:
     """The same by plain autograd where no task has weights of its own: autocast and fused attention reach it."""
     with torch.enable_grad():
         leaves = {name: w.detach().requires_grad_() for name, w in meta.items()}
-        objectives, losses, written = with_weights(learner, leaves).objectives(batch)
+        objectives, losses, task_records = with_weights(learner, leaves).objectives(batch)
         (objective,) = objectives.values()
         found = torch.autograd.grad(objective.mean(), [*leaves.values()], materialize_grads=True)
-    return MetaStep(dict(zip(leaves, found, strict=True)), {p: x.detach() for p, x in losses.items()}, {}, written)
+    return MetaStep(dict(zip(leaves, found, strict=True)), {p: x.detach() for p, x in losses.items()}, {}, task_records)

@@ -63,7 +63,7 @@ class Implicit(MetaGradient):
 
         def adapt(meta: Weights, task: TaskBatch) -> Weights:
             adapted = with_weights(learner, meta).adapt(task.support, task.support_noise, None, task.task_noise)
-            return {name: adapted[name] for name in sorted(learner.moving)}
+            return {name: adapted[name] for name in sorted(learner.adapted_names)}
 
         def solve(meta: Weights, moved: Weights, task: TaskBatch) -> dict[str, Solved]:
             movers = {learner.generator.player_of(name) for name in moved}
@@ -95,7 +95,7 @@ class Implicit(MetaGradient):
 
     def _solve(self, learner: Learner, meta: Weights, moved: Weights, task: TaskBatch, player: str) -> Solved:
         def objective(own: Weights) -> torch.Tensor:
-            return with_weights(learner, meta).judged(({**moved, **own}, {}), task, learner.steps)[0][player]
+            return with_weights(learner, meta).outer_loss_terms(({**moved, **own}, {}), task, learner.steps)[0][player]
 
         def inner(own: Weights) -> Weights:
             return _inner_gradient(learner, meta, {**moved, **own}, task, player)
@@ -149,7 +149,7 @@ def _surrogate(
     learner: Learner, player: str, meta: Weights, moved: Weights, solved: dict[str, Solved], task: TaskBatch
 ) -> tuple[torch.Tensor, Losses]:
     """L - <G, v> of one task and player: its gradient by the meta-parameters is the implicit one."""
-    objectives, losses = with_weights(learner, meta).judged((moved, {}), task, learner.steps)
+    objectives, losses = with_weights(learner, meta).outer_loss_terms((moved, {}), task, learner.steps)
     if player not in solved:
         return objectives[player], losses
     inner = _inner_gradient(learner, meta, moved, task, player)

@@ -63,13 +63,13 @@ class Mixture(Step):
             return {}
         return {"gumbel": gumbel(rng, len(self.layers), len(MEMBERS))}
 
-    def shares(self, noise: Noise) -> Weights:
+    def mixing_weights(self, noise: Noise) -> Weights:
         """By layer, how much each member counts for a task with these draws, or for a trained model: [4], sum 1."""
         return {layer: self._share(index, layer, noise) for index, layer in enumerate(self.layers)}
 
     def init(self, weights: Weights, support: torch.Tensor, noise: Noise) -> State:
         """The task's rates, shares times scaled rates [4], and four memories, zero."""
-        shares = self.shares(noise)
+        shares = self.mixing_weights(noise)
         state: State = {}
         for name, w in weights.items():
             layer = layer_of(name)

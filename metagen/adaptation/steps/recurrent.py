@@ -18,7 +18,7 @@ Coordinates = tuple[torch.Tensor, ...]  # what is remembered of n coordinates, e
 KEPT = 7.0  # where a forget gate begins, before its sigmoid: 0.999
 
 
-def told(values: torch.Tensor, p: float = P) -> torch.Tensor:
+def preprocessed(values: torch.Tensor, p: float = P) -> torch.Tensor:
     """Size and sign as two numbers in comparable units (Andrychowicz 2016, arXiv:1606.04474, appendix A): [..., 2].
 
     (log|v| / p, sign v), or (-1, e^p v) where |v| < e^-p. Its derivative is finite everywhere.
@@ -62,10 +62,11 @@ class Recurrent(Step):
         super().__init__()
         count = sum(w.numel() for w in weights.values())
         if not count:
-            raise MetagenError("moves: a learned optimiser needs something to move; give at least one glob")
+            raise MetagenError("adapted_params: a learned optimiser needs something to move; give at least one glob")
         if count > MOST:
             raise MetagenError(
-                f"moves: a learned optimiser moves at most {MOST:,} parameters, got {count:,}; give fewer `moves`"
+                f"adapted_params: a learned optimiser moves at most {MOST:,} parameters, got {count:,}; "
+                "give fewer `adapted_params`"
             )
         check_positive("rate", rate)
         check_at_least("hidden", hidden, 1)
@@ -141,7 +142,7 @@ class CoordinateLSTM(Recurrent):
     ) -> tuple[torch.Tensor, Coordinates]:
         """See `Recurrent`."""
         hidden, cell, start = state
-        x = torch.cat([told(g), told(w - start)], -1)
+        x = torch.cat([preprocessed(g), preprocessed(w - start)], -1)
         hidden, cell = lstm_cell(x, hidden, cell, self.weight[player], self.bias[player])
         gain, push = (hidden @ self.readout[player].T).unbind(-1)
         rate = self.rate / (index + 1) ** self.decay
@@ -184,7 +185,7 @@ class MetaLSTM(Recurrent):
     ) -> tuple[torch.Tensor, Coordinates]:
         """See `Recurrent`."""
         hidden, cell, gates = state
-        x = torch.cat([told(g), told(loss).expand(len(g), 2)], -1)
+        x = torch.cat([preprocessed(g), preprocessed(loss).expand(len(g), 2)], -1)
         hidden, cell = lstm_cell(x, hidden, cell, self.weight[player], self.bias[player])
         weight, begin = self.gates[player], self.begin[player]
         common = hidden @ weight[:, :-2].T + w[:, None] * weight[:, -2]

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 
 from metagen.core.seeding import numpy_rng
-from metagen.distributed.sharding import Spread
+from metagen.distributed.sharding import ShardedTasks
 from metagen.learners import Learner
 from metagen.metrics.intervals import over_tasks_interval
 from metagen.tasks.episodes import Episode, Episodes
@@ -25,7 +25,7 @@ class HeldOut:
         split: "val" or "test".
         tasks: numbers in the split.
         seed: of every draw.
-        spread: how the work is shared by processes and kept.
+        sharded: how the work is shared by processes and kept.
         full: all tasks and images, instead of as many as take minutes.
     """
 
@@ -34,7 +34,7 @@ class HeldOut:
     split: str
     tasks: Sequence[int]
     seed: int
-    spread: Spread
+    sharded: ShardedTasks
     full: bool
 
     def some(self, count: int) -> list[int]:
@@ -63,7 +63,7 @@ class HeldOut:
         Raises:
             MetagenError: a task has too few images.
         """
-        return episodes.of(self.split, tasks).beside(self.learner)
+        return episodes.of(self.split, tasks).to_like(self.learner)
 
 
 class Study(NamedTuple):

@@ -36,7 +36,7 @@ def adaptation_cost(held: HeldOut) -> dict[str, Any]:
         memory was measured.
     """
     tasks = list(held.tasks[:TIMES])
-    found = held.spread.over("cost", [0], lambda _: _measured(held, tasks))
+    found = held.sharded.over("cost", [0], lambda _: _measured(held, tasks))
     seconds = found["seconds"][0]
     return {
         "steps": held.learner.test_steps,

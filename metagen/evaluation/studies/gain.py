@@ -53,7 +53,7 @@ def downstream_gain(held: HeldOut) -> dict[str, Any]:
     """
     check(held)
     draws, episodes = list(range(ALL_CLASS_DRAWS if held.full else CLASS_DRAWS)), _episodes(held)
-    found = held.spread.over("gain", draws, lambda batch: _accuracies(held, episodes, batch[0]), batch=1)
+    found = held.sharded.over("gain", draws, lambda batch: _accuracies(held, episodes, batch[0]), batch=1)
     return {
         "unit": "per cent of query images",
         "ways": min(WAYS, len(held.tasks)),

@@ -50,7 +50,7 @@ def conditional_log_likelihood(held: HeldOut) -> dict[str, Any]:
         _check_binary(episode)
         return {str(k): _of_tasks(held, episode, k) for k in shots}
 
-    found = held.spread.over("log_likelihood", tasks, work)
+    found = held.sharded.over("log_likelihood", tasks, work)
     published = PUBLISHED if _is_theirs(held) else {}
     rows = [
         {"shots": k, **figure(found[str(k)]), "gain": figure(found[str(k)] - found["0"]), "published": published.get(k)}

@@ -103,7 +103,7 @@ class Game(Generator):
         """The network of the second player."""
 
     @property
-    def visits(self) -> dict[str, int]:
+    def player_updates(self) -> dict[str, int]:
         """How often each player is visited in one inner step."""
         return {"discriminator": self.d_steps, "generator": self.g_steps}
 
@@ -143,7 +143,7 @@ class Game(Generator):
             return loss + penalty(self.discriminator, real, fakes, noise["mix"], self.penalty_weight)
         return loss + self.mode_seeking * crowding(noise["latent"], made[-1]) if self.mode_seeking else loss
 
-    def told(self, images: torch.Tensor, noise: Noise, support: torch.Tensor) -> dict[str, torch.Tensor]:
+    def diagnostics(self, images: torch.Tensor, noise: Noise, support: torch.Tensor) -> dict[str, torch.Tensor]:
         """The critic's mean logits of real and of made images, its penalty, and what each player loses."""
         made = self.generate(noise, support)
         penalty = PENALTIES[self.penalty](self.discriminator, images, [made], noise["mix"], self.penalty_weight)

@@ -78,7 +78,7 @@ class TokenVAE(Generator):
     frozen: ClassVar[tuple[str, ...]] = ("tokenizer.*",)
     defining: ClassVar[tuple[str, ...]] = ("levels", "heads")
     sampling: ClassVar[tuple[str, ...]] = ("guidance", "temperature", "top_p", "contrast")
-    batched: ClassVar[tuple[str, ...]] = ("query_loss", "generate", "told")
+    batched: ClassVar[tuple[str, ...]] = ("query_loss", "generate", "diagnostics")
 
     def __init__(
         self,
@@ -186,7 +186,7 @@ class TokenVAE(Generator):
         """See `Generator`; also of tasks [T, q, C, H, W] that share all weights: [T]."""
         return self.loss(player, query, noise, self._of_all(support))
 
-    def told(self, images: torch.Tensor, noise: Noise, support: torch.Tensor) -> dict[str, torch.Tensor]:
+    def diagnostics(self, images: torch.Tensor, noise: Noise, support: torch.Tensor) -> dict[str, torch.Tensor]:
         """The two terms of the loss, nats per image."""
         codes, context = self._codes(images), self._of_all(support)
         nats = {"code_nats": self._code_nats(codes, noise, context), "pixel_nats": self._pixel_nats(codes, images)}

@@ -15,7 +15,7 @@ class Joint(FixedRate):
         generator: Generator,
         rate: PerPlayer = 1e-3,
         optimiser: str = "adam",
-        moves: tuple[str, ...] = ("*",),
+        adapted_params: tuple[str, ...] = ("*",),
         test_steps: int = 50,
     ) -> None:
-        super().__init__(generator, 0, rate, optimiser, moves, test_steps)
+        super().__init__(generator, 0, rate, optimiser, adapted_params, test_steps)

@@ -22,7 +22,7 @@ class Conditioned(FixedRate, ABC):
     conditioned = True
 
     @abstractmethod
-    def written(self, start: Weights, support: torch.Tensor, task_noise: TaskNoise) -> Weights:
+    def weight_changes(self, start: Weights, support: torch.Tensor, task_noise: TaskNoise) -> Weights:
         """What is added to each weight that moves, where theta is `start`, for a support [k, C, H, W] in [0, 1]."""
 
     def prepare(self, supports: Callable[[int], torch.Tensor]) -> None:
@@ -33,6 +33,6 @@ class Conditioned(FixedRate, ABC):
     def begin(self, support: torch.Tensor, task_noise: TaskNoise = NOTHING) -> Carry:
         """See `Learner`."""
         start = self.start(task_noise)
-        added = self.written(start, support, task_noise)
-        own = {name: start[name] + added[name] for name in sorted(self.moving)}
+        added = self.weight_changes(start, support, task_noise)
+        own = {name: start[name] + added[name] for name in sorted(self.adapted_names)}
         return own, self.step.init(own, support, task_noise.get("step", {}))

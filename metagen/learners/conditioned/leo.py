@@ -7,7 +7,16 @@ import torch.nn.functional as F
 from torch import nn
 from torch.func import grad
 
-from metagen.adaptation import Carry, Exact, PerWeight, PlayerNoise, TaskBatch, TaskNoise, moving, visits
+from metagen.adaptation import (
+    Carry,
+    Exact,
+    PerWeight,
+    PlayerNoise,
+    TaskBatch,
+    TaskNoise,
+    scheduled_updates,
+    select_params,
+)
 from metagen.adaptation.meta_gradients import Losses
 from metagen.errors import MetagenError, check_at_least, check_positive
 from metagen.generators import Generator, PerPlayer, Weights
@@ -73,7 +82,7 @@ class LEO(FixedRate):
         steps: N in meta-training, those on the code among them; 1 or more.
         rate: of a step on weights.
         optimiser: of the steps on weights, "sgd" or "adam".
-        moves: what moves (see `moving`).
+        adapted_params: what moves (see `select_params`).
         test_steps: N where a trained model adapts; None for the same.
         code_steps: how many of the N go on in the code, the first ones; 1 or more.
         code_rate: of a step on the code.
@@ -97,7 +106,7 @@ class LEO(FixedRate):
         steps: int = 5,
         rate: PerPlayer = 1e-3,
         optimiser: str = "sgd",
-        moves: tuple[str, ...] = ("biases",),
+        adapted_params: tuple[str, ...] = ("biases",),
         test_steps: int | None = None,
         code_steps: int = 3,
         code_rate: float = 1.0,
@@ -112,12 +121,14 @@ class LEO(FixedRate):
             check_at_least(name, number, 1)
         for name, weight in {"kl": kl, "drift": drift, "orthogonality": orthogonality}.items():
             check_at_least(name, weight, 0)
-        super().__init__(generator, steps, rate, optimiser, moves, test_steps)
-        weights = moving(generator, moves)
+        super().__init__(generator, steps, rate, optimiser, adapted_params, test_steps)
+        weights = select_params(generator, adapted_params)
         size = code * sum(w.numel() for w in weights.values())
         if size > MOST:
             hint = "move fewer weights, or take a smaller code"
-            raise MetagenError(f"moves: expected at most {MOST:,} numbers from a code to weights, got {size:,}; {hint}")
+            raise MetagenError(
+                f"adapted_params: expected at most {MOST:,} numbers from a code to weights, got {size:,}; {hint}"
+            )
         self.code_steps, self.code_rate, self.code = code_steps, code_rate, code
         self.kl, self.drift, self.orthogonality = kl, drift, orthogonality
         self.widths = widths_for(generator.size, widths)
@@ -135,7 +146,7 @@ class LEO(FixedRate):
 
     def decoded(self, start: Weights, code: torch.Tensor) -> Weights:
         """The weights that move, for a code [code]."""
-        return {name: start[name] + self.decoder[name] @ code for name in sorted(self.moving)}
+        return {name: start[name] + self.decoder[name] @ code for name in sorted(self.adapted_names)}
 
     def begin(self, support: torch.Tensor, task_noise: TaskNoise = NOTHING) -> Carry:
         """See `Learner`; the code lies in the state."""
@@ -148,11 +159,11 @@ class LEO(FixedRate):
             return super().advance(carry, support, noise, index - self.code_steps, whole)
         start, (code,) = self.start(whole), carry[1][CODE]
         at = {**start, **self.decoded(start, code)}
-        movers = {self.generator.player_of(name) for name in self.moving}
+        movers = {self.generator.player_of(name) for name in self.adapted_names}
 
         def loss(code: torch.Tensor) -> torch.Tensor:
             moved, total = self.decoded(start, code), []
-            for player, _, draws in visits(self.generator, movers, noise):
+            for player, _, draws in scheduled_updates(self.generator, movers, noise):
                 own = {name: w for name, w in moved.items() if self.generator.player_of(name) == player}
                 total.append(self.support_loss({**at, **own}, start, player, support, draws))
             return torch.stack(total).sum()
@@ -160,9 +171,9 @@ class LEO(FixedRate):
         code = code - self.code_rate * grad(loss)(code)
         return self.decoded(start, code), {**carry[1], CODE: (code,)}
 
-    def judged(self, carry: Carry, task: TaskBatch, index: int) -> tuple[Losses, Losses]:
+    def outer_loss_terms(self, carry: Carry, task: TaskBatch, index: int) -> tuple[Losses, Losses]:
         """See `Learner`; at phi_N also what code and decoder pay, in every player's objective."""
-        objectives, losses = super().judged(carry, task, index)
+        objectives, losses = super().outer_loss_terms(carry, task, index)
         if index < self.steps:
             return objectives, losses
         normal: Normal = self.encoder(task.support)
@@ -173,7 +184,7 @@ class LEO(FixedRate):
 
     def correlations(self) -> torch.Tensor:
         """The sum over pairs of the decoder's columns of their squared cosine, each pair counted twice."""
-        rows = torch.cat([self.decoder[name].view(-1, self.code) for name in sorted(self.moving)])
+        rows = torch.cat([self.decoder[name].view(-1, self.code) for name in sorted(self.adapted_names)])
         columns = F.normalize(rows, dim=0)
         products = (columns.mT @ columns).square()
         return products.sum() - products.diagonal().sum()

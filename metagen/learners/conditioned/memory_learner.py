@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from metagen.adaptation import Carry, Memory, PerWeight, PlayerNoise, TaskBatch, TaskNoise, encoder_for, moving
+from metagen.adaptation import Carry, Memory, PerWeight, PlayerNoise, TaskBatch, TaskNoise, encoder_for, select_params
 from metagen.adaptation.memory import check_size
 from metagen.generators import Generator, PerPlayer, Weights
 from metagen.learners.conditioned.base import Conditioned
@@ -28,7 +28,7 @@ class MemoryLearner(Conditioned):
         writing: "least_used" or "gated"; see `Memory`.
         encoder: see `ENCODERS`.
         code: numbers in a key.
-        moves: what moves, and what is remembered of it (see `moving`).
+        adapted_params: what moves, and what is remembered of it (see `select_params`).
         test_steps: N where a trained model adapts; None for the same.
 
     Raises:
@@ -47,12 +47,12 @@ class MemoryLearner(Conditioned):
         writing: str = "least_used",
         encoder: str = "set",
         code: int = 16,
-        moves: tuple[str, ...] = ("biases",),
+        adapted_params: tuple[str, ...] = ("biases",),
         test_steps: int | None = None,
     ) -> None:
-        super().__init__(generator, steps, rate, optimiser, moves, test_steps)
+        super().__init__(generator, steps, rate, optimiser, adapted_params, test_steps)
         self.slots, self.writing, self.encoder, self.code = slots, writing, encoder, code
-        weights = moving(generator, moves)
+        weights = select_params(generator, adapted_params)
         total = sum(w.numel() for w in weights.values())
         check_size(slots, total)
         self.reader = encoder_for(encoder, generator, code)
@@ -61,7 +61,7 @@ class MemoryLearner(Conditioned):
         self.pulls = PerWeight({name: w.new_zeros(()) for name, w in weights.items()})
         self.to(next(generator.parameters()))
 
-    def written(self, start: Weights, support: torch.Tensor, task_noise: TaskNoise) -> Weights:
+    def weight_changes(self, start: Weights, support: torch.Tensor, task_noise: TaskNoise) -> Weights:
         """The learned share of what the memory holds for this support; nothing for an empty one."""
         value, _ = self.memory.by_key(self.reader(support))
         found = self._apart(value if len(support) else torch.zeros_like(value), start)
@@ -76,20 +76,20 @@ class MemoryLearner(Conditioned):
         way = self._apart(there * (self.memory.by_value(gone) - gone), start)
         return {name: w + self.pulls[name] * way[name] for name, w in moved.items()}, state
 
-    def kept(self, carry: Carry, task: TaskBatch) -> Weights:
+    def task_record(self, carry: Carry, task: TaskBatch) -> Weights:
         """A task's key, its value, and each slot's share in what it read."""
         start, key = self.start(task.task_noise), self.reader(task.support)
         gone = self._together({name: w - start[name] for name, w in carry[0].items()})
         return {"keys": key, "values": gone, "shares": self.memory.by_key(key)[1]}
 
-    def write(self, gradients: Weights, written: Weights) -> None:
+    def update_buffers(self, gradients: Weights, task_records: Weights) -> None:
         """See `Learner`."""
-        self.memory.write(**written)
+        self.memory.write(**task_records)
 
     def _together(self, moved: Weights) -> torch.Tensor:
-        return torch.cat([moved[name].flatten() for name in sorted(self.moving)])
+        return torch.cat([moved[name].flatten() for name in sorted(self.adapted_names)])
 
     def _apart(self, value: torch.Tensor, like: Weights) -> Weights:
-        names = sorted(self.moving)
+        names = sorted(self.adapted_names)
         parts = value.split([like[name].numel() for name in names])
         return {name: part.view_as(like[name]) for name, part in zip(names, parts, strict=True)}

@@ -24,8 +24,8 @@ class MetaGenerator(Conditioned):
         steps: N in meta-training; at 0 what is written is all.
         rate: the inner learning rate.
         optimiser: "sgd" or "adam".
-        layers: whose weights are changed: globs over weight names, or names of the generator's parts (see `moving`);
-            None for those of the last player.
+        layers: whose weights are changed: globs over weight names, or names of the generator's parts (see
+            `select_params`); None for those of the last player.
         rank: of every delta.
         width: of the network's tokens.
         widths: channels of its convolutions, which halve the images once each; None for those of a VAE of that size.
@@ -55,9 +55,9 @@ class MetaGenerator(Conditioned):
         frozen: bool = False,
         test_steps: int | None = None,
     ) -> None:
-        moves = add_deltas(generator, rank, layers, fixed=True)
-        super().__init__(generator, steps, rate, optimiser, moves, test_steps)
-        changed = {name: name.replace(".0.left", ".original") for name in moves}
+        adapted_params = add_deltas(generator, rank, layers, fixed=True)
+        super().__init__(generator, steps, rate, optimiser, adapted_params, test_steps)
+        changed = {name: name.replace(".0.left", ".original") for name in adapted_params}
         self.writer = WeightWriter(generator, changed, width, widths)
         self.layers, self.rank, self.width, self.widths = layers and tuple(layers), rank, width, self.writer.widths
         self.frozen = frozen
@@ -67,14 +67,14 @@ class MetaGenerator(Conditioned):
         weights = super().start(task_noise)
         return {name: w.detach() for name, w in weights.items()} if self.frozen else weights
 
-    def written(self, start: Weights, support: torch.Tensor, task_noise: TaskNoise) -> Weights:
+    def weight_changes(self, start: Weights, support: torch.Tensor, task_noise: TaskNoise) -> Weights:
         """What is added to every L."""
         if not len(support):
-            return {name: torch.zeros_like(start[name]) for name in sorted(self.moving)}
+            return {name: torch.zeros_like(start[name]) for name in sorted(self.adapted_names)}
         found: Weights = self.writer(start, support)
         return found
 
-    def opened(self, carry: Carry, task: TaskBatch) -> Losses:
+    def start_loss(self, carry: Carry, task: TaskBatch) -> Losses:
         """How far what is written for each player is from a zoo's model."""
         errors: dict[str, list[torch.Tensor]] = {}
         for name, target in task.targets.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from metagen.adaptation import Encoder, Engine, PerWeight, TaskNoise, encoder_for, moving
+from metagen.adaptation import Encoder, Engine, PerWeight, TaskNoise, encoder_for, select_params
 from metagen.adaptation.steps.engine import bounded, output_axis
 from metagen.errors import MetagenError, unknown
 from metagen.generators import Generator, Weights
@@ -33,7 +33,7 @@ class TaskEmbedding(Conditioned):
         uses: what e is used for.
         null_rate: how often the embedding is hidden from start and gates in meta-training, so that theta is a start,
             too.
-        moves: what moves, and what e changes (see `moving`).
+        adapted_params: what moves, and what e changes (see `select_params`).
         test_steps: N where a trained model adapts; None for the same.
 
     Raises:
@@ -52,7 +52,7 @@ class TaskEmbedding(Conditioned):
         code: int = 16,
         uses: tuple[str, ...] = ("start",),
         null_rate: float = 0.1,
-        moves: tuple[str, ...] = ("*",),
+        adapted_params: tuple[str, ...] = ("*",),
         test_steps: int | None = None,
     ) -> None:
         for word in uses:
@@ -63,9 +63,9 @@ class TaskEmbedding(Conditioned):
                 "expected one use or more, sgd where the step is written, and a null_rate of 0 or more and less than "
                 f"1, got {list(uses)}, {optimiser!r} and {null_rate}"
             )
-        super().__init__(generator, steps, rate, optimiser, moves, test_steps)
+        super().__init__(generator, steps, rate, optimiser, adapted_params, test_steps)
         self.encoder, self.code, self.uses, self.null_rate = encoder, code, tuple(uses), null_rate
-        weights = moving(generator, moves)
+        weights = select_params(generator, adapted_params)
         self.conditioned = "start" in uses or "gates" in uses  # else N = 0 is theta, whatever the support
         self.axes = {name: output_axis(generator, name) for name in weights}
         reader = encoder_for(encoder, generator, code)
@@ -82,12 +82,12 @@ class TaskEmbedding(Conditioned):
             self.gates = PerWeight({name: w.new_zeros(self._channels(name, w), code) for name, w in weights.items()})
         self.to(next(generator.parameters()))
 
-    def written(self, start: Weights, support: torch.Tensor, task_noise: TaskNoise) -> Weights:
+    def weight_changes(self, start: Weights, support: torch.Tensor, task_noise: TaskNoise) -> Weights:
         """What the embedding changes of each weight that moves."""
         e = self.embedding(support)
         if "embedding" in task_noise:
             e = torch.where(task_noise["embedding"]["hidden"] < self.null_rate, 0, e)
-        changed = {name: start[name] for name in sorted(self.moving)}
+        changed = {name: start[name] for name in sorted(self.adapted_names)}
         if "gates" in self.uses:
             changed = {name: w * self._factors(name, w, e) for name, w in changed.items()}
         if "start" in self.uses:

@@ -15,7 +15,7 @@ class AdjointMAML(FixedRate):
         steps: N in meta-training.
         rate: the inner learning rate.
         optimiser: "sgd" or "adam".
-        moves: what moves (see `moving`).
+        adapted_params: what moves (see `select_params`).
         test_steps: N where a trained model adapts; None for the same.
         segment: a state is kept every so many steps, least memory at ceil(sqrt(N)); None for every step.
         truncate: how many steps are differentiated, the last ones; None for all (see `Adjoint`).
@@ -27,11 +27,11 @@ class AdjointMAML(FixedRate):
         steps: int = 5,
         rate: PerPlayer = 1e-3,
         optimiser: str = "sgd",
-        moves: tuple[str, ...] = ("*",),
+        adapted_params: tuple[str, ...] = ("*",),
         test_steps: int | None = None,
         segment: int | None = None,
         truncate: int | None = None,
     ) -> None:
         self.meta_gradient = Adjoint(segment, truncate)
-        super().__init__(generator, steps, rate, optimiser, moves, test_steps)
+        super().__init__(generator, steps, rate, optimiser, adapted_params, test_steps)
         self.segment, self.truncate = segment, truncate

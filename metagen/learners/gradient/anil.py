@@ -15,7 +15,7 @@ class ANIL(MAML):
         steps: int = 5,
         rate: PerPlayer = 1e-3,
         optimiser: str = "sgd",
-        moves: tuple[str, ...] = ("head",),
+        adapted_params: tuple[str, ...] = ("head",),
         test_steps: int | None = None,
     ) -> None:
-        super().__init__(generator, steps, rate, optimiser, moves, test_steps)
+        super().__init__(generator, steps, rate, optimiser, adapted_params, test_steps)

@@ -17,7 +17,7 @@ class Auxiliary(MAML):
         steps: N in meta-training.
         rate: the inner learning rate.
         optimiser: "sgd" or "adam".
-        moves: what moves (see `moving`).
+        adapted_params: what moves (see `select_params`).
         test_steps: N where a trained model adapts; None for the same.
         weight: lambda, how much the loss after adaptation counts beside the task loss.
 
@@ -31,15 +31,15 @@ class Auxiliary(MAML):
         steps: int = 5,
         rate: PerPlayer = 1e-3,
         optimiser: str = "sgd",
-        moves: tuple[str, ...] = ("*",),
+        adapted_params: tuple[str, ...] = ("*",),
         test_steps: int | None = None,
         weight: float = 1.0,
     ) -> None:
         if not 0 <= weight < float("inf") or steps < 1:
             raise MetagenError(f"expected a finite weight >= 0 and 1 or more steps, got {weight} and {steps}")
-        super().__init__(generator, steps, rate, optimiser, moves, test_steps)
+        super().__init__(generator, steps, rate, optimiser, adapted_params, test_steps)
         self.weight = weight
 
-    def shares(self) -> tuple[float, ...]:
+    def loss_weights(self) -> tuple[float, ...]:
         """1 before any step, and the weight after the last."""
         return (1.0, *[0.0] * (self.steps - 1), self.weight)

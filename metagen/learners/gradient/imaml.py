@@ -24,7 +24,7 @@ class IMAML(FixedRate):
         steps: N in meta-training, 1 or more.
         rate: the inner learning rate; of plain descent, below 2 / (largest curvature + proximal).
         optimiser: "sgd" or "adam".
-        moves: what moves (see `moving`).
+        adapted_params: what moves (see `select_params`).
         test_steps: N where a trained model adapts; None for the same.
         proximal: lambda, above 0, in units of the support loss per squared weight: how strongly the start holds.
         cg_steps: of conjugate gradient, 1 or more.
@@ -39,7 +39,7 @@ class IMAML(FixedRate):
         steps: int = 16,
         rate: PerPlayer = 1e-3,
         optimiser: str = "sgd",
-        moves: tuple[str, ...] = ("*",),
+        adapted_params: tuple[str, ...] = ("*",),
         test_steps: int | None = None,
         proximal: float = 2.0,
         cg_steps: int = 5,
@@ -47,7 +47,7 @@ class IMAML(FixedRate):
         if steps < 1:
             raise MetagenError(f"steps: expected 1 or more, since the gradient is that of a minimum, got {steps}")
         self.meta_gradient = Implicit(proximal, cg_steps)
-        super().__init__(generator, steps, rate, optimiser, moves, test_steps)
+        super().__init__(generator, steps, rate, optimiser, adapted_params, test_steps)
         self.proximal, self.cg_steps = proximal, cg_steps
 
     def carries(
@@ -66,6 +66,6 @@ class IMAML(FixedRate):
         self, weights: Weights, start: Weights, player: str, support: torch.Tensor, noise: Noise
     ) -> torch.Tensor:
         """The generator's, and what it costs this player's weights to be away from their start."""
-        own = [name for name in sorted(self.moving) if self.generator.player_of(name) == player]
+        own = [name for name in sorted(self.adapted_names) if self.generator.player_of(name) == player]
         away = sum((weights[name] - start[name]).square().sum() for name in own)
         return super().support_loss(weights, start, player, support, noise) + self.proximal / 2 * away

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from metagen.adaptation import Exact, moving
+from metagen.adaptation import Exact, select_params
 from metagen.adaptation.steps.recurrent import CoordinateLSTM, Recurrent
 from metagen.errors import MetagenError
 from metagen.generators import Generator
@@ -21,7 +21,7 @@ class LearnedRule(Learner):
         generator: whose weights are theta.
         rule: makes the step, of the weights that move and the player of each.
         steps: N in meta-training.
-        moves: what moves, at most 20,000 parameters (see `moving`).
+        adapted_params: what moves, at most 20,000 parameters (see `select_params`).
         test_steps: N where a trained model adapts; None for the same.
         counts: the query loss after "every" step, all alike (eq. 3 with w_t = 1 / N); "late" ones more (w_t in
             proportion to t); or after the "last" alone.
@@ -38,23 +38,23 @@ class LearnedRule(Learner):
         generator: Generator,
         rule: Callable[..., Recurrent],
         steps: int,
-        moves: tuple[str, ...],
+        adapted_params: tuple[str, ...],
         test_steps: int | None,
         counts: str,
         second_order: bool,
     ) -> None:
         if counts not in COUNTS:
             raise MetagenError(f"counts: expected one of {', '.join(COUNTS)}, got {counts!r}")
-        weights = moving(generator, moves)
+        weights = select_params(generator, adapted_params)
         owners = {name: generator.player_of(name) for name in weights}
-        super().__init__(generator, rule(weights, owners), steps, test_steps, moves)
+        super().__init__(generator, rule(weights, owners), steps, test_steps, adapted_params)
         self.counts, self.second_order = counts, second_order
         self.second_order_from = 0.0 if second_order else float("inf")
 
-    def shares(self) -> tuple[float, ...]:
+    def loss_weights(self) -> tuple[float, ...]:
         """The same for each of phi_1 ... phi_N, growing with t, or all for the last."""
         if self.counts == "last" or not self.steps:
-            return super().shares()
+            return super().loss_weights()
         weights = [float(t) if self.counts == "late" else 1.0 for t in range(1, self.steps + 1)]
         return (0.0, *(w / sum(weights) for w in weights))
 
@@ -67,7 +67,7 @@ class LearnedOptimiser(LearnedRule):
         steps: N in meta-training.
         rate: the inner learning rate at which it begins (see `CoordinateLSTM`).
         hidden: size of the LSTM's state of each coordinate.
-        moves: what moves, at most 20,000 parameters (see `moving`).
+        adapted_params: what moves, at most 20,000 parameters (see `select_params`).
         test_steps: N where a trained model adapts; None for the same.
         counts: which query losses make the outer loss, "every", "late" or "last" (see `LearnedRule`).
         second_order: differentiate inner gradients too.
@@ -80,12 +80,12 @@ class LearnedOptimiser(LearnedRule):
         steps: int = 10,
         rate: float = 1e-2,
         hidden: int = 20,
-        moves: tuple[str, ...] = ("biases",),
+        adapted_params: tuple[str, ...] = ("biases",),
         test_steps: int | None = None,
         counts: str = "every",
         second_order: bool = False,
         decay: float = 0.0,
     ) -> None:
         rule = partial(CoordinateLSTM, rate=rate, hidden=hidden, decay=decay)
-        super().__init__(generator, rule, steps, moves, test_steps, counts, second_order)
+        super().__init__(generator, rule, steps, adapted_params, test_steps, counts, second_order)
         self.rate, self.hidden, self.decay = rate, hidden, decay

@@ -15,7 +15,8 @@ class LowRankMAML(MAML):
         steps: N in meta-training.
         rate: the inner learning rate.
         optimiser: "sgd" or "adam".
-        layers: whose weights have deltas: globs over weight names, or names of the generator's parts (see `moving`).
+        layers: whose weights have deltas: globs over weight names, or names of the generator's parts; see
+            `select_params`.
         rank: that of every delta is at most this.
         test_steps: N where a trained model adapts; None for the same.
 

@@ -17,7 +17,7 @@ class LSTMLearner(LearnedRule):
         steps: N in meta-training.
         rate: where the input gate begins, between 0 and 1 (see `MetaLSTM`).
         hidden: size of the first LSTM's state of each coordinate.
-        moves: what moves, at most 20,000 parameters (see `moving`).
+        adapted_params: what moves, at most 20,000 parameters (see `select_params`).
         test_steps: N where a trained model adapts; None for the same.
         counts: which query losses make the outer loss, "every", "late" or "last" (see `LearnedRule`).
         second_order: differentiate inner gradients too.
@@ -29,11 +29,11 @@ class LSTMLearner(LearnedRule):
         steps: int = 10,
         rate: float = 1e-2,
         hidden: int = 20,
-        moves: tuple[str, ...] = ("biases",),
+        adapted_params: tuple[str, ...] = ("biases",),
         test_steps: int | None = None,
         counts: str = "every",
         second_order: bool = False,
     ) -> None:
         rule = partial(MetaLSTM, rate=rate, hidden=hidden)
-        super().__init__(generator, rule, steps, moves, test_steps, counts, second_order)
+        super().__init__(generator, rule, steps, adapted_params, test_steps, counts, second_order)
         self.rate, self.hidden = rate, hidden

@@ -18,7 +18,7 @@ class MAMLPP(MetaSGD):
         generator: whose weights are theta.
         steps: N in meta-training.
         rate: where the rates begin.
-        moves: what moves (see `moving`).
+        adapted_params: what moves (see `select_params`).
         test_steps: N where a trained model adapts; None for the same.
         multi_step_until: the progress of meta-training, from 0 to 1, at which the last step alone counts.
         second_order_from: the progress from which inner gradients are differentiated.
@@ -32,7 +32,7 @@ class MAMLPP(MetaSGD):
         generator: Generator,
         steps: int = 5,
         rate: float = 1e-3,
-        moves: tuple[str, ...] = ("*",),
+        adapted_params: tuple[str, ...] = ("*",),
         test_steps: int | None = None,
         multi_step_until: float = 0.2,
         second_order_from: float = 0.3,
@@ -40,10 +40,10 @@ class MAMLPP(MetaSGD):
         for name, value in (("multi_step_until", multi_step_until), ("second_order_from", second_order_from)):
             if not 0 <= value <= 1:
                 raise MetagenError(f"{name}: expected 0 to 1, got {value}")
-        super().__init__(generator, steps, rate, "step", moves, test_steps)
+        super().__init__(generator, steps, rate, "step", adapted_params, test_steps)
         self.multi_step_until, self.second_order_from = multi_step_until, second_order_from
 
-    def shares(self) -> tuple[float, ...]:
+    def loss_weights(self) -> tuple[float, ...]:
         """Each inner step's, from 1 / N for all to 1 for the last; the start never counts where there are steps."""
         left = max(0.0, 1 - self.progress / self.multi_step_until) if self.multi_step_until else 0.0
         early = left / max(self.steps, 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from metagen.adaptation import Curvature, Exact, moving
+from metagen.adaptation import Curvature, Exact, select_params
 from metagen.generators import Generator
 from metagen.learners.base import Learner
 
@@ -14,7 +14,7 @@ class MetaCurvature(Learner):
         generator: whose weights are theta.
         steps: N in meta-training.
         rate: of a step; the matrices are relative to it.
-        moves: what moves (see `moving`).
+        adapted_params: what moves (see `select_params`).
         test_steps: N where a trained model adapts; None for the same.
     """
 
@@ -25,8 +25,10 @@ class MetaCurvature(Learner):
         generator: Generator,
         steps: int = 5,
         rate: float = 1e-3,
-        moves: tuple[str, ...] = ("*",),
+        adapted_params: tuple[str, ...] = ("*",),
         test_steps: int | None = None,
     ) -> None:
-        super().__init__(generator, Curvature(moving(generator, moves), rate), steps, test_steps, moves)
+        super().__init__(
+            generator, Curvature(select_params(generator, adapted_params), rate), steps, test_steps, adapted_params
+        )
         self.rate = rate

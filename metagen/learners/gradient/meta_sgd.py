@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from metagen.adaptation import Exact, LearnedRates, moving
+from metagen.adaptation import Exact, LearnedRates, select_params
 from metagen.generators import Generator
 from metagen.learners.base import Learner
 
@@ -15,7 +15,7 @@ class MetaSGD(Learner):
         steps: N in meta-training.
         rate: where the rates begin.
         per: "parameter", "layer", or "step" (every layer at every step); see `LearnedRates`.
-        moves: what moves (see `moving`).
+        adapted_params: what moves (see `select_params`).
         test_steps: N where a trained model adapts; None for the same.
     """
 
@@ -28,11 +28,11 @@ class MetaSGD(Learner):
         steps: int = 5,
         rate: float = 1e-3,
         per: str = "parameter",
-        moves: tuple[str, ...] = ("*",),
+        adapted_params: tuple[str, ...] = ("*",),
         test_steps: int | None = None,
     ) -> None:
-        weights = moving(generator, moves)
-        updates = {name: steps * generator.visits[generator.player_of(name)] for name in weights}
+        weights = select_params(generator, adapted_params)
+        updates = {name: steps * generator.player_updates[generator.player_of(name)] for name in weights}
         step = LearnedRates(weights, rate, per, updates)
-        super().__init__(generator, step, steps, test_steps, moves)
+        super().__init__(generator, step, steps, test_steps, adapted_params)
         self.rate, self.per = rate, per

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from metagen.adaptation import Exact, Mixture, moving
+from metagen.adaptation import Exact, Mixture, select_params
 from metagen.generators import Generator
 from metagen.learners.base import Learner
 
@@ -17,7 +17,7 @@ class OptimiserMixture(Learner):
             are ten times as long, at a hundredth.
         choice: "relaxed" or "sampled"; see `Mixture`.
         temperature: of the softmax over the four.
-        moves: what moves (see `moving`).
+        adapted_params: what moves (see `select_params`).
         test_steps: N where a trained model adapts; None for the same.
     """
 
@@ -31,11 +31,15 @@ class OptimiserMixture(Learner):
         rate: float = 1e-2,
         choice: str = "relaxed",
         temperature: float = 1.0,
-        moves: tuple[str, ...] = ("*",),
+        adapted_params: tuple[str, ...] = ("*",),
         test_steps: int | None = None,
     ) -> None:
         rates = (rate, rate, rate / 100, rate / 10)
         super().__init__(
-            generator, Mixture(moving(generator, moves), rates, choice, temperature), steps, test_steps, moves
+            generator,
+            Mixture(select_params(generator, adapted_params), rates, choice, temperature),
+            steps,
+            test_steps,
+            adapted_params,
         )
         self.rate, self.choice, self.temperature = rate, choice, temperature

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from metagen.adaptation import Engine, Exact, Rule, SetEncoder, moving
+from metagen.adaptation import Engine, Exact, Rule, SetEncoder, select_params
 from metagen.generators import Generator
 from metagen.learners.base import Learner
 
@@ -20,7 +20,7 @@ class RuleEngine(Learner):
         widths: channels of the engine's convolutions, which halve the images once each; None for those of a VAE of
             that size.
         code: how many numbers the engine makes of a support.
-        moves: what moves (see `moving`).
+        adapted_params: what moves (see `select_params`).
         test_steps: N where a trained model adapts; None for the same.
     """
 
@@ -36,15 +36,15 @@ class RuleEngine(Learner):
         momentum: float = 0.1,
         widths: tuple[int, ...] | None = (8, 16),
         code: int = 16,
-        moves: tuple[str, ...] = ("*",),
+        adapted_params: tuple[str, ...] = ("*",),
         test_steps: int | None = None,
     ) -> None:
         encoder = SetEncoder(generator, code, widths)
-        engine = Engine(generator, moving(generator, moves), rate, momentum, encoder)
-        super().__init__(generator, engine, steps, test_steps, moves)
+        engine = Engine(generator, select_params(generator, adapted_params), rate, momentum, encoder)
+        super().__init__(generator, engine, steps, test_steps, adapted_params)
         self.rate, self.momentum, self.widths, self.code = rate, momentum, encoder.widths, code
 
     def rule(self, support: torch.Tensor) -> Rule:
         """The rule for a support [k, C, H, W] in [0, 1]."""
         start = self.start()
-        return self.step.rule({name: start[name] for name in sorted(self.moving)}, support)
+        return self.step.rule({name: start[name] for name in sorted(self.adapted_names)}, support)
