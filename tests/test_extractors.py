@@ -340,7 +340,7 @@ def test_a_tampered_extractor_is_refused(tmp_path):
         ({"extractor": {**SMALL["embedding"], "name": "embedding", "classes": 5}}, "head.weight expected"),
         ({"extractor": "embedding"}, "expected the objects extractor, info"),
         ({"info": None}, "expected the objects extractor, info"),
-        ({"version": 2}, "version 2"),
+        ({"version": 3}, "version 3"),
         ({"kind": "network"}, "expected kind"),
     ],
 )

@@ -21,7 +21,7 @@ from metagen.training.episode_data import EpisodeData
 
 
 def extractor_of(name: str | None, tasks: EpisodeData, split: str) -> tuple[Extractor, dict[str, Any]]:
-    """An extractor by its name or folder, and what is told of it; None for TASK_SET-report, which is bundled with metagen.
+    """An extractor by its name or folder, and its description; None for TASK_SET-report, which is bundled.
 
     Raises:
         MetagenError: there is none, it is damaged, or it was trained on a task that is to be judged.
@@ -48,7 +48,7 @@ def selecting(name: str | None, tasks: EpisodeData, device: torch.device | str =
     Raises:
         MetagenError: the extractor is missing, damaged or takes other images, or was trained on val tasks.
     """
-    name = name or _travelling_at_this_size(tasks)
+    name = name or _bundled_at_this_size(tasks)
     if name == PIXELS:
         return PIXELS, blurred
     try:
@@ -59,7 +59,7 @@ def selecting(name: str | None, tasks: EpisodeData, device: torch.device | str =
     return told["name"], extractor.to(device).of
 
 
-def _travelling_at_this_size(tasks: EpisodeData) -> str:
+def _bundled_at_this_size(tasks: EpisodeData) -> str:
     name, shape = f"{tasks.name}-select", _shape(tasks)
     try:
         path = bundled("extractors", name)
