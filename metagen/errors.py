@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import operator
 from collections.abc import Iterable
+from typing import get_args
 
 ALL = 20  # as many names as can be read in an error
 NAMED = 8  # names that a message lists before it only counts
@@ -41,6 +42,21 @@ def check_at_least(name: str, value: float, least: int) -> None:
     """
     if not value >= least:
         raise MetagenError(f"{name}: expected {least} or more, got {value}")
+
+
+def check_choice(name: str, value: object, choices: object) -> None:
+    """Refuse a value that is none of a `Literal`'s; the command line's parser does so by itself.
+
+    Args:
+        name: of the option.
+        value: the value that was given.
+        choices: the `Literal` type.
+
+    Raises:
+        MetagenError: it is none of them; the nearest ones are named.
+    """
+    if value not in get_args(choices):
+        raise unknown(name, value, get_args(choices))
 
 
 def whole(name: str, value: object, least: int = 0, otherwise: str = "") -> int:

@@ -19,8 +19,8 @@ from pathlib import Path
 import torch
 from torch.utils._pytree import tree_map
 
-from metagen.adaptation import PlayerNoise, Step, draw_noise, fixed_rate_step, over_tasks
-from metagen.generators import with_weights
+from metagen.adaptation import PlayerNoise, Step, draw_noise, fixed_rate_step
+from metagen.core.functional import over_tasks, with_weights
 from metagen.learners import Learner
 from metagen.metrics.intervals import over_tasks_interval
 from metagen.storage.artifacts import load_model

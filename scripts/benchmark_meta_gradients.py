@@ -18,8 +18,9 @@ from collections.abc import Callable, Sequence
 import torch
 
 from metagen.adaptation import Adjoint, TaskBatch, in_chunks, task_batch
+from metagen.core.functional import Weights, with_weights
 from metagen.evaluation.studies.cost import MIB, peak_bytes
-from metagen.generators import VAE, Weights, with_weights
+from metagen.generators import VAE
 from metagen.learners import FOMAML, MAML, FixedRate, Reptile
 
 RATE = 1e-4

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from metagen.adaptation import draw_noise, task_batch
-from metagen.generators import with_weights
+from metagen.adaptation import adapt, draw_noise, task_batch
+from metagen.core.functional import with_weights
 from metagen.learners import MAML, adapt_tasks
 from tests.doubles import Quadratic, tiny_vae
 
@@ -13,7 +13,7 @@ from tests.doubles import Quadratic, tiny_vae
 def weights_after(learner, support, steps):
     noise = draw_noise(learner.generator, (0, "test", "support"), [0], len(support), steps)
     noise = {p: {n: x[0].to(support) for n, x in draws.items()} for p, draws in noise.items()}
-    return learner.adapt(support, noise, steps)
+    return adapt(learner, support, noise, steps)
 
 
 def test_adam_inside_is_the_library_adam():

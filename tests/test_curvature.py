@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from metagen.adaptation import Curvature, draw_noise
+from metagen.adaptation import Curvature, adapt, draw_noise
 from metagen.errors import MetagenError
 from metagen.learners import MAML, MetaCurvature
 from tests.doubles import Bilinear, Quadratic, tiny_learner, tiny_vae
@@ -15,7 +15,7 @@ from tests.test_meta_gradients import IMAGES, batch_for, check_finite_difference
 def adapted(learner, support, steps):
     noise = draw_noise(learner.generator, (0, "test", "support"), [0], len(support), steps)
     noise = {p: {n: x[0].to(support) for n, x in draws.items()} for p, draws in noise.items()}
-    return learner.adapt(support, noise, steps)
+    return adapt(learner, support, noise, steps)
 
 
 def shaken(module):

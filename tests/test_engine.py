@@ -11,8 +11,9 @@ from PIL import Image
 from torch import nn
 
 import metagen
-from metagen.adaptation import Rule, in_chunks, over_tasks, task_batch
+from metagen.adaptation import Rule, adapt, in_chunks, task_batch
 from metagen.cli import main
+from metagen.core.functional import over_tasks
 from metagen.errors import MetagenError
 from metagen.generators import Generator
 from metagen.learners import MAML, RuleEngine
@@ -88,7 +89,7 @@ def test_at_its_beginning_it_is_gradient_descent_to_the_last_bit():
     torch.manual_seed(0)
     vae, support, noise = tiny_vae(), torch.rand(4, 1, 8, 8), {"vae": {"latent": torch.randn(3, 4, 2)}}
     engine, maml = RuleEngine(vae, rate=0.02, momentum=0.0), MAML(vae, rate=0.02)
-    found, expected = (learner.adapt(support, noise, 3) for learner in (engine, maml))
+    found, expected = (adapt(learner, support, noise, 3) for learner in (engine, maml))
     assert all(torch.equal(found[name], w) for name, w in expected.items())
 
 
@@ -99,7 +100,7 @@ def test_momentum_rate_and_preconditioner_are_those_of_the_library():
     with torch.no_grad():  # the last column is multiplied by 1: the rest stays 0, and the code does not count
         learner.step.of_weight["weight"][:, -1] = 3 * torch.atanh(factors.log() / 3)
         learner.step.of_layer["weight"][0, -1] = 3 * torch.atanh(torch.tensor(1.5).log() / 3)
-    found = learner.adapt(IMAGES, NO_NOISE, 9)["weight"]
+    found = adapt(learner, IMAGES, NO_NOISE, 9)["weight"]
     twins = [torch.zeros((), dtype=torch.float64, requires_grad=True) for _ in range(4)]
     groups = [{"params": [w], "lr": 0.05 * 1.5 * factor.item()} for w, factor in zip(twins, factors, strict=True)]
     optimiser = torch.optim.SGD(groups, momentum=0.7)
@@ -142,7 +143,7 @@ def test_without_a_support_there_is_a_rule_and_no_step():
     learner = emits_something(RuleEngine(tiny_vae()))
     nothing = torch.zeros(0, 1, 8, 8)
     assert all(value.isfinite().all() for part in learner.rule(nothing) for value in part.values())
-    adapted = learner.adapt(nothing, {"vae": {"latent": torch.zeros(0, 0, 2)}}, 0)
+    adapted = adapt(learner, nothing, {"vae": {"latent": torch.zeros(0, 0, 2)}}, 0)
     assert all(torch.equal(adapted[name], w) for name, w in learner.start().items())
 
 
@@ -179,7 +180,7 @@ def test_another_tasks_rule_is_worse(trained):
     batch = task_batch(trained, support, images[:, 3:], (0, "test"), range(512))
 
     def loss(read, task):
-        return trained.query_losses(trained.adapt(task.support, task.support_noise, read=read), task)["slopes"]
+        return trained.query_losses(adapt(trained, task.support, task.support_noise, read=read), task)["slopes"]
 
     own, others = (over_tasks(loss, shared=0)(read, batch) for read in (support, support.roll(1, 0)))
     worse = others - own
@@ -190,8 +191,8 @@ def test_the_rule_of_ones_own_support_is_how_one_adapts():
     torch.manual_seed(0)
     learner = emits_something(RuleEngine(tiny_vae(), rate=0.01))
     support, noise = torch.rand(2, 4, 1, 8, 8), {"vae": {"latent": torch.randn(3, 4, 2)}}
-    plain = learner.adapt(support[0], noise, 3)
-    own, other = (learner.adapt(support[0], noise, 3, read=read) for read in support)
+    plain = adapt(learner, support[0], noise, 3)
+    own, other = (adapt(learner, support[0], noise, 3, read=read) for read in support)
     assert all(torch.equal(own[name], w) for name, w in plain.items())
     assert not torch.equal(other["decoder.stem.bias"], plain["decoder.stem.bias"])
 

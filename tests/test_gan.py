@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
 
-from metagen.adaptation import add_deltas
+from metagen.adaptation import adapt, add_deltas
 from metagen.core.warps import random_affine
 from metagen.errors import MetagenError
 from metagen.generators import GAN, R3, SNGAN, VAEGAN, WGANGP, Game, RedrawGAN, generators
@@ -296,7 +296,7 @@ def test_each_player_hears_its_own_loss_alone():
     found = gradient(learner, batch)
     task = next(batch.chunks(1))
     noise = {p: {name: x[0] for name, x in draws.items()} for p, draws in task.support_noise.items()}
-    adapted = {n: w.detach() for n, w in learner.adapt(task.support[0], noise).items()}
+    adapted = {n: w.detach() for n, w in adapt(learner, task.support[0], noise).items()}
     gan = learner.generator
     gan.load_state_dict(adapted)
     for player in gan.players:

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.utils._pytree import tree_leaves
 
-from metagen.generators import generators, with_weights
+from metagen.core.functional import with_weights
+from metagen.generators import generators
 from tests.doubles import tiny_generator
 
 

@@ -7,10 +7,10 @@ import torch
 from torch.distributions import Normal, kl_divergence
 from torch.utils._pytree import tree_map
 
-from metagen.adaptation import Adjoint, at_step, in_chunks, over_tasks
+from metagen.adaptation import Adjoint, at_step, in_chunks, trajectory
+from metagen.core.functional import over_tasks, with_weights
 from metagen.errors import MetagenError
 from metagen.evaluation.scorecard import contenders
-from metagen.generators import with_weights
 from metagen.learners import LEO, MAML, adapt_tasks
 from metagen.training.meta_training import MetaTraining
 from tests.doubles import Bilinear, Quadratic, tiny_generator, tiny_vae
@@ -87,7 +87,7 @@ def test_steps_of_adam_on_weights_are_counted_from_the_first_one():
     learner = quadratic(steps=2, code_steps=1, optimiser="adam")
     support, noise = IMAGES[0, :2], batch_for(learner, IMAGES[:, :2], IMAGES[:, 2:]).support_noise
     noise = {player: {name: x[0] for name, x in draws.items()} for player, draws in noise.items()}
-    _, decoded, moved = learner.path(support, noise, 2)
+    _, (decoded, _), (moved, _) = trajectory(learner, support, noise, 2)
     torch.testing.assert_close((moved["weight"] - decoded["weight"]).abs(), torch.full((4,), RATE).double())
 
 
@@ -204,7 +204,7 @@ def test_what_is_paid_is_what_torch_says():
     torch.testing.assert_close(objective(vae_learner(**{**PAYS_NOTHING, "kl": 0.7})), 0.7 * divergence)
     begun = plain.encoded(task[0][0], {"code": {"normal": task[4]["code"]["normal"][0]}})
     noise = {p: {n: x[0] for n, x in of.items()} for p, of in task[2].items()}
-    carries = list(plain.carries(task[0][0], noise, 3, {"code": {"normal": task[4]["code"]["normal"][0]}}))
+    carries = list(trajectory(plain, task[0][0], noise, 3, {"code": {"normal": task[4]["code"]["normal"][0]}}))
     ended = carries[2][1]["the code"][0]
     assert torch.equal(carries[3][1]["the code"][0], ended)  # the last step goes on in the weights
     drift = (ended - begun).square().sum()
@@ -219,7 +219,7 @@ def test_the_encoder_alone_pays_for_drift_and_where_the_steps_ended_is_a_constan
     task = next(batch.chunks(1))
     whole = {"code": {"normal": task.task_noise["code"]["normal"][0]}}
     noise = {p: {n: x[0] for n, x in of.items()} for p, of in task.support_noise.items()}
-    ended = list(learner.carries(task.support[0], noise, 3, whole))[-1][1]["the code"][0].detach()
+    ended = list(trajectory(learner, task.support[0], noise, 3, whole))[-1][1]["the code"][0].detach()
     (0.3 * (ended - learner.encoded(task.support[0], whole)).square().sum()).backward()
     for name, w in learner.named_parameters():
         extra = w.grad if name.startswith("encoder.") else torch.zeros_like(w)
@@ -302,7 +302,7 @@ def test_regularisers_have_their_say_too():
     MetaTraining(learner.generator, lambda _: learner, regularise={"l2_start": 2.0})
     start, end = (
         learner.start(),
-        list(learner.path(task.support, task.support_noise, learner.steps, task.task_noise))[-1],
+        list(trajectory(learner, task.support, task.support_noise, learner.steps, task.task_noise))[-1][0],
     )
     away = sum((w - start[name]).square().sum() for name, w in end.items())
     assert away > 1e-6

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from metagen.adaptation import Memory, in_chunks
+from metagen.adaptation import Memory, adapt, in_chunks
 from metagen.errors import MetagenError
 from metagen.learners import MAML, MemoryLearner, adapt_tasks
 from metagen.storage.artifacts import load_model, save_model
@@ -107,7 +107,7 @@ def test_what_is_kept_is_how_far_adaptation_went(chunk):
     written = in_chunks(made.meta_gradient, made, meta_of(made), batch, chunk).task_records
     for task in range(2):
         noise = {p: {n: x[task] for n, x in of.items()} for p, of in batch.support_noise.items()}
-        phi, start = made.adapt(images[task, :3], noise), made.start()
+        phi, start = adapt(made, images[task, :3], noise), made.start()
         gone = torch.cat([(phi[name] - start[name]).flatten() for name in sorted(made.adapted_names)])
         torch.testing.assert_close(written["values"][task], gone)
         torch.testing.assert_close(written["keys"][task], made.reader(images[task, :3]))

@@ -7,9 +7,10 @@ from fnmatch import fnmatchcase
 import pytest
 import torch
 
-from metagen.adaptation import in_chunks, over_tasks, task_batch
+from metagen.adaptation import in_chunks, task_batch
+from metagen.core.functional import over_tasks, with_weights
 from metagen.errors import MetagenError
-from metagen.generators import generators, with_weights
+from metagen.generators import generators
 from metagen.learners import FOMAML, MAML, Joint, Reptile
 from tests.doubles import Bilinear, Quadratic, pairs, tiny_generator, tiny_learner, tiny_vae
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from metagen.adaptation import Mixture, at_step, task_batch
+from metagen.adaptation import Mixture, adapt, at_step, task_batch
 from metagen.adaptation.steps.mixture import MEMBERS
 from metagen.core.seeding import torch_rng
 from metagen.errors import MetagenError
@@ -42,7 +42,7 @@ def test_all_weight_on_one_member_is_the_library_optimiser(member, choice):
     place = MEMBERS.index(member)
     set_to(learner.step.logits, 1e3 * torch.eye(4)[place])
     set_to(learner.step.log_scale, torch.tensor(2.0).log())
-    found = learner.adapt(IMAGES[0], NO_NOISE, 9)["weight"]
+    found = adapt(learner, IMAGES[0], NO_NOISE, 9)["weight"]
     twin = torch.zeros(4, dtype=torch.float64, requires_grad=True)
     optimiser = LIBRARY[member](twin, 2 * learner.step.rates[place])
     for _ in range(9):
@@ -61,7 +61,7 @@ def test_the_first_step_of_a_relaxed_mixture_is_the_mean_of_the_members_by_their
     slope = -CURVATURE @ IMAGES[0].mean(0).flatten()
     directions = torch.stack([slope, slope, 10 * slope.sign(), slope.sign()])
     expected = -(shares * torch.tensor([0.1, 0.1, 0.001, 0.01], dtype=torch.float64)) @ directions
-    torch.testing.assert_close(learner.adapt(IMAGES[0], NO_NOISE, 1)["weight"], expected, rtol=0, atol=1e-7)
+    torch.testing.assert_close(adapt(learner, IMAGES[0], NO_NOISE, 1)["weight"], expected, rtol=0, atol=1e-7)
 
 
 @pytest.mark.parametrize("temperature", [0.1, 1.0])

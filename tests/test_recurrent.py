@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 
-from metagen.adaptation.steps import SGD, CoordinateLSTM, MetaLSTM
+from metagen.adaptation import SGD, adapt, trajectory
+from metagen.adaptation.steps import CoordinateLSTM, MetaLSTM
 from metagen.adaptation.steps.recurrent import lstm_cell, preprocessed
 from metagen.errors import MetagenError
 from metagen.generators import VAE, generators
@@ -55,9 +56,9 @@ def test_without_its_corrections_a_learned_optimiser_is_gradient_descent(steps):
         for begin in other.step.begin.parameters():
             begin[0] = torch.inf  # a forget gate of 1
     noise = {"quadratic": {"none": torch.zeros(steps, 2, dtype=torch.float64)}}
-    expected = MAML(curved(), steps, RATE).adapt(IMAGES[0, :2], noise)["weight"]
+    expected = adapt(MAML(curved(), steps, RATE), IMAGES[0, :2], noise)["weight"]
     for each in (learner, other):
-        torch.testing.assert_close(each.adapt(IMAGES[0, :2], noise)["weight"], expected, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(adapt(each, IMAGES[0, :2], noise)["weight"], expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -181,7 +182,7 @@ def test_inner_gradients_are_constants_unless_asked_for(kind):
     expected = torch.zeros(4, dtype=torch.float64)
     for task in range(3):  # by hand: with constant gradients, d phi_i / d phi_0 is what the forget gates leave
         noise = {"quadratic": {"none": torch.zeros(3, 2, dtype=torch.float64)}}
-        for moved in list(made[0].path(IMAGES[task, :2], noise, 3))[1:]:
+        for moved, _ in list(trajectory(made[0], IMAGES[task, :2], noise, 3))[1:]:
             expected += generator.curvature @ (moved["weight"].detach() - IMAGES[task, 2:].mean(0).flatten()) / 9
     slack = 1e-12 if kind is LearnedOptimiser else 2e-2
     torch.testing.assert_close(first["generator.weight"], expected, rtol=slack, atol=slack)

@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from metagen.adaptation import in_chunks, task_batch
+from metagen.adaptation import adapt, in_chunks, task_batch
 from metagen.cli import main
 from metagen.errors import MetagenError
 from metagen.generators import VAE, SearchVAE
@@ -99,7 +99,7 @@ def test_the_first_order_gradient_of_the_architecture_holds_the_adapted_weights_
     found = gradient(learner, batch)
     (task,) = (type(batch)(*torch.utils._pytree.tree_map(lambda x: x[0], tuple(batch))),)
     with torch.no_grad():
-        adapted = learner.adapt(task.support, task.support_noise, None, task.task_noise)
+        adapted = adapt(learner, task.support, task.support_noise, None, task.task_noise)
     for name in learner.generator.mixtures:
         for place in range(len(OPERATIONS)):
             shift = torch.zeros_like(adapted[name])

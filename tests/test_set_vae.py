@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from metagen.adaptation import over_tasks, task_batch
+from metagen.adaptation import task_batch, trajectory
+from metagen.core.functional import over_tasks, with_weights
 from metagen.errors import MetagenError
-from metagen.generators import SetVAE, with_weights
+from metagen.generators import SetVAE
 from metagen.generators.set_vae import _first
 from metagen.learners import Amortised
 from metagen.model import Model
@@ -160,7 +161,7 @@ def test_gradient_steps_on_top_of_the_context_lower_the_support_loss():
     learner = tiny_learner("maml", "set_vae", double=True, rate=1e-2, steps=3).eval()
     batch = task_batch(learner, images(3)[None], ink(2, 1)[None], (0,), [0])
     noise = {p: {name: x[0] for name, x in of.items()} for p, of in batch.support_noise.items()}
-    path = list(learner.path(images(3), noise, 3))
+    path = [moved for moved, _ in trajectory(learner, images(3), noise, 3)]
     start, draws = learner.start(), noise_of(learner.generator, 3, seed=9)
     losses = [learner.support_loss({**start, **moved}, start, "vae", images(3), draws).item() for moved in path]
     assert losses == sorted(losses, reverse=True)

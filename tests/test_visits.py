@@ -8,9 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from metagen.adaptation import at_step, draw_noise, inner_step, task_batch
+from metagen.adaptation import adapt, at_step, draw_noise, inner_step, task_batch
+from metagen.core.functional import with_weights
 from metagen.errors import MetagenError
-from metagen.generators import distance_consistency, with_weights
+from metagen.generators import distance_consistency
 from metagen.learners import FOMAML, IMAML, MAML, AdjointMAML, MetaSGD
 from metagen.training.meta_training import MetaTraining
 from tests.doubles import Bilinear, tiny_generator, tiny_vae
@@ -31,7 +32,7 @@ def game() -> Often:
 
 def adapted(learner, support):
     noise = draw_noise(learner.generator, (0, "t"), [0], len(support), learner.steps)
-    return learner.adapt(support, {p: {n: x[0].to(support) for n, x in of.items()} for p, of in noise.items()})
+    return adapt(learner, support, {p: {n: x[0].to(support) for n, x in of.items()} for p, of in noise.items()})
 
 
 def test_each_player_is_visited_as_often_as_it_asks_at_its_own_rate():

@@ -3,8 +3,8 @@
 from metagen.adaptation.adapted_params import select_params
 from metagen.adaptation.batch import PlayerNoise, TaskBatch, TaskNoise, draw_alike, draw_noise, task_batch
 from metagen.adaptation.encoders import ENCODERS, Encoder, SetEncoder, encoder_for
-from metagen.adaptation.execution import EXECUTIONS, over_tasks
-from metagen.adaptation.inner_loop import Carry, SupportLoss, at_step, inner_step, scheduled_updates
+from metagen.adaptation.fixed_rate import Optimiser, fixed_rate_step
+from metagen.adaptation.inner_loop import SGD, SupportLoss, adapt, at_step, inner_step, scheduled_updates, trajectory
 from metagen.adaptation.low_rank import add_deltas
 from metagen.adaptation.memory import Memory
 from metagen.adaptation.meta_gradients import (
@@ -17,6 +17,7 @@ from metagen.adaptation.meta_gradients import (
     MetaStep,
     in_chunks,
 )
+from metagen.adaptation.protocol import Adaptable, Carry, Hook, Losses
 from metagen.adaptation.regularisers import Regulariser
 from metagen.adaptation.steps import (
     Curvature,
@@ -26,7 +27,6 @@ from metagen.adaptation.steps import (
     PerWeight,
     Rule,
     Step,
-    fixed_rate_step,
     weight_of,
 )
 from metagen.adaptation.support_gradient import support_gradient
@@ -34,7 +34,8 @@ from metagen.adaptation.weight_writer import WeightWriter
 
 __all__ = [
     "ENCODERS",
-    "EXECUTIONS",
+    "SGD",
+    "Adaptable",
     "Adjoint",
     "Carry",
     "Curvature",
@@ -43,12 +44,15 @@ __all__ = [
     "Engine",
     "Exact",
     "FirstOrder",
+    "Hook",
     "Implicit",
     "LearnedRates",
+    "Losses",
     "Memory",
     "MetaGradient",
     "MetaStep",
     "Mixture",
+    "Optimiser",
     "PerWeight",
     "PlayerNoise",
     "Regulariser",
@@ -59,6 +63,7 @@ __all__ = [
     "TaskBatch",
     "TaskNoise",
     "WeightWriter",
+    "adapt",
     "add_deltas",
     "at_step",
     "draw_alike",
@@ -67,10 +72,10 @@ __all__ = [
     "fixed_rate_step",
     "in_chunks",
     "inner_step",
-    "over_tasks",
     "scheduled_updates",
     "select_params",
     "support_gradient",
     "task_batch",
+    "trajectory",
     "weight_of",
 ]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
+from metagen.core.functional import Weights
 from metagen.errors import MetagenError
-from metagen.generators import Generator, Weights
+from metagen.generators import Generator
 
 
 def select_params(generator: Generator, names: Sequence[str], option: str = "adapted_params") -> Weights:

@@ -1,4 +1,4 @@
-"""What one meta-step needs of its tasks: images, and every random draw, made beforehand."""
+"""The input of one meta-step: images of its tasks, and every random draw, made beforehand."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch.utils._pytree import tree_map
 
+from metagen.core.functional import Weights
 from metagen.core.seeding import torch_rng
-from metagen.generators import Generator, Noise, Weights
+from metagen.generators import Generator, Noise
 
-if TYPE_CHECKING:  # a learner is made of adaptation, so this floor may only name it
-    from metagen.learners import Learner
+if TYPE_CHECKING:  # which imports this file
+    from metagen.adaptation.protocol import Adaptable
 
 PlayerNoise = dict[str, Noise]
 TaskNoise = dict[str, Noise]  # draws that are one for a whole task, by who makes them: the generator, the step ...
+NO_NOISE: TaskNoise = {}  # of a trained model
 
 
 class TaskBatch(NamedTuple):
@@ -23,10 +25,10 @@ class TaskBatch(NamedTuple):
 
     support: torch.Tensor  # [T, k, C, H, W] in [0, 1]
     query: torch.Tensor  # [T, q, C, H, W] in [0, 1]
-    support_noise: PlayerNoise  # by player, of each visit v of each inner step: [T, N, v, k, ...]
+    support_noise: PlayerNoise  # by player, of each update v of each inner step: [T, N, v, k, ...]
     query_noise: PlayerNoise  # by player: [T, q, ...]
     task_noise: TaskNoise  # one draw a task: [T, ...]
-    targets: Weights  # what is to be written for a task, by weight, 0 where nobody knows: [T, ...]; empty for none
+    targets: Weights  # known changes of a task's weights, by weight, 0 where nobody knows: [T, ...]; empty for none
 
     def chunks(self, size: int | None) -> Iterator[TaskBatch]:
         """The batch, `size` tasks at a time (all at once if None)."""
@@ -38,9 +40,9 @@ class TaskBatch(NamedTuple):
 def draw_noise(
     generator: Generator, key: Sequence[int | str], tasks: Sequence[int], n: int, steps: int | None = None
 ) -> PlayerNoise:
-    """The draws of each player's loss on n images: [T, n, ...], or [T, N, v, n, ...] for N inner steps of v visits.
+    """The draws of each player's loss on n images: [T, n, ...], or [T, N, v, n, ...] for N inner steps of v updates.
 
-    A draw depends on (key, task, visit, player) alone: not on the other tasks, nor on N, chunks or processes. What the
+    A draw depends on (key, task, update, player) alone: not on the other tasks, nor on N, chunks or processes. What the
     generator names as `shared` depends on (key, task, step): players are shown the same.
 
     Args:
@@ -51,8 +53,8 @@ def draw_noise(
         steps: N; None for a loss that is taken once.
     """
 
-    def once(player: str, task: int, visit: int, step: int) -> Noise:
-        own = generator.noise(n, torch_rng(*key, task, visit, player))
+    def once(player: str, task: int, update: int, step: int) -> Noise:
+        own = generator.noise(n, torch_rng(*key, task, update, player))
         if not generator.shared:
             return own
         common = generator.noise(n, torch_rng(*key, task, step, "every player"))
@@ -61,9 +63,9 @@ def draw_noise(
     def draws(player: str, task: int) -> Noise:
         if steps is None:
             return once(player, task, 0, 0)
-        visits = generator.player_updates[player]
-        each = [once(player, task, visit, visit // visits) for visit in range(steps * visits)]
-        return {name: torch.stack([e[name] for e in each]).unflatten(0, (steps, visits)) for name in each[0]}
+        updates = generator.player_updates[player]
+        each = [once(player, task, update, update // updates) for update in range(steps * updates)]
+        return {name: torch.stack([e[name] for e in each]).unflatten(0, (steps, updates)) for name in each[0]}
 
     def stack(rows: list[Noise]) -> Noise:
         return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
@@ -87,7 +89,7 @@ def draw_alike(
 
 
 def task_batch(
-    learner: Learner,
+    learner: Adaptable,
     support: torch.Tensor,
     query: torch.Tensor,
     key: Sequence[int | str],

@@ -1,47 +1,106 @@
-"""Adaptation: a pure function from weights and a support to adapted weights, written for one task."""
+"""The inner loop: from weights and a support to adapted weights, one inner step after another, for one task."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch.func import grad_and_value
 from torch.utils._pytree import tree_map
 
-from metagen.adaptation.batch import PlayerNoise
-from metagen.adaptation.steps import State, Step
-from metagen.generators import Generator, Noise, Weights
+from metagen.adaptation.batch import NO_NOISE, PlayerNoise, TaskNoise
+from metagen.adaptation.protocol import Adaptable, Carry
+from metagen.adaptation.steps.base import Rate, State, Step
+from metagen.core.functional import Weights
+from metagen.generators import Generator, Noise
 
-Carry = tuple[Weights, State]  # what goes from one inner step to the next: the weights that move, the step's state
 SupportLoss = Callable[[Weights, str, Noise], torch.Tensor]  # of all weights, one player, its draws
+
+
+class SGD(Step):
+    """Gradient descent, w <- w - rate * g: at one rate, or at each weight's by its name."""
+
+    def __init__(self, rate: Rate) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def init(self, weights: Weights, support: torch.Tensor, noise: Noise) -> State:
+        """No state."""
+        return {}
+
+    def update(
+        self, weights: Weights, gradients: Weights, state: State, index: int, loss: torch.Tensor
+    ) -> tuple[Weights, State]:
+        """One descent step."""
+        rates = self.rate if isinstance(self.rate, Mapping) else dict.fromkeys(weights, self.rate)
+        return {name: w - rates[name] * gradients[name] for name, w in weights.items()}, state
+
+
+def adapt(
+    learner: Adaptable,
+    support: torch.Tensor,
+    noise: PlayerNoise,
+    steps: int | None = None,
+    task_noise: TaskNoise = NO_NOISE,
+    read: torch.Tensor | None = None,
+) -> Weights:
+    """phi_N of one task, every weight; the arguments are those of `trajectory`."""
+    (last,) = deque(trajectory(learner, support, noise, steps, task_noise, read), maxlen=1)  # holds on to no phi_i
+    return {**learner.start(task_noise), **last[0]}
+
+
+def trajectory(
+    learner: Adaptable,
+    support: torch.Tensor,
+    noise: PlayerNoise,
+    steps: int | None = None,
+    task_noise: TaskNoise = NO_NOISE,
+    read: torch.Tensor | None = None,
+) -> Iterator[Carry]:
+    """phi_0 to phi_N of one task, the weights that adapt, each with the state of the step.
+
+    Args:
+        learner: where adaptation starts, and how a step moves.
+        support: [k, C, H, W] in [0, 1].
+        noise: by player, the draws of its loss at each of its v updates in each step, each [N, v, k, ...].
+        steps: N; that of meta-training if None.
+        task_noise: the draws that are one for the task; none in a trained model.
+        read: images [j, C, H, W] that a step's rule is read from; the support if None.
+    """
+    carry = learner.begin(support if read is None else read, task_noise)
+    yield carry
+    for index in range(learner.steps if steps is None else steps):
+        carry = learner.advance(carry, support, learner.step_noise(noise, index), index, task_noise)
+        yield carry
 
 
 def inner_step(
     generator: Generator,
     step: Step,
     support_loss: SupportLoss,
-    still: Weights,
+    fixed: Weights,
     carry: Carry,
     noise: PlayerNoise,
     index: int,
     second_order: bool = True,
 ) -> Carry:
-    """One inner step: it visits the players in order, each as often as the generator says, the others held fixed.
+    """One inner step: the players update in order, each as often as the generator says, the others held fixed.
 
     Args:
         generator: the base generator, used for its structure alone.
         step: how one update moves.
-        support_loss: what a player minimises on the support.
-        still: the weights that do not move.
+        support_loss: the loss of a player on the support.
+        fixed: the weights that do not adapt.
         carry: the weights that do, and the step's state.
-        noise: by player, the draws of its loss at each of its v visits, each [v, k, ...].
-        index: of the step, from 0; an update of a player's weights is told how many that player had before.
+        noise: by player, the draws of its loss at each of its v updates, each [v, k, ...].
+        index: of the step, from 0.
         second_order: whether the gradient depends on the weights it was taken at, for whoever differentiates the step.
     """
     weights, state = carry
-    movers = {generator.player_of(name) for name in weights}
-    for player, visit, draws in scheduled_updates(generator, movers, noise):
-        at = {**still, **weights} if second_order else tree_map(torch.Tensor.detach, {**still, **weights})
+    players = {generator.player_of(name) for name in weights}
+    for player, update, draws in scheduled_updates(generator, players, noise):
+        at = {**fixed, **weights} if second_order else tree_map(torch.Tensor.detach, {**fixed, **weights})
         own = {name: w for name, w in at.items() if name in weights and generator.player_of(name) == player}
 
         def loss(own: Weights, at: Weights = at, player: str = player, draws: Noise = draws) -> torch.Tensor:
@@ -49,17 +108,17 @@ def inner_step(
 
         gradients, value = grad_and_value(loss)(own)
         own_state = {name: state[name] for name in own if name in state}
-        before = index * generator.player_updates[player] + visit
+        before = index * generator.player_updates[player] + update  # updates that this player had
         moved, own_state = step.update({name: weights[name] for name in own}, gradients, own_state, before, value)
         weights, state = {**weights, **moved}, {**state, **own_state}
     return weights, state
 
 
-def scheduled_updates(generator: Generator, movers: set[str], noise: PlayerNoise) -> Iterator[tuple[str, int, Noise]]:
-    """Who is visited in one inner step, for which time in it, and with which draws [k, ...]."""
-    for player in (p for p in generator.players if p in movers):
-        for visit in range(generator.player_updates[player]):
-            yield player, visit, {name: draws[visit] for name, draws in noise[player].items()}
+def scheduled_updates(generator: Generator, players: set[str], noise: PlayerNoise) -> Iterator[tuple[str, int, Noise]]:
+    """The updates of one inner step: the player, the update's number among its own, and its draws [k, ...]."""
+    for player in (p for p in generator.players if p in players):
+        for update in range(generator.player_updates[player]):
+            yield player, update, {name: draws[update] for name, draws in noise[player].items()}
 
 
 def at_step(noise: PlayerNoise, index: int) -> PlayerNoise:

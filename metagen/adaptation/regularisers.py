@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from metagen.adaptation.batch import TaskNoise
-from metagen.adaptation.meta_gradients import Losses
+from metagen.adaptation.protocol import Losses
+from metagen.core.functional import Weights, with_weights
 from metagen.errors import MetagenError, unknown
-from metagen.generators import Generator, Weights, with_weights
+from metagen.generators import Generator
 
 Layer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d
 DEVIATION = 0.1  # the bottleneck's sigma, relative to the RMS of a tensor of weights at the start

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch.func import grad
 
-from metagen.generators import Generator, Noise, Weights, with_weights
+from metagen.core.functional import Weights, with_weights
+from metagen.generators import Generator, Noise
 
 
 def support_gradient(

@@ -8,9 +8,10 @@ from torch import nn
 from metagen.adaptation.attention import Block
 from metagen.adaptation.encoders.base import LEAST_NORMED
 from metagen.adaptation.steps import PerWeight
+from metagen.core.functional import Weights
 from metagen.core.seeding import torch_rng
 from metagen.errors import check_at_least
-from metagen.generators import Generator, Weights
+from metagen.generators import Generator
 from metagen.generators.networks import halvings, widths_for
 
 SKETCH = 30  # numbers of a random projection, which with RMS and mean stand for a layer's weight

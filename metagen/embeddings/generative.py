@@ -6,10 +6,9 @@ from typing import Any
 
 import torch
 
-from metagen.adaptation import over_tasks
+from metagen.core.functional import Weights, over_tasks, with_weights
 from metagen.embeddings.base import ModelEmbedding
 from metagen.errors import MetagenError
-from metagen.generators import Weights, with_weights
 from metagen.learners import Learner, by_chunks
 
 

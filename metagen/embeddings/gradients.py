@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch.func import vmap
 
-from metagen.adaptation import draw_alike, over_tasks, select_params, support_gradient
+from metagen.adaptation import draw_alike, select_params, support_gradient
+from metagen.core.functional import Weights, over_tasks
 from metagen.embeddings.base import DRAWS, ModelEmbedding
 from metagen.errors import MetagenError
-from metagen.generators import Noise, Weights
+from metagen.generators import Noise
 from metagen.learners import Learner, by_chunks
 
 

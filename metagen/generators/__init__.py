@@ -1,16 +1,7 @@
 """Base generators: what makes the images. To add one: a file here and a line below."""
 
 from metagen.core.registry import Registry
-from metagen.generators.base import (
-    Context,
-    Generator,
-    Noise,
-    PerPlayer,
-    Weights,
-    by_player,
-    with_sampling,
-    with_weights,
-)
+from metagen.generators.base import Context, Generator, Noise
 from metagen.generators.consistency import distance_consistency
 from metagen.generators.gans.game import Game
 from metagen.generators.gans.gan import GAN
@@ -19,6 +10,7 @@ from metagen.generators.gans.redraw_gan import RedrawGAN
 from metagen.generators.gans.sngan import SNGAN
 from metagen.generators.gans.vae_gan import VAEGAN
 from metagen.generators.gans.wgan_gp import WGANGP
+from metagen.generators.options import PerPlayer, by_player, with_sampling
 from metagen.generators.redraw import Redraw
 from metagen.generators.search_vae import SearchVAE
 from metagen.generators.set_vae import SetVAE
@@ -59,10 +51,8 @@ __all__ = [
     "SetVAE",
     "TokenVAE",
     "Tokenizer",
-    "Weights",
     "by_player",
     "distance_consistency",
     "generators",
     "with_sampling",
-    "with_weights",
 ]

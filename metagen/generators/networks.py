@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 import torch
@@ -150,8 +151,11 @@ def halvings(
     return nn.Sequential(*layers)
 
 
-class Encoder(nn.Module):
+class Encoder(nn.Sequential):
     """Images [n, C, S, S] -> features [n, outputs]: one halving a width, then a linear layer."""
+
+    convs: nn.Sequential
+    head: nn.Linear
 
     def __init__(
         self,
@@ -162,20 +166,19 @@ class Encoder(nn.Module):
         norm: str,
         refinements: Sequence[Refinement] = (),
     ) -> None:
-        super().__init__()
-        self.convs = halvings(channels, widths, norm, refinements)
-        self.head = nn.Linear(widths[-1] * (size >> len(widths)) ** 2, outputs)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Images [n, C, S, S] -> [n, outputs]."""
-        return self.head(self.convs(images).flatten(1))
+        convs = halvings(channels, widths, norm, refinements)
+        head = nn.Linear(widths[-1] * (size >> len(widths)) ** 2, outputs)
+        super().__init__(OrderedDict(convs=convs, flatten=nn.Flatten(), head=head))
 
 
-class Decoder(nn.Module):
+class Decoder(nn.Sequential):
     """Codes [n, inputs] -> images [n, C, S, S] before the likelihood: a linear layer, then one doubling a width.
 
     A refinement follows the linear layer, and every doubling but the last.
     """
+
+    stem: nn.Linear
+    convs: nn.Sequential
 
     def __init__(
         self,
@@ -186,10 +189,10 @@ class Decoder(nn.Module):
         norm: str,
         refinements: Sequence[Refinement],
     ) -> None:
-        super().__init__()
-        self.shape = (widths[-1], size >> len(widths), size >> len(widths))
-        self.stem = nn.Linear(inputs, widths[-1] * self.shape[1] ** 2)
-        self.convs = nn.Sequential(*self.layers(channels, widths, norm, refinements))
+        side = size >> len(widths)
+        stem = nn.Linear(inputs, widths[-1] * side**2)
+        convs = nn.Sequential(*self.layers(channels, widths, norm, refinements))
+        super().__init__(OrderedDict(stem=stem, unflatten=nn.Unflatten(1, (widths[-1], side, side)), convs=convs))
 
     @staticmethod
     def layers(channels: int, widths: tuple[int, ...], norm: str, refinements: Sequence[Refinement]) -> list[nn.Module]:
@@ -207,7 +210,3 @@ class Decoder(nn.Module):
         first, last = (doublings[-2] if len(doublings) > 1 else 0), doublings[-1]
         block = tuple(f"{name}.convs.{n}.*" for n in range(first, last + 1) if list(self.convs[n].parameters()))
         return {"head": (f"{name}.convs.{last}.*",), "last_block": block}
-
-    def forward(self, codes: torch.Tensor) -> torch.Tensor:
-        """Codes [n, inputs] -> [n, C, S, S]."""
-        return self.convs(self.stem(codes).unflatten(1, self.shape))

@@ -14,8 +14,9 @@ from torch import nn
 from metagen.core.warps import DRAWS, moved, pixel_grid, random_affine, read_at
 from metagen.errors import MetagenError, check_at_least
 from metagen.generators.base import Generator, Noise
-from metagen.generators.likelihoods import Likelihood, Normal, bounded, normal_draw, normal_kl, normal_log_ratio
+from metagen.generators.latents import log_ratio
 from metagen.generators.networks import Encoder, halvings, silent, widths_for
+from metagen.generators.vae import Likelihood, LikelihoodName, Normal
 
 REACH = 0.3  # of the image: what one unit of the flow and of the affine map's entries means
 NIB = 1.5  # how firmly a line keeps its width where the paper is stretched; 1 is exact for a Gaussian profile
@@ -69,7 +70,7 @@ class Redraw(Generator):
         latent: int = 16,
         widths: tuple[int, ...] | None = None,
         hidden: int = 64,
-        likelihood: str = "bernoulli",
+        likelihood: LikelihoodName = "bernoulli",
         beta: float = 3.0,
         temperature: float = 1.0,
         null_rate: float = 0.03,
@@ -133,22 +134,22 @@ class Redraw(Generator):
             hidden = (noise["null"] < self.null_rate)[:, None, None, None]
             source = torch.where(hidden, self.null.clamp(0, 1), source)
         posterior = self.posterior(images, source)
-        drawing = self.draw(normal_draw(posterior, noise["latent"]), source)
-        kl = normal_kl(posterior, self.prior_of(source)).sum(-1)
+        drawing = self.draw(posterior.draw(noise["latent"]), source)
+        kl = posterior.kl(self.prior_of(source)).sum(-1)
         return (self.beta * kl - self.log_likelihood(self.seen(drawing), images)).mean()
 
     def sample(self, noise: Noise, context: Sources) -> torch.Tensor:
         """Drawings [n, C, H, W] for latents from the prior at the temperature."""
         source = self._source(noise, context)
-        return self.draw(normal_draw(self.prior_of(source), self.temperature * noise["latent"]), source)
+        return self.draw(self.prior_of(source).draw(self.temperature * noise["latent"]), source)
 
     def prior_of(self, source: torch.Tensor) -> Normal:
         """Mean and log variance of p(z | source), each [n, latent]."""
-        return bounded(self.prior(self.features(source)))
+        return Normal.of(self.prior(self.features(source)))
 
     def posterior(self, images: torch.Tensor, source: torch.Tensor) -> Normal:
         """Mean and log variance of q(z | image, source), each [n, latent]."""
-        return bounded(self.encoder(torch.cat([images, source], 1)))
+        return Normal.of(self.encoder(torch.cat([images, source], 1)))
 
     def draw(self, code: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
         """The source [n, C, H, W] drawn again as the code [n, latent] says, in [0, 1]."""
@@ -180,10 +181,10 @@ class Redraw(Generator):
 
     def _log_weights_of(self, images: torch.Tensor, noise: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
         posterior = self.posterior(images, source)
-        codes = normal_draw(posterior, noise)
+        codes = posterior.draw(noise)
         sources = source.expand(len(noise), *source.shape).flatten(0, 1)
         seen = self.seen(self.draw(codes.flatten(0, 1), sources)).unflatten(0, noise.shape[:2])
-        ratio = normal_log_ratio(codes, noise, posterior[1], self.prior_of(source))
+        ratio = log_ratio(codes, noise, posterior.log_variance, self.prior_of(source))
         return ratio + self.log_likelihood(seen, images.expand_as(seen))
 
     def _source(self, noise: Noise, context: Sources) -> torch.Tensor:

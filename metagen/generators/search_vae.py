@@ -10,11 +10,12 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
+from metagen.core.functional import Weights
 from metagen.core.gumbel import check_choice, gumbel
 from metagen.errors import MetagenError
-from metagen.generators.base import Noise, Weights
+from metagen.generators.base import Noise
 from metagen.generators.networks import OPERATIONS, Refinement, operation
-from metagen.generators.vae import VAE
+from metagen.generators.vae import VAE, LikelihoodName
 
 
 class Mixed(nn.Module):
@@ -77,7 +78,7 @@ class SearchVAE(VAE):
         channels: int = 1,
         latent: int = 16,
         widths: tuple[int, ...] | None = None,
-        likelihood: str = "bernoulli",
+        likelihood: LikelihoodName = "bernoulli",
         norm: str = "none",
         free_bits: float = 0.0,
         operations: tuple[str, ...] = tuple(OPERATIONS),

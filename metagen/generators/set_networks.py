@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from metagen.generators.likelihoods import Normal, bounded, normal_draw
 from metagen.generators.networks import operation, silent
+from metagen.generators.vae import Normal
 
 
 class SetContext(NamedTuple):
@@ -32,12 +32,12 @@ def latent_of(prior: torch.Tensor, shift: torch.Tensor | None, noise: torch.Tens
 
     Without a shift the draw is from the prior.
     """
-    own = bounded(prior)
+    own = Normal.of(prior)
     if shift is None:
-        return Latent(normal_draw(own, noise), own, own)
-    mean, log_variance = bounded(shift)
-    posterior = own[0] + mean, own[1] + log_variance
-    return Latent(normal_draw(posterior, noise), posterior, own)
+        return Latent(own.draw(noise), own, own)
+    mean, log_variance = Normal.of(shift)
+    posterior = Normal(own.mean + mean, own.log_variance + log_variance)
+    return Latent(posterior.draw(noise), posterior, own)
 
 
 class Attention(nn.Module):

@@ -15,10 +15,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from metagen.errors import MetagenError, check_at_least
-from metagen.generators.base import Generator, Noise
-from metagen.generators.likelihoods import Likelihood, normal_kl, normal_log_ratio
+from metagen.generators.base import Generator, Noise, whole_support
+from metagen.generators.latents import log_ratio
 from metagen.generators.networks import halvings, operation, silent, widths_for
 from metagen.generators.set_networks import Attention, Latent, Scale, SetContext, latent_of
+from metagen.generators.vae import Likelihood, LikelihoodName
 
 SCALES = 2  # latent maps at the two coarsest scales
 
@@ -62,7 +63,7 @@ class SetVAE(Generator):
         code: int = 32,
         widths: tuple[int, ...] | None = None,
         hidden: int = 64,
-        likelihood: str = "bernoulli",
+        likelihood: LikelihoodName = "bernoulli",
         attend: bool = True,
         temperature: float = 1.0,
         null_rate: float = 0.1,
@@ -131,7 +132,7 @@ class SetVAE(Generator):
         if self.training:
             context = context._replace(mask=_first(context.mask, noise["seen"], self.null_rate))
         decoded, latents = self._down(context, noise["latent"], self._features(images))
-        kl = torch.stack([normal_kl(each.posterior, each.prior).sum(-1) for each in latents])
+        kl = torch.stack([each.posterior.kl(each.prior).sum(-1) for each in latents])
         return (kl.sum(0) - self.log_likelihood(decoded, images)).mean()
 
     def sample(self, noise: Noise, context: SetContext) -> torch.Tensor:
@@ -140,7 +141,7 @@ class SetVAE(Generator):
 
     def embed(self, support: torch.Tensor) -> torch.Tensor:
         """Where a task lies, by its support [k, C, H, W]: the mean [code] of its code's prior."""
-        return self.prior(self._summed(self.context(support, self._all_of(support, 1))))[0, : self.code]
+        return self.prior(self._summed(self.context(support, whole_support(support, 1))))[0, : self.code]
 
     def log_weights(self, images: torch.Tensor, noise: torch.Tensor, support: torch.Tensor) -> torch.Tensor:
         """Log importance weights log p(x, z | support) - log q(z | x, support) of images [n, C, H, W]: [s, n].
@@ -148,11 +149,11 @@ class SetVAE(Generator):
         Noise is [s, n, D]. Their logsumexp minus log s estimates log p(x | support) from below (Burda 2016).
         """
         samples = len(noise)
-        context = self.context(support, self._all_of(support, samples * len(images)))
+        context = self.context(support, whole_support(support, samples * len(images)))
         seen = [each.repeat(samples, 1, 1, 1) for each in self._features(images)]
         decoded, latents = self._down(context, noise.flatten(0, 1), seen)
         ratios = [
-            normal_log_ratio(each.value, draws, each.posterior[1], each.prior)
+            log_ratio(each.value, draws, each.posterior.log_variance, each.prior)
             for each, draws in zip(latents, noise.flatten(0, 1).split(self.spans, -1), strict=True)
         ]
         found = torch.stack(ratios).sum(0) + self.log_likelihood(decoded, images.repeat(samples, 1, 1, 1))

@@ -1,22 +1,83 @@
-"""The variational autoencoder (Kingma & Welling 2014, arXiv:1312.6114)."""
+"""The variational autoencoder (Kingma & Welling 2014, arXiv:1312.6114), its likelihoods and its normals."""
 
 from __future__ import annotations
 
-from typing import ClassVar
+import math
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
+from torch import nn
 
-from metagen.errors import MetagenError, check_at_least
+from metagen.errors import MetagenError, check_at_least, check_choice
 from metagen.generators.base import Context, Generator, Noise
-from metagen.generators.likelihoods import Likelihood, Normal, bounded, normal_draw, normal_kl, normal_log_ratio
+from metagen.generators.latents import LatentCodes
 from metagen.generators.networks import Decoder, Encoder, Refinement, operation, repeated, widths_for
 
+LikelihoodName = Literal["bernoulli", "gaussian"]  # for ink; for photographs
 
-class VAE(Generator):
-    """Convolutional VAE with a standard normal prior.
 
-    The loss is the negative evidence lower bound in nats per image: summed over pixels and latents, averaged
-    over images.
+class Likelihood(nn.Module):
+    """Log probabilities of images given decoded values.
+
+    `bernoulli`: decoded values are logits, and grey pixels count as the probability of ink. `gaussian`: decoded values
+    are means, and one log sigma is learned (Rybkin 2021, arXiv:2006.13202).
+    """
+
+    def __init__(self, name: LikelihoodName) -> None:
+        super().__init__()
+        check_choice("likelihood", name, LikelihoodName)
+        self.name = name
+        if name == "gaussian":
+            self.log_sigma = nn.Parameter(torch.tensor(-1.0))
+
+    def forward(self, decoded: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        """Log p(image | decoded), nats, summed over pixels: [..., C, H, W] -> [...]."""
+        if self.name == "bernoulli":
+            return -F.binary_cross_entropy_with_logits(decoded, images, reduction="none").sum((-3, -2, -1))
+        log_sigma = F.softplus(self.log_sigma + 6) - 6  # bounded below: a perfect fit must not reach minus infinity
+        scaled = (images - decoded) * (-log_sigma).exp()
+        return -(0.5 * scaled.square() + log_sigma + 0.5 * math.log(2 * math.pi)).sum((-3, -2, -1))
+
+    def expected(self, decoded: torch.Tensor) -> torch.Tensor:
+        """The expected images, in [0, 1]."""
+        return decoded.sigmoid() if self.name == "bernoulli" else decoded.clamp(0, 1)
+
+    def check(self, images: torch.Tensor) -> None:
+        """Refuse images that have no probability.
+
+        Raises:
+            MetagenError: grey pixels under a Bernoulli likelihood.
+        """
+        if self.name == "bernoulli" and not ((images == 0) | (images == 1)).all():
+            raise MetagenError("log_prob: a Bernoulli likelihood is of binary images, got grey pixels; threshold them")
+
+
+class Normal(NamedTuple):
+    """Independent normals: mean and log variance, each [..., latent]."""
+
+    mean: torch.Tensor
+    log_variance: torch.Tensor
+
+    @classmethod
+    def of(cls, encoded: torch.Tensor) -> Normal:
+        """From an encoder's [..., 2 latent]; the log variance is bounded, so that no stray step makes exp overflow."""
+        mean, log_variance = encoded.chunk(2, -1)
+        return cls(mean, 8 * torch.tanh(log_variance / 8))
+
+    def draw(self, noise: torch.Tensor) -> torch.Tensor:
+        """Standard normal noise [..., latent] -> a draw (eq. 10)."""
+        return self.mean + (0.5 * self.log_variance).exp() * noise
+
+    def kl(self, prior: Normal | None = None) -> torch.Tensor:
+        """KL(self || prior) of each dimension, nats; the prior is standard normal if None."""
+        centre, log_width = prior or (0.0, torch.zeros_like(self.log_variance))
+        scaled = (self.mean - centre).square() * (-log_width).exp()
+        return 0.5 * (scaled + (self.log_variance - log_width).exp() - 1 - self.log_variance + log_width)
+
+
+class VAE(LatentCodes, Generator):
+    """Convolutional VAE with a standard normal prior; its loss is the negative ELBO in nats per image.
 
     Args:
         size: height and width in pixels; a multiple of 2 ** len(widths).
@@ -42,7 +103,7 @@ class VAE(Generator):
         channels: int = 1,
         latent: int = 16,
         widths: tuple[int, ...] | None = None,
-        likelihood: str = "bernoulli",
+        likelihood: LikelihoodName = "bernoulli",
         depth: int = 0,
         norm: str = "none",
         free_bits: float = 0.0,
@@ -61,17 +122,12 @@ class VAE(Generator):
         self.log_likelihood = Likelihood(likelihood)
 
     @property
-    def likelihood_of_samples(self) -> bool:
-        """See `Generator`."""
-        return True
-
-    @property
     def parts(self) -> dict[str, tuple[str, ...]]:
         """See `Generator`."""
         return {**super().parts, **self.decoder.parts("decoder")}
 
     def refinements(self) -> list[Refinement]:
-        """What follows each change of scale: those of the encoder, then those of the decoder."""
+        """The layers after each change of scale: those of the encoder, then those of the decoder."""
         places = 2 * len(self.widths)
         if self.blocks is None:
             return [repeated(self.depth)] * places
@@ -86,52 +142,22 @@ class VAE(Generator):
         """Standard normal latents [n, latent]."""
         return {"latent": torch.randn(n, self.latent, generator=rng)}
 
+    def posterior(self, images: torch.Tensor) -> Normal:
+        """Mean and log variance of q(z | image), each [n, latent]."""
+        return Normal.of(self.encoder(images))
+
     def loss(self, player: str, images: torch.Tensor, noise: Noise, context: Context) -> torch.Tensor:
         """Negative ELBO, nats per image."""
         posterior = self.posterior(images)
-        return self.bound(images, posterior, self.decoder(normal_draw(posterior, noise["latent"])))
-
-    def sample(self, noise: Noise, context: Context) -> torch.Tensor:
-        """Expected images [n, C, H, W] for latents drawn from the prior."""
-        return self.log_likelihood.expected(self.decoder(noise["latent"]))
+        return self.bound(images, posterior, self.decoder(posterior.draw(noise["latent"])))
 
     def bound(self, images: torch.Tensor, posterior: Normal, decoded: torch.Tensor) -> torch.Tensor:
         """Negative ELBO, nats per image, of images [n, C, H, W] that were decoded from draws of their posterior."""
-        kl = normal_kl(posterior).mean(0)
+        kl = posterior.kl().mean(0)
         if self.free_bits:
             kl = kl.clamp(min=self.free_bits)
         return kl.sum() - self.log_likelihood(decoded, images).mean()
 
-    def posterior(self, images: torch.Tensor) -> Normal:
-        """Mean and log variance of q(z | image), each [n, latent]."""
-        return bounded(self.encoder(images))
-
-    def project(self, images: torch.Tensor) -> torch.Tensor:
-        """The posterior means [n, latent] of images [n, C, H, W]."""
-        return self.posterior(images)[0]
-
-    def reconstruct(self, images: torch.Tensor) -> torch.Tensor:
-        """Images [n, C, H, W] through the posterior mean and back."""
-        return self.log_likelihood.expected(self.decoder(self.project(images)))
-
-    def interpolate(self, first: torch.Tensor, last: torch.Tensor, steps: int) -> torch.Tensor:
-        """From each image of `first` [n, C, H, W] to that of `last`, in the latent: [n, steps, C, H, W]."""
-        ends = (self.project(images) for images in (first, last))
-        path = torch.linspace(0, 1, steps, device=first.device)[:, None]
-        start, end = (codes[:, None] for codes in ends)
-        return self.log_likelihood.expected(self.decoder(torch.lerp(start, end, path).flatten(0, 1))).unflatten(
-            0, (-1, steps)
-        )
-
-    def log_weights(self, images: torch.Tensor, noise: torch.Tensor, support: torch.Tensor) -> torch.Tensor:
-        """Log importance weights log p(x, z) - log q(z | x) of images [n, C, H, W], noise [s, n, latent]: [s, n].
-
-        Their logsumexp minus log s estimates log p(x) from below (Burda 2016, arXiv:1509.00519).
-        """
-        posterior = self.posterior(images)
-        codes = normal_draw(posterior, noise)
-        standard = (torch.zeros_like(codes), torch.zeros_like(codes))
-        decoded = self.decoder(codes.flatten(0, 1)).unflatten(0, noise.shape[:2])
-        return normal_log_ratio(codes, noise, posterior[1], standard) + self.log_likelihood(
-            decoded, images.expand_as(decoded)
-        )
+    def sample(self, noise: Noise, context: Context) -> torch.Tensor:
+        """Expected images [n, C, H, W] for latents drawn from the prior."""
+        return self.log_likelihood.expected(self.decoder(noise["latent"]))

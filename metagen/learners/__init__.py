@@ -1,7 +1,7 @@
 """Learners: choices on the axes start, step, what moves, meta-gradient. To add one: a file here and a line below."""
 
 from metagen.core.registry import Registry
-from metagen.learners.base import FixedRate, Learner
+from metagen.learners.base import Learner
 from metagen.learners.baselines.joint import Joint
 from metagen.learners.baselines.transfer import Transfer
 from metagen.learners.batched import Adapted, adapt_by, adapt_tasks, by_chunks
@@ -11,6 +11,7 @@ from metagen.learners.conditioned.leo import LEO
 from metagen.learners.conditioned.memory_learner import MemoryLearner
 from metagen.learners.conditioned.meta_generator import MetaGenerator
 from metagen.learners.conditioned.task_embedding import TaskEmbedding
+from metagen.learners.fixed_rate import FixedRate
 from metagen.learners.gradient.adjoint_maml import AdjointMAML
 from metagen.learners.gradient.anil import ANIL
 from metagen.learners.gradient.auxiliary import Auxiliary

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
-from metagen.adaptation import PlayerNoise, draw_noise, over_tasks
-from metagen.generators import Generator, Noise, Weights, with_weights
+from metagen.adaptation import PlayerNoise, adapt, draw_noise
+from metagen.core.functional import Weights, over_tasks, with_weights
+from metagen.generators import Generator, Noise
 from metagen.learners.base import Learner
 
 TASKS_AT_ONCE = 16
@@ -117,7 +118,7 @@ def adapt_by(
     """`adapt_tasks` with draws that are given, by player: each [T, N, v, k, ...]."""
 
     def one_task(support: torch.Tensor, read: torch.Tensor, noise: PlayerNoise) -> Weights:
-        start, weights = learner.start(), learner.adapt(support, noise, steps, read=read)
+        start, weights = learner.start(), adapt(learner, support, noise, steps, read=read)
         return {name: weights[name] - start[name] for name in sorted(learner.adapted_names)}
 
     with torch.inference_mode(False), torch.no_grad():

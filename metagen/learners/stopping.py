@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils._pytree import tree_map
 
-from metagen.adaptation import TaskBatch, draw_noise, over_tasks
+from metagen.adaptation import TaskBatch, draw_noise, trajectory
 from metagen.core.energy_distance import blurred, energy_score
+from metagen.core.functional import Weights, over_tasks, with_weights
 from metagen.core.seeding import torch_rng
 from metagen.core.warps import DRAWS, random_affine
-from metagen.generators import Noise, Weights, with_weights
+from metagen.generators import Noise
 from metagen.learners.base import Learner
 from metagen.learners.batched import Adapted, adapt_tasks, by_chunks
 
@@ -162,8 +163,8 @@ def _measured(learner: Learner, folds: list[_Fold], candidates: tuple[int, ...])
     """The means over each fold's left-out images, [T, F, c, 3]: see `_judged`."""
 
     def along(fold: _Fold) -> torch.Tensor:
-        start, path = learner.start(), learner.path(fold.task.support, fold.task.support_noise, candidates[-1])
-        passed = [{**start, **moved} for index, moved in enumerate(path) if index in candidates]
+        start, path = learner.start(), trajectory(learner, fold.task.support, fold.task.support_noise, candidates[-1])
+        passed = [{**start, **moved} for index, (moved, _) in enumerate(path) if index in candidates]
         return torch.stack([_judged(learner, weights, fold) for weights in passed])
 
     found: dict[int, torch.Tensor] = {}

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -15,13 +15,14 @@ from torch import nn
 from torch.utils._pytree import tree_map
 from torchmetrics import MeanMetric
 
-from metagen.adaptation import EXECUTIONS, Displacement, Regulariser, in_chunks, task_batch
+from metagen.adaptation import Regulariser, in_chunks, task_batch
+from metagen.core.functional import Execution, Weights
 from metagen.core.registry import options_of
 from metagen.distributed.processes import gathered
-from metagen.errors import MetagenError, check_at_least, unknown
+from metagen.errors import MetagenError, check_at_least, check_choice
 from metagen.evaluation.criterion import ByLoss, BySamples, Criterion
 from metagen.evaluation.extractor_choice import selecting
-from metagen.generators import Generator, PerPlayer, Weights, by_player
+from metagen.generators import Generator, PerPlayer, by_player
 from metagen.learners import Learner, MetaGenerator, adapt_tasks
 from metagen.storage.artifacts import check_tensors, load_model
 from metagen.storage.bundled import bundled
@@ -30,7 +31,7 @@ from metagen.tasks.episodes import Episode
 from metagen.training.episode_data import EpisodeData
 from metagen.training.model_zoo import zoo_for
 
-SCHEDULES = ("constant", "linear", "cosine")
+Schedule = Literal["constant", "linear", "cosine"]
 LEAST = 0.02  # of the outer rate, where a cosine ends
 
 
@@ -71,13 +72,13 @@ class MetaTraining(pl.LightningModule):
         generator: Generator,
         learner: Callable[[Generator], Learner],
         rate: PerPlayer = 1e-3,
-        schedule: str = "linear",
+        schedule: Schedule = "linear",
         warmup: int = 50,
         weight_decay: float = 0.0,
         betas: tuple[float, float] | None = None,
         clip: PerPlayer = 100.0,
         chunk: int | None = None,
-        execution: str = "vmap",
+        execution: Execution = "vmap",
         initial: str | None = None,
         regularise: dict[str, float] | None = None,
         chosen_by: str | None = None,
@@ -85,10 +86,8 @@ class MetaTraining(pl.LightningModule):
         regress: float | None = None,
     ) -> None:
         super().__init__()
-        if schedule not in SCHEDULES:
-            raise MetagenError(f"schedule: expected one of {', '.join(SCHEDULES)}, got {schedule!r}")
-        if execution not in EXECUTIONS:
-            raise unknown("execution", execution, EXECUTIONS)
+        check_choice("schedule", schedule, Schedule)
+        check_choice("execution", execution, Execution)
         if chunk is not None:
             check_at_least("chunk", chunk, 1)
         check_at_least("warmup", warmup, 0)
@@ -303,7 +302,7 @@ class MetaTraining(pl.LightningModule):
         return epochs * math.ceil(self.data.episodes_per_epoch / self.trainer.accumulate_grad_batches)
 
 
-def share_of_rate(schedule: str, step: int, total: float, warmup: int) -> float:
+def share_of_rate(schedule: Schedule, step: int, total: float, warmup: int) -> float:
     """The share of an outer rate, from 0 to 1, at optimiser step number `step` of `total`."""
     rise = min(1.0, (step + 1) / max(warmup, 1))
     if schedule == "constant":
@@ -331,7 +330,7 @@ def regulariser_for(learner: Learner, terms: dict[str, float]) -> Regulariser:
         MetagenError: one is unknown or out of range, or the learner would not hear of them.
     """
     name = type(learner).__name__
-    if isinstance(learner.meta_gradient, Displacement):
+    if "outer_loss_terms" not in learner.meta_gradient.hooks:
         raise MetagenError(f"regularise: {name} goes where adaptation went and looks at no outer loss; give none")
     if not (learner.steps or learner.conditioned) or not learner.adapted_names:
         raise MetagenError(f"regularise: {name} takes no inner step in meta-training, so nothing moves; give none")

@@ -12,11 +12,11 @@ import torch
 from torch.utils._pytree import tree_map
 
 from metagen.adaptation import add_deltas, draw_noise
+from metagen.core.functional import Weights
 from metagen.core.seeding import numpy_rng
 from metagen.distributed.processes import Processes, rank
 from metagen.distributed.sharding import Found, ShardedTasks
 from metagen.errors import MetagenError, check_at_least
-from metagen.generators import Weights
 from metagen.learners import Adapted, Joint, Learner, MetaGenerator, adapt_tasks
 from metagen.model import Model, load_base
 from metagen.storage.artifacts import load_zoo, read_config, save_zoo

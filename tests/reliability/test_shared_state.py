@@ -25,13 +25,13 @@ import torch
 from safetensors.torch import load_file
 
 import metagen
-from metagen import generators as bases
 from metagen.adaptation.regularisers import path_norms
 from metagen.cli import main
+from metagen.core.functional import with_weights
 from metagen.core.seeding import DRAWING, seeded, torch_rng
 from metagen.distributed.processes import tells
 from metagen.evaluation.scorecard import untrained
-from metagen.generators import generators, with_weights
+from metagen.generators import generators
 from metagen.learners import learners
 from metagen.metrics.torchmetric import FrechetDistance
 from metagen.model import Model
@@ -224,7 +224,7 @@ def test_a_pure_call_never_changes_the_module(vae):
 def test_weights_of_two_names_are_one_in_the_copy_too():
     tied: Any = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
     tied[1].weight = tied[0].weight
-    copy: Any = bases.with_weights(tied, {"1.weight": torch.zeros(2, 2)})
+    copy: Any = with_weights(tied, {"1.weight": torch.zeros(2, 2)})
     assert copy[0].weight is copy[1].weight
     assert not copy[0].weight.any()
     assert tied[0].weight.any()
@@ -267,7 +267,7 @@ def test_weights_in_a_copy_are_let_go_with_it():
     kept = [weakref.ref(weight) for weight in weights.values()]
     gc.disable()  # a cycle would hold them until it runs: on a GPU, until memory is short
     try:
-        bases.with_weights(generator, weights)
+        with_weights(generator, weights)
         del weights
         assert not any(each() is not None for each in kept)
     finally:

@@ -9,8 +9,8 @@ import torch
 
 from metagen.adaptation.batch import draw_noise
 from metagen.adaptation.encoders.base import Encoder
-from metagen.adaptation.execution import over_tasks
 from metagen.adaptation.support_gradient import support_gradient
+from metagen.core.functional import over_tasks
 from metagen.core.pca import PCA
 from metagen.generators import Generator
 

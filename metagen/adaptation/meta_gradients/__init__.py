@@ -1,7 +1,7 @@
 """Meta-gradients. To add one: a file here with the one signature of `MetaGradient`."""
 
 from metagen.adaptation.meta_gradients.adjoint import Adjoint
-from metagen.adaptation.meta_gradients.base import Losses, MetaGradient, MetaStep, in_chunks
+from metagen.adaptation.meta_gradients.base import MetaGradient, MetaStep, in_chunks
 from metagen.adaptation.meta_gradients.displacement import Displacement
 from metagen.adaptation.meta_gradients.exact import Exact
 from metagen.adaptation.meta_gradients.first_order import FirstOrder
@@ -13,7 +13,6 @@ __all__ = [
     "Exact",
     "FirstOrder",
     "Implicit",
-    "Losses",
     "MetaGradient",
     "MetaStep",
     "in_chunks",

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
 import torch
 from torch.func import vjp
 from torch.utils._pytree import tree_map
 
 from metagen.adaptation.batch import TaskBatch
-from metagen.adaptation.execution import over_tasks
-from metagen.adaptation.inner_loop import Carry, at_step
-from metagen.adaptation.meta_gradients.base import Losses, MetaGradient, MetaStep
+from metagen.adaptation.meta_gradients.base import MetaGradient, MetaStep
+from metagen.adaptation.protocol import Adaptable, Carry, Hook, Losses
+from metagen.core.functional import Execution, Weights, over_tasks
 from metagen.errors import MetagenError
-from metagen.generators import Weights, with_weights
-
-if TYPE_CHECKING:
-    from metagen.learners import Learner
 
 Pulled = dict[str, tuple[Weights, Carry]]  # by player, its objective's gradient: of meta-parameters, and of a carry
 
 
 class Adjoint(MetaGradient):
-    """What `Exact` gives, by the adjoint of the inner loop: one VJP of each step, from the last to the first.
+    """The gradient of `Exact`, by the adjoint of the inner loop: one VJP of each step, from the last to the first.
 
     The states (weights that move, state of the step) go forward without a graph. Where not all of them are kept, those
     in between are made again segment by segment (Chen 2016, arXiv:1604.06174): then N / segment + segment states are in
@@ -39,6 +35,8 @@ class Adjoint(MetaGradient):
         MetagenError: an option is out of range.
     """
 
+    hooks: ClassVar[tuple[Hook, ...]] = ("loss_weights", "outer_loss_terms")
+
     def __init__(self, segment: int | None = None, truncate: int | None = None) -> None:
         if segment is not None and segment < 1:
             raise MetagenError(f"segment: expected 1 or more steps, got {segment}")
@@ -46,25 +44,25 @@ class Adjoint(MetaGradient):
             raise MetagenError(f"truncate: expected 0 or more steps, got {truncate}")
         self.segment, self.truncate = segment, truncate
 
-    def __call__(self, learner: Learner, meta: Weights, batch: TaskBatch, execution: str = "vmap") -> MetaStep:
+    def __call__(self, learner: Adaptable, meta: Weights, batch: TaskBatch, execution: Execution = "vmap") -> MetaStep:
         """See `MetaGradient`."""
-        loop, shares, last = _Loop(learner, meta, batch, execution), learner.loss_weights(), learner.steps
+        loop, loss_weights, last = _Loop(learner, meta, batch, execution), learner.loss_weights(), learner.steps
         first = 0 if self.truncate is None else max(0, last - self.truncate)
         carry, early = loop.begin(meta), Pulled()
         for index in range(first):
-            if shares[index]:
+            if loss_weights[index]:
                 early = _sum(early, loop.judge(carry, index)[0])
             carry = loop.advance(meta, carry, index)
         pulled, losses = Pulled(), Losses()
         for index, before in loop.backwards(carry, first, self.segment or 1):
             if index < last:
                 pulled = loop.step_back(pulled, before, index)
-            if shares[index] or index == last:
+            if loss_weights[index] or index == last:
                 added, at_index = loop.judge(before, index)
                 pulled, losses = _sum(pulled, added), losses or at_index
         return MetaStep(loop.begin_back(_sum(early, pulled)), losses, {}, {})
 
-    def trains(self, learner: Learner, name: str) -> bool:
+    def trains(self, learner: Adaptable, name: str) -> bool:
         """All of them, but for those of the step where no step is differentiated."""
         return self.truncate != 0 or name.startswith("generator.")
 
@@ -75,14 +73,14 @@ class _Loop:
     The VJP is outside and the tasks inside, so that a meta-parameter's gradient is summed over tasks as it is made.
     """
 
-    def __init__(self, learner: Learner, meta: Weights, batch: TaskBatch, execution: str) -> None:
+    def __init__(self, learner: Adaptable, meta: Weights, batch: TaskBatch, execution: Execution) -> None:
         self.learner, self.meta, self.batch, self.execution = learner, meta, batch, execution
 
     def begin(self, meta: Weights) -> Carry:
         """Every task's first state."""
 
         def one_task(meta: Weights, task: TaskBatch) -> Carry:
-            return with_weights(self.learner, meta).begin(task.support, task.task_noise)
+            return self.learner.with_weights(meta).begin(task.support, task.task_noise)
 
         carry: Carry = over_tasks(one_task, self.execution)(meta, self.batch)
         return carry
@@ -91,17 +89,17 @@ class _Loop:
         """Every task's state after inner step number `index`."""
 
         def one_task(meta: Weights, carry: Carry, task: TaskBatch) -> Carry:
-            noise = at_step(task.support_noise, index)
-            return with_weights(self.learner, meta).advance(carry, task.support, noise, index, task.task_noise)
+            noise = self.learner.step_noise(task.support_noise, index)
+            return self.learner.with_weights(meta).advance(carry, task.support, noise, index, task.task_noise)
 
         after: Carry = over_tasks(one_task, self.execution)(meta, carry, self.batch)
         return after
 
     def outer_loss_terms(self, meta: Weights, carry: Carry, index: int) -> tuple[Losses, Losses]:
-        """What phi_index adds to each player's objective, the mean over tasks; and every task's query losses."""
+        """The terms that phi_index adds to each player's objective, the mean over tasks; and the query losses."""
 
         def one_task(meta: Weights, carry: Carry, task: TaskBatch) -> tuple[Losses, Losses]:
-            return with_weights(self.learner, meta).outer_loss_terms(carry, task, index)
+            return self.learner.with_weights(meta).outer_loss_terms(carry, task, index)
 
         added, losses = over_tasks(one_task, self.execution)(meta, carry, self.batch)
         return {player: each.mean() for player, each in added.items()}, losses

@@ -1,23 +1,19 @@
-"""What a meta-gradient is: for every player p, g_p = dL_p / d theta_p of the mean task, as a pure function."""
+"""Meta-gradients: for every player p, g_p = dL_p / d theta_p of the mean task, as a pure function."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, get_args
 
 import torch
 
 from metagen.adaptation.batch import TaskBatch
-from metagen.generators import Weights
-
-if TYPE_CHECKING:  # a learner holds a meta-gradient, so this floor may only name it
-    from metagen.learners import Learner
-
-Losses = dict[str, torch.Tensor]  # by player, of each task: [T]
+from metagen.adaptation.protocol import Adaptable, Hook, Losses
+from metagen.core.functional import Execution, Weights
 
 
 class MetaStep(NamedTuple):
-    """What one meta-gradient gives."""
+    """The result of one meta-gradient."""
 
     gradients: Weights  # of each meta-parameter, averaged over the batch's tasks
     losses: Losses  # every task's query losses after adaptation
@@ -30,34 +26,36 @@ class MetaGradient(ABC):
 
     Attributes:
         second_order: whether inner gradients are differentiated.
+        hooks: the hooks of a learner that this meta-gradient heeds; a learner that has another one is refused.
     """
 
     second_order: ClassVar[bool] = True
+    hooks: ClassVar[tuple[Hook, ...]] = get_args(Hook)
 
     @abstractmethod
-    def __call__(self, learner: Learner, meta: Weights, batch: TaskBatch, execution: str = "vmap") -> MetaStep:
-        """The gradient of each meta-parameter, and the diagnostics of every task."""
+    def __call__(self, learner: Adaptable, meta: Weights, batch: TaskBatch, execution: Execution = "vmap") -> MetaStep:
+        """The gradient of each meta-parameter, and the query losses and diagnostics of every task."""
 
-    def trains(self, learner: Learner, name: str) -> bool:
-        """Whether this meta-gradient moves that meta-parameter: every one by default."""
+    def trains(self, learner: Adaptable, name: str) -> bool:
+        """Whether this meta-gradient trains that meta-parameter: every one by default."""
         return True
 
 
 def in_chunks(
     meta_gradient: MetaGradient,
-    learner: Learner,
+    learner: Adaptable,
     meta: Weights,
     batch: TaskBatch,
     chunk: int | None = None,
-    execution: str = "vmap",
+    execution: Execution = "vmap",
 ) -> MetaStep:
     """The same, `chunk` tasks at a time, so that only one chunk's graph is in memory."""
     total: Weights = {}
-    parts: list[MetaStep] = []
+    steps: list[MetaStep] = []
     for part in batch.chunks(chunk):
-        found = meta_gradient(learner, meta, part, execution)
+        step = meta_gradient(learner, meta, part, execution)
         share = len(part.support) / len(batch.support)
-        total = {name: total.get(name, 0) + share * g for name, g in found.gradients.items()}
-        parts.append(found)
-    rest = ({name: torch.cat([p[i][name] for p in parts]) for name in parts[0][i]} for i in (1, 2, 3))
+        total = {name: total.get(name, 0) + share * g for name, g in step.gradients.items()}
+        steps.append(step)
+    rest = ({name: torch.cat([step[i][name] for step in steps]) for name in steps[0][i]} for i in (1, 2, 3))
     return MetaStep(total, *rest)

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch.func import grad, vjp
 from torch.utils._pytree import tree_map
 
 from metagen.adaptation.batch import TaskBatch
-from metagen.adaptation.execution import over_tasks
-from metagen.adaptation.inner_loop import at_step
-from metagen.adaptation.meta_gradients.base import Losses, MetaGradient, MetaStep
+from metagen.adaptation.inner_loop import adapt, at_step
+from metagen.adaptation.meta_gradients.base import MetaGradient, MetaStep
+from metagen.adaptation.protocol import Adaptable, Hook, Losses
+from metagen.core.functional import Execution, Weights, over_tasks
 from metagen.errors import check_at_least, check_positive
-from metagen.generators import Weights, with_weights
-
-if TYPE_CHECKING:
-    from metagen.learners import Learner
 
 
-class Solved(NamedTuple):
-    """What conjugate gradient finds."""
+class Solution(NamedTuple):
+    """The result of conjugate gradient."""
 
     vector: Weights  # v, where A v = b was asked for
     residual: torch.Tensor  # |b - A v| / |b|
@@ -39,9 +36,9 @@ class Implicit(MetaGradient):
 
     Each player has its own A and b, those of its own weights, the other players held fixed.
 
-    A v = b is solved by conjugate gradient, for each task until a direction p has p^T A p <= 0; the vector found before
-    is kept, and where there is none v = b / lambda, as if there were no curvature (the first-order gradient). Told are
-    "negative_curvature", 0 or 1, and "cg_residual", the relative residual; of several players the largest.
+    A v = b is solved by conjugate gradient, for each task until a direction p has p^T A p <= 0; the vector before it
+    is kept, and where there is none v = b / lambda, as if there were no curvature (the first-order gradient).
+    Diagnostics: "negative_curvature" (0 or 1) and "cg_residual" (relative); of several players the largest.
 
     Args:
         proximal: lambda, above 0.
@@ -52,26 +49,28 @@ class Implicit(MetaGradient):
     """
 
     second_order = False
+    hooks: ClassVar[tuple[Hook, ...]] = ("outer_loss_terms",)  # that at phi_N alone
 
     def __init__(self, proximal: float, cg_steps: int = 5) -> None:
         check_positive("proximal", proximal)
         check_at_least("cg_steps", cg_steps, 1)
         self.proximal, self.cg_steps = proximal, cg_steps
 
-    def __call__(self, learner: Learner, meta: Weights, batch: TaskBatch, execution: str = "vmap") -> MetaStep:
+    def __call__(self, learner: Adaptable, meta: Weights, batch: TaskBatch, execution: Execution = "vmap") -> MetaStep:
         """See `MetaGradient`."""
 
-        def adapt(meta: Weights, task: TaskBatch) -> Weights:
-            adapted = with_weights(learner, meta).adapt(task.support, task.support_noise, None, task.task_noise)
+        def displaced(meta: Weights, task: TaskBatch) -> Weights:
+            own = learner.with_weights(meta)
+            adapted = adapt(own, task.support, task.support_noise, learner.steps, task.task_noise)
             return {name: adapted[name] for name in sorted(learner.adapted_names)}
 
-        def solve(meta: Weights, moved: Weights, task: TaskBatch) -> dict[str, Solved]:
+        def solve(meta: Weights, moved: Weights, task: TaskBatch) -> dict[str, Solution]:
             movers = {learner.generator.player_of(name) for name in moved}
             return {player: self._solve(learner, meta, moved, task, player) for player in sorted(movers)}
 
         with torch.no_grad():
-            moved: Weights = over_tasks(adapt, execution)(meta, batch)
-            solved: dict[str, Solved] = over_tasks(solve, execution)(meta, moved, batch)
+            moved: Weights = over_tasks(displaced, execution)(meta, batch)
+            solved: dict[str, Solution] = over_tasks(solve, execution)(meta, moved, batch)
         gradients: Weights = {}
         losses: Losses = {}
         for player in learner.generator.players:
@@ -81,21 +80,21 @@ class Implicit(MetaGradient):
                 each, losses = at({**meta, **own}, moved, solved, batch)
                 return each.mean(), losses
 
-            found, losses = grad(surrogate, has_aux=True)(_own(learner.player_of, meta, player))
-            gradients |= found
-        told = {
+            of_player, losses = grad(surrogate, has_aux=True)(_own(learner.player_of, meta, player))
+            gradients |= of_player
+        diagnostics = {
             "negative_curvature": torch.stack([each.negative for each in solved.values()]).amax(0),
             "cg_residual": torch.stack([each.residual for each in solved.values()]).amax(0),
         }
-        return MetaStep(gradients, losses, told, {})
+        return MetaStep(gradients, losses, diagnostics, {})
 
-    def trains(self, learner: Learner, name: str) -> bool:
+    def trains(self, learner: Adaptable, name: str) -> bool:
         """The generator's weights: how adaptation came to phi_N does not count."""
         return name.startswith("generator.")
 
-    def _solve(self, learner: Learner, meta: Weights, moved: Weights, task: TaskBatch, player: str) -> Solved:
+    def _solve(self, learner: Adaptable, meta: Weights, moved: Weights, task: TaskBatch, player: str) -> Solution:
         def objective(own: Weights) -> torch.Tensor:
-            return with_weights(learner, meta).outer_loss_terms(({**moved, **own}, {}), task, learner.steps)[0][player]
+            return learner.with_weights(meta).outer_loss_terms(({**moved, **own}, {}), task, learner.steps)[0][player]
 
         def inner(own: Weights) -> Weights:
             return _inner_gradient(learner, meta, {**moved, **own}, task, player)
@@ -105,7 +104,7 @@ class Implicit(MetaGradient):
         return conjugate_gradient(lambda p: product(p)[0], grad(objective)(own), self.proximal, self.cg_steps)
 
 
-def conjugate_gradient(product: Callable[[Weights], Weights], target: Weights, proximal: float, steps: int) -> Solved:
+def conjugate_gradient(product: Callable[[Weights], Weights], target: Weights, proximal: float, steps: int) -> Solution:
     """Solve (H + proximal I) v = target for one task (Hestenes & Stiefel 1952), without control flow on tensors.
 
     Args:
@@ -130,26 +129,26 @@ def conjugate_gradient(product: Callable[[Weights], Weights], target: Weights, p
         done = done | (square <= precision * size)
         direction = _plus(left, square / torch.where(before > 0, before, 1.0), direction)
     residual = (square / torch.where(size > 0, size, 1.0)).sqrt()
-    return Solved(vector, residual, negative.to(size))
+    return Solution(vector, residual, negative.to(size))
 
 
-def _inner_gradient(learner: Learner, meta: Weights, moved: Weights, task: TaskBatch, player: str) -> Weights:
+def _inner_gradient(learner: Adaptable, meta: Weights, moved: Weights, task: TaskBatch, player: str) -> Weights:
     """G: of what a player minimises on the support, at phi and the meta-parameters that it began from."""
-    start = with_weights(learner, meta).start(task.task_noise)
+    start = learner.with_weights(meta).start(task.task_noise)
     noise = {name: draws[0] for name, draws in at_step(task.support_noise, 0)[player].items()}
 
     def loss(own: Weights) -> torch.Tensor:
-        return with_weights(learner, meta).support_loss({**start, **moved, **own}, start, player, task.support, noise)
+        return learner.with_weights(meta).support_loss({**start, **moved, **own}, start, player, task.support, noise)
 
     gradient: Weights = grad(loss)(_own(learner.generator.player_of, moved, player))
     return gradient
 
 
 def _surrogate(
-    learner: Learner, player: str, meta: Weights, moved: Weights, solved: dict[str, Solved], task: TaskBatch
+    learner: Adaptable, player: str, meta: Weights, moved: Weights, solved: dict[str, Solution], task: TaskBatch
 ) -> tuple[torch.Tensor, Losses]:
     """L - <G, v> of one task and player: its gradient by the meta-parameters is the implicit one."""
-    objectives, losses = with_weights(learner, meta).outer_loss_terms((moved, {}), task, learner.steps)
+    objectives, losses = learner.with_weights(meta).outer_loss_terms((moved, {}), task, learner.steps)
     if player not in solved:
         return objectives[player], losses
     inner = _inner_gradient(learner, meta, moved, task, player)

@@ -8,26 +8,8 @@ from metagen.adaptation.steps.learned_rates import LearnedRates
 from metagen.adaptation.steps.mixture import Mixture
 from metagen.adaptation.steps.recurrent import CoordinateLSTM, MetaLSTM
 from metagen.adaptation.steps.rule import Rule
-from metagen.adaptation.steps.sgd import SGD
-from metagen.errors import unknown
-
-FIXED_RATE = ("sgd", "adam")
-
-
-def fixed_rate_step(name: str, rate: Rate, betas: tuple[float, float] = (0.9, 0.999)) -> Step:
-    """The inner optimiser of that name at fixed rates; betas are Adam's.
-
-    Raises:
-        MetagenError: no such optimiser.
-    """
-    if name not in FIXED_RATE:
-        raise unknown("step", name, FIXED_RATE)
-    return SGD(rate) if name == "sgd" else Adam(rate, betas)
-
 
 __all__ = [
-    "FIXED_RATE",
-    "SGD",
     "Adam",
     "CoordinateLSTM",
     "Curvature",
@@ -40,6 +22,5 @@ __all__ = [
     "Rule",
     "State",
     "Step",
-    "fixed_rate_step",
     "weight_of",
 ]

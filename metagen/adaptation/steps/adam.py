@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from metagen.adaptation.steps.base import Rate, State, Step, rate_of
-from metagen.generators import Noise, Weights
+from metagen.core.functional import Weights
+from metagen.generators import Noise
 
 
 class Adam(Step):

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from metagen.generators import Noise, Weights
+from metagen.core.functional import Weights
+from metagen.generators import Noise
 
 State = dict[str, tuple[torch.Tensor, ...]]
 Rate = float | Mapping[str, float]  # one of all weights, or each weight's by its name

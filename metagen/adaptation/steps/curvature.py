@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from metagen.adaptation.steps.base import PerWeight, State, Step
+from metagen.core.functional import Weights
 from metagen.errors import check_positive
-from metagen.generators import Noise, Weights
+from metagen.generators import Noise
 
 LIMIT = 128  # a longer mode has a learned diagonal: a matrix would hold more numbers than most networks
 

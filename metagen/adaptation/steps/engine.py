@@ -8,8 +8,9 @@ from torch import nn
 from metagen.adaptation.encoders import Encoder
 from metagen.adaptation.steps.base import PerWeight, State, Step, layer_of
 from metagen.adaptation.steps.rule import Rule
+from metagen.core.functional import Weights
 from metagen.errors import MetagenError, check_positive
-from metagen.generators import Generator, Noise, Weights
+from metagen.generators import Generator, Noise
 
 BOUND = 3.0  # of a log factor: what is emitted is within 20-fold of where it began
 

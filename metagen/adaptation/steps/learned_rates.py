@@ -7,8 +7,9 @@ from collections.abc import Mapping
 import torch
 
 from metagen.adaptation.steps.base import PerWeight, State, Step, layer_of
+from metagen.core.functional import Weights
 from metagen.errors import MetagenError, check_positive
-from metagen.generators import Noise, Weights
+from metagen.generators import Noise
 
 PER = ("parameter", "layer", "step")
 

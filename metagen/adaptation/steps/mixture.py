@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 
 from metagen.adaptation.steps.base import PerWeight, State, Step, layer_of
+from metagen.core.functional import Weights
 from metagen.core.gumbel import check_choice, gumbel
 from metagen.errors import check_positive
-from metagen.generators import Noise, Weights
+from metagen.generators import Noise
 
 MEMBERS = ("sgd", "momentum", "rmsprop", "adam")
 

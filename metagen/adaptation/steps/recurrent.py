@@ -9,8 +9,9 @@ from collections.abc import Mapping
 import torch
 
 from metagen.adaptation.steps.base import PerWeight, State, Step
+from metagen.core.functional import Weights
 from metagen.errors import MetagenError, check_at_least, check_positive
-from metagen.generators import Noise, Weights
+from metagen.generators import Noise
 
 MOST = 20_000  # coordinates, each with a hidden state of its own
 P = 10.0  # log-gradients below -P are told by their value instead

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from metagen.adaptation.steps.base import layer_of
+from metagen.core.functional import Weights
 from metagen.errors import MetagenError
-from metagen.generators import Weights
 from metagen.storage.files import strangers, write_atomically
 from metagen.storage.strict_json import page
 

@@ -10,6 +10,7 @@ from metagen.errors import check_at_least
 from metagen.generators.base import Noise
 from metagen.generators.gans.game import Game
 from metagen.generators.redraw import Redraw, Sources
+from metagen.generators.vae import LikelihoodName
 
 
 class RedrawGAN(Game):
@@ -51,7 +52,7 @@ class RedrawGAN(Game):
         latent: int = 16,
         widths: tuple[int, ...] | None = None,
         hidden: int = 64,
-        likelihood: str = "bernoulli",
+        likelihood: LikelihoodName = "bernoulli",
         beta: float = 3.0,
         temperature: float = 1.0,
         null_rate: float = 0.03,
@@ -85,8 +86,15 @@ class RedrawGAN(Game):
     def maker(self) -> Redraw:
         """See `Game`."""
         return Redraw(
-            *(self.size, self.channels, self.latent, self.widths, self.hidden),
-            *(self.likelihood, self.beta, self.temperature, self.null_rate),
+            self.size,
+            self.channels,
+            self.latent,
+            self.widths,
+            self.hidden,
+            self.likelihood,
+            self.beta,
+            self.temperature,
+            self.null_rate,
         )
 
     def context(self, support: torch.Tensor, mask: torch.Tensor) -> Sources:

@@ -9,8 +9,7 @@ import torch
 from metagen.errors import check_at_least
 from metagen.generators.base import Context, Noise
 from metagen.generators.gans.game import Game
-from metagen.generators.likelihoods import normal_draw
-from metagen.generators.vae import VAE
+from metagen.generators.vae import VAE, LikelihoodName
 
 
 class VAEGAN(Game):
@@ -47,7 +46,7 @@ class VAEGAN(Game):
         channels: int = 1,
         latent: int = 16,
         widths: tuple[int, ...] | None = None,
-        likelihood: str = "bernoulli",
+        likelihood: LikelihoodName = "bernoulli",
         network: str = "dcgan",
         depth: int = 1,
         norm: str = "none",
@@ -75,7 +74,7 @@ class VAEGAN(Game):
     def play(self, player: str, images: torch.Tensor, noise: Noise, context: Context) -> torch.Tensor:
         """Of the critic its mean loss in both games; of the VAE nats per image."""
         posterior = self.generator.posterior(images)
-        decoded = self.generator.decoder(normal_draw(posterior, noise["posterior"]))
+        decoded = self.generator.decoder(posterior.draw(noise["posterior"]))
         made = (self.generator.log_likelihood.expected(decoded), self.sample(noise, context))
         game = self.against(player, images, made, noise)
         if player == "discriminator":

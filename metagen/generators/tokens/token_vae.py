@@ -14,11 +14,11 @@ import torch.nn.functional as F
 
 from metagen.core.warps import DRAWS, random_affine
 from metagen.errors import MetagenError, check_at_least, check_positive
-from metagen.generators.base import Generator, Noise
-from metagen.generators.likelihoods import Likelihood
+from metagen.generators.base import Generator, Noise, leave_one_out
 from metagen.generators.tokens.token_networks import CodePrior, Heads, SupportEncoder
 from metagen.generators.tokens.token_sampling import Sampling, draw_codes
 from metagen.generators.tokens.tokenizer import Tokenizer, at_least_single
+from metagen.generators.vae import Likelihood, LikelihoodName
 
 COPY = 1.0  # strength of the affine map through which a single image sees itself
 ROWS = 8  # images of one task that are drawn together, always as many
@@ -87,7 +87,7 @@ class TokenVAE(Generator):
         tokenizer_width: int = 32,
         levels: tuple[int, ...] = (8, 6, 5),
         halvings: int | None = None,
-        likelihood: str = "bernoulli",
+        likelihood: LikelihoodName = "bernoulli",
         width: int = 128,
         heads: int = 8,
         support_blocks: int = 2,
@@ -177,7 +177,7 @@ class TokenVAE(Generator):
     def support_loss(self, player: str, support: torch.Tensor, noise: Noise) -> torch.Tensor:
         """Nats of the codes alone, since no step moves the tokenizer; a single image sees an affine copy of itself."""
         if len(support) > 1:
-            context = self.context(support, self._others_of(support))
+            context = self.context(support, leave_one_out(support))
         else:
             context = self._of_all(random_affine(support, noise["copy"], COPY))
         return self._code_nats(self._codes(support), noise, context).mean(-1)

@@ -10,9 +10,9 @@ from torch import nn
 
 from metagen.errors import MetagenError, check_at_least
 from metagen.generators.base import Context, Generator, Noise
-from metagen.generators.likelihoods import Likelihood
 from metagen.generators.networks import Residual, normalisation, silent
 from metagen.generators.tokens.quantiser import Quantiser
+from metagen.generators.vae import Likelihood, LikelihoodName
 
 DEFAULT_HALVINGS = {28: 2, 32: 2, 64: 3, 128: 4}  # to grids of 7 x 7 or 8 x 8 codes
 
@@ -47,7 +47,7 @@ class Tokenizer(Generator):
         width: int = 32,
         levels: tuple[int, ...] = (8, 6, 5),
         halvings: int | None = None,
-        likelihood: str = "bernoulli",
+        likelihood: LikelihoodName = "bernoulli",
     ) -> None:
         super().__init__()
         check_at_least("width", width, 1)

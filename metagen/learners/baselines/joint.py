@@ -1,8 +1,8 @@
 """Joint pre-training and fine-tuning: the baseline that no meta-learner may lose to."""
 
-from metagen.adaptation import Exact
+from metagen.adaptation import Exact, Optimiser
 from metagen.generators import Generator, PerPlayer
-from metagen.learners.base import FixedRate
+from metagen.learners.fixed_rate import FixedRate
 
 
 class Joint(FixedRate):
@@ -14,7 +14,7 @@ class Joint(FixedRate):
         self,
         generator: Generator,
         rate: PerPlayer = 1e-3,
-        optimiser: str = "adam",
+        optimiser: Optimiser = "adam",
         adapted_params: tuple[str, ...] = ("*",),
         test_steps: int = 50,
     ) -> None:

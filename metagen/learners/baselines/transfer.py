@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import torch
 
+from metagen.adaptation import Optimiser
+from metagen.core.functional import Weights
 from metagen.errors import MetagenError, check_at_least, unknown
-from metagen.generators import Generator, Noise, PerPlayer, Weights
+from metagen.generators import Generator, Noise, PerPlayer
 from metagen.learners.baselines.joint import Joint
 
 ANCHORS = ("l2", "ewc")
@@ -43,7 +45,7 @@ class Transfer(Joint):
         self,
         generator: Generator,
         rate: PerPlayer = 1e-3,
-        optimiser: str = "adam",
+        optimiser: Optimiser = "adam",
         adapted_params: tuple[str, ...] = ("*",),
         test_steps: int = 50,
         anchor: str = "l2",

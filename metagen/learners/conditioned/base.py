@@ -8,8 +8,9 @@ from collections.abc import Callable
 import torch
 
 from metagen.adaptation import Carry, Encoder, Exact, TaskNoise
-from metagen.generators import Weights
-from metagen.learners.base import NOTHING, FixedRate
+from metagen.adaptation.batch import NO_NOISE
+from metagen.core.functional import Weights
+from metagen.learners.fixed_rate import FixedRate
 
 
 class Conditioned(FixedRate, ABC):
@@ -30,7 +31,7 @@ class Conditioned(FixedRate, ABC):
         for encoder in [module for module in self.modules() if isinstance(module, Encoder) and module.prepared_by]:
             encoder.prepare(self.generator, supports(encoder.prepared_by))
 
-    def begin(self, support: torch.Tensor, task_noise: TaskNoise = NOTHING) -> Carry:
+    def begin(self, support: torch.Tensor, task_noise: TaskNoise = NO_NOISE) -> Carry:
         """See `Learner`."""
         start = self.start(task_noise)
         added = self.weight_changes(start, support, task_noise)

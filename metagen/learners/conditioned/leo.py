@@ -10,6 +10,7 @@ from torch.func import grad
 from metagen.adaptation import (
     Carry,
     Exact,
+    Optimiser,
     PerWeight,
     PlayerNoise,
     TaskBatch,
@@ -17,12 +18,14 @@ from metagen.adaptation import (
     scheduled_updates,
     select_params,
 )
-from metagen.adaptation.meta_gradients import Losses
+from metagen.adaptation.batch import NO_NOISE
+from metagen.adaptation.protocol import Losses
+from metagen.core.functional import Weights
 from metagen.errors import MetagenError, check_at_least, check_positive
-from metagen.generators import Generator, PerPlayer, Weights
-from metagen.generators.likelihoods import Normal, bounded, normal_draw, normal_kl
+from metagen.generators import Generator, PerPlayer
 from metagen.generators.networks import halvings, widths_for
-from metagen.learners.base import NOTHING, FixedRate
+from metagen.generators.vae import Normal
+from metagen.learners.fixed_rate import FixedRate
 
 MOST = 200_000  # numbers in the map from a code to weights
 SPREAD = 0.01  # of the numbers in it, at first: a code of N(0, 1) moves no weight far
@@ -53,10 +56,10 @@ class RelationEncoder(nn.Module):
         """Support [k, C, H, W] in [0, 1], k >= 0 -> mean and log variance, each [code]."""
         k = len(support)
         if not k:
-            return support.new_zeros(self.code), support.new_zeros(self.code)
+            return Normal(support.new_zeros(self.code), support.new_zeros(self.code))
         each = self.image(support)
         pairs = torch.cat([each[:, None].expand(k, k, -1), each.expand(k, k, -1)], -1)
-        return bounded(self.pair(pairs.flatten(0, 1)).mean(0).to(support))
+        return Normal.of(self.pair(pairs.flatten(0, 1)).mean(0).to(support))
 
 
 class LEO(FixedRate):
@@ -105,7 +108,7 @@ class LEO(FixedRate):
         generator: Generator,
         steps: int = 5,
         rate: PerPlayer = 1e-3,
-        optimiser: str = "sgd",
+        optimiser: Optimiser = "sgd",
         adapted_params: tuple[str, ...] = ("biases",),
         test_steps: int | None = None,
         code_steps: int = 3,
@@ -140,7 +143,7 @@ class LEO(FixedRate):
         """See `Learner`; and the draw of the code."""
         return {**super().task_noise(rng), "code": {"normal": torch.randn(self.code, generator=rng)}}
 
-    def encoded(self, support: torch.Tensor, task_noise: TaskNoise = NOTHING) -> torch.Tensor:
+    def encoded(self, support: torch.Tensor, task_noise: TaskNoise = NO_NOISE) -> torch.Tensor:
         """The code [code] of a support [k, C, H, W] in [0, 1] before any step: a draw, or the mean without noise."""
         return drawn(self.encoder(support), task_noise)
 
@@ -148,7 +151,7 @@ class LEO(FixedRate):
         """The weights that move, for a code [code]."""
         return {name: start[name] + self.decoder[name] @ code for name in sorted(self.adapted_names)}
 
-    def begin(self, support: torch.Tensor, task_noise: TaskNoise = NOTHING) -> Carry:
+    def begin(self, support: torch.Tensor, task_noise: TaskNoise = NO_NOISE) -> Carry:
         """See `Learner`; the code lies in the state."""
         own, state = super().begin(support, task_noise)
         return own, {**state, CODE: (self.encoded(support, task_noise),)}
@@ -178,7 +181,7 @@ class LEO(FixedRate):
             return objectives, losses
         normal: Normal = self.encoder(task.support)
         way = carry[1][CODE][0].detach() - drawn(normal, task.task_noise)
-        paid = self.kl * normal_kl(normal).sum() + self.drift * way.square().sum()
+        paid = self.kl * normal.kl().sum() + self.drift * way.square().sum()
         paid = paid + self.orthogonality * self.correlations()
         return {player: each + paid for player, each in objectives.items()}, losses
 
@@ -192,4 +195,4 @@ class LEO(FixedRate):
 
 def drawn(normal: Normal, task_noise: TaskNoise) -> torch.Tensor:
     """A draw of a code's normal, or its mean without noise: [code]."""
-    return normal_draw(normal, task_noise["code"]["normal"]) if "code" in task_noise else normal[0]
+    return normal.draw(task_noise["code"]["normal"]) if "code" in task_noise else normal[0]

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import torch
 
-from metagen.adaptation import Carry, Memory, PerWeight, PlayerNoise, TaskBatch, TaskNoise, encoder_for, select_params
+from metagen.adaptation import (
+    Carry,
+    Memory,
+    Optimiser,
+    PerWeight,
+    PlayerNoise,
+    TaskBatch,
+    TaskNoise,
+    encoder_for,
+    select_params,
+)
 from metagen.adaptation.memory import check_size
-from metagen.generators import Generator, PerPlayer, Weights
+from metagen.core.functional import Weights
+from metagen.generators import Generator, PerPlayer
 from metagen.learners.conditioned.base import Conditioned
 
 
@@ -42,7 +53,7 @@ class MemoryLearner(Conditioned):
         generator: Generator,
         steps: int = 3,
         rate: PerPlayer = 1e-3,
-        optimiser: str = "sgd",
+        optimiser: Optimiser = "sgd",
         slots: int = 128,
         writing: str = "least_used",
         encoder: str = "set",

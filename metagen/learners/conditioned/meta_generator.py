@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from metagen.adaptation import Carry, TaskBatch, TaskNoise, WeightWriter, add_deltas
-from metagen.adaptation.meta_gradients import Losses
-from metagen.generators import Generator, PerPlayer, Weights
-from metagen.learners.base import NOTHING
+from metagen.adaptation import Carry, Optimiser, TaskBatch, TaskNoise, WeightWriter, add_deltas
+from metagen.adaptation.batch import NO_NOISE
+from metagen.adaptation.protocol import Losses
+from metagen.core.functional import Weights
+from metagen.generators import Generator, PerPlayer
 from metagen.learners.conditioned.base import Conditioned
 
 RANK = 1  # of the deltas that are written and, so that they fit, of a zoo's; no layer is too narrow for it
@@ -47,7 +48,7 @@ class MetaGenerator(Conditioned):
         generator: Generator,
         steps: int = 0,
         rate: PerPlayer = 1e-3,
-        optimiser: str = "sgd",
+        optimiser: Optimiser = "sgd",
         layers: tuple[str, ...] | None = None,
         rank: int = RANK,
         width: int = 64,
@@ -62,7 +63,7 @@ class MetaGenerator(Conditioned):
         self.layers, self.rank, self.width, self.widths = layers and tuple(layers), rank, width, self.writer.widths
         self.frozen = frozen
 
-    def start(self, task_noise: TaskNoise = NOTHING) -> Weights:
+    def start(self, task_noise: TaskNoise = NO_NOISE) -> Weights:
         """See `Learner`."""
         weights = super().start(task_noise)
         return {name: w.detach() for name, w in weights.items()} if self.frozen else weights

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from metagen.adaptation import Encoder, Engine, PerWeight, TaskNoise, encoder_for, select_params
+from metagen.adaptation import Encoder, Engine, Optimiser, PerWeight, TaskNoise, encoder_for, select_params
 from metagen.adaptation.steps.engine import bounded, output_axis
+from metagen.core.functional import Weights
 from metagen.errors import MetagenError, unknown
-from metagen.generators import Generator, Weights
+from metagen.generators import Generator
 from metagen.learners.conditioned.base import Conditioned
 
 USES = ("start", "gates", "step")
@@ -47,7 +48,7 @@ class TaskEmbedding(Conditioned):
         generator: Generator,
         steps: int = 3,
         rate: float = 1e-3,
-        optimiser: str = "sgd",
+        optimiser: Optimiser = "sgd",
         encoder: str = "set",
         code: int = 16,
         uses: tuple[str, ...] = ("start",),

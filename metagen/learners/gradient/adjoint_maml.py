@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from metagen.adaptation import Adjoint
+from metagen.adaptation import Adjoint, Optimiser
 from metagen.generators import Generator, PerPlayer
-from metagen.learners.base import FixedRate
+from metagen.learners.fixed_rate import FixedRate
 
 
 class AdjointMAML(FixedRate):
@@ -26,7 +26,7 @@ class AdjointMAML(FixedRate):
         generator: Generator,
         steps: int = 5,
         rate: PerPlayer = 1e-3,
-        optimiser: str = "sgd",
+        optimiser: Optimiser = "sgd",
         adapted_params: tuple[str, ...] = ("*",),
         test_steps: int | None = None,
         segment: int | None = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from metagen.adaptation import Optimiser
 from metagen.generators import Generator, PerPlayer
 from metagen.learners.gradient.maml import MAML
 
@@ -14,7 +15,7 @@ class ANIL(MAML):
         generator: Generator,
         steps: int = 5,
         rate: PerPlayer = 1e-3,
-        optimiser: str = "sgd",
+        optimiser: Optimiser = "sgd",
         adapted_params: tuple[str, ...] = ("head",),
         test_steps: int | None = None,
     ) -> None:

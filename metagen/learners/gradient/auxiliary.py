@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from metagen.adaptation import Optimiser
 from metagen.errors import MetagenError
 from metagen.generators import Generator, PerPlayer
 from metagen.learners.gradient.maml import MAML
@@ -30,7 +31,7 @@ class Auxiliary(MAML):
         generator: Generator,
         steps: int = 5,
         rate: PerPlayer = 1e-3,
-        optimiser: str = "sgd",
+        optimiser: Optimiser = "sgd",
         adapted_params: tuple[str, ...] = ("*",),
         test_steps: int | None = None,
         weight: float = 1.0,

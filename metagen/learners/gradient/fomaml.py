@@ -1,7 +1,7 @@
 """First-order MAML (Finn 2017, arXiv:1703.03400, section 5.2)."""
 
 from metagen.adaptation import FirstOrder
-from metagen.learners.base import FixedRate
+from metagen.learners.fixed_rate import FixedRate
 
 
 class FOMAML(FixedRate):

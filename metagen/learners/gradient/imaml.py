@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch.utils._pytree import tree_map
 
-from metagen.adaptation import Carry, Implicit, PlayerNoise, TaskNoise
+from metagen.adaptation import Implicit, Optimiser, PlayerNoise
+from metagen.core.functional import Weights
 from metagen.errors import MetagenError
-from metagen.generators import Generator, Noise, PerPlayer, Weights
-from metagen.learners.base import NOTHING, FixedRate
+from metagen.generators import Generator, Noise, PerPlayer
+from metagen.learners.fixed_rate import FixedRate
 
 
 class IMAML(FixedRate):
@@ -38,7 +37,7 @@ class IMAML(FixedRate):
         generator: Generator,
         steps: int = 16,
         rate: PerPlayer = 1e-3,
-        optimiser: str = "sgd",
+        optimiser: Optimiser = "sgd",
         adapted_params: tuple[str, ...] = ("*",),
         test_steps: int | None = None,
         proximal: float = 2.0,
@@ -50,17 +49,9 @@ class IMAML(FixedRate):
         super().__init__(generator, steps, rate, optimiser, adapted_params, test_steps)
         self.proximal, self.cg_steps = proximal, cg_steps
 
-    def carries(
-        self,
-        support: torch.Tensor,
-        noise: PlayerNoise,
-        steps: int,
-        task_noise: TaskNoise = NOTHING,
-        read: torch.Tensor | None = None,
-    ) -> Iterator[Carry]:
-        """phi_0 to phi_N, with the noise of one visit at all of them: only a fixed function has a minimum to be at."""
-        fixed = tree_map(lambda draws: draws[:1, :1].expand_as(draws), noise)
-        yield from super().carries(support, fixed, steps, task_noise, read)
+    def step_noise(self, noise: PlayerNoise, index: int) -> PlayerNoise:
+        """The draws of the first update, for every one: only a fixed function has a minimum to be at."""
+        return tree_map(lambda draws: draws[:1].expand_as(draws), super().step_noise(noise, 0))
 
     def support_loss(
         self, weights: Weights, start: Weights, player: str, support: torch.Tensor, noise: Noise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from metagen.adaptation import add_deltas
+from metagen.adaptation import Optimiser, add_deltas
 from metagen.generators import Generator, PerPlayer
 from metagen.learners.gradient.maml import MAML
 
@@ -29,7 +29,7 @@ class LowRankMAML(MAML):
         generator: Generator,
         steps: int = 5,
         rate: PerPlayer = 1e-3,
-        optimiser: str = "sgd",
+        optimiser: Optimiser = "sgd",
         layers: tuple[str, ...] = ("*",),
         rank: int = 1,
         test_steps: int | None = None,

@@ -1,7 +1,7 @@
 """Model-agnostic meta-learning (Finn 2017, arXiv:1703.03400)."""
 
 from metagen.adaptation import Exact
-from metagen.learners.base import FixedRate
+from metagen.learners.fixed_rate import FixedRate
 
 
 class MAML(FixedRate):

@@ -1,7 +1,7 @@
 """Reptile (Nichol 2018, arXiv:1803.02999)."""
 
 from metagen.adaptation import Displacement
-from metagen.learners.base import FixedRate
+from metagen.learners.fixed_rate import FixedRate
 
 
 class Reptile(FixedRate):
