@@ -2,7 +2,7 @@
 
 from metagen.core.registry import Registry
 from metagen.generators.base import Context, Generator, Noise
-from metagen.generators.consistency import distance_consistency
+from metagen.generators.consistency import consistency_penalty, distance_consistency
 from metagen.generators.gans.game import Game
 from metagen.generators.gans.gan import GAN
 from metagen.generators.gans.r3 import R3
@@ -52,6 +52,7 @@ __all__ = [
     "TokenVAE",
     "Tokenizer",
     "by_player",
+    "consistency_penalty",
     "distance_consistency",
     "generators",
     "with_sampling",

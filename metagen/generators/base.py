@@ -71,10 +71,6 @@ class Generator(Traits, ABC):
         """The weights that `task_noise` changes for one task; noise is empty in a trained model."""
         return {}
 
-    def diagnostics(self, images: torch.Tensor, noise: Noise, support: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Scalars to log beside the criterion, by name, of images [n, C, H, W] outside the support."""
-        return {}
-
 
 def leave_one_out(support: torch.Tensor) -> torch.Tensor:
     """The mask [k, k] by which each of k support images may look at the others."""

@@ -1,9 +1,12 @@
-"""What an adapted generator keeps of how the images of its start differ from each other."""
+"""Consistency of an adapted generator with its start: which of its images are like which."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+
+from metagen.core.functional import Weights, with_weights
+from metagen.generators.base import Generator, Noise
 
 TINY = 1e-12  # added to a squared length, so that its root has every derivative also at 0
 
@@ -24,6 +27,22 @@ def distance_consistency(before: torch.Tensor, after: torch.Tensor) -> torch.Ten
             for x in (before, after)
         )
     return (new.exp() * (new - old)).sum(-1).mean()
+
+
+def consistency_penalty(
+    generator: Generator, start: Weights, weights: Weights, support: torch.Tensor, noise: Noise
+) -> torch.Tensor:
+    """`distance_consistency` of a generator at its start and at adapted weights, as its `consistency` weighs it.
+
+    Args:
+        generator: used for its structure alone.
+        start: all weights before adaptation.
+        weights: all weights after it.
+        support: [k, C, H, W] in [0, 1].
+        noise: the draws of the images that are compared, each [n, ...].
+    """
+    before, after = (with_weights(generator, at).generate(noise, support) for at in (start, weights))
+    return generator.consistency * distance_consistency(before, after)
 
 
 def _similarities(features: torch.Tensor) -> torch.Tensor:

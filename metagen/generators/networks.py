@@ -127,6 +127,23 @@ def repeated(depth: int, layer: type[nn.Conv2d] = nn.Conv2d) -> Refinement:
     return lambda width, norm: [each for _ in range(depth) for each in convolution(width, norm, layer=layer)]
 
 
+def refinements(depth: int, blocks: tuple[str, ...] | None, widths: tuple[int, ...]) -> list[Refinement]:
+    """The refinements of an encoder, then those of its decoder: `depth` convolutions each, or the operations named.
+
+    Raises:
+        MetagenError: both are given, or there is not one operation for each width of both.
+    """
+    places = 2 * len(widths)
+    if blocks is None:
+        return [repeated(depth)] * places
+    if depth or len(blocks) != places:
+        raise MetagenError(
+            f"blocks: expected depth 0 and {places} operations, one for each width of the encoder and of the "
+            f"decoder, got depth {depth} and {len(blocks)}: {', '.join(blocks)}"
+        )
+    return [operation(name) for name in blocks]
+
+
 def halvings(
     channels: int,
     widths: tuple[int, ...],

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import ClassVar
 
+import torch
 from torch import nn
 
 NORMS = (nn.GroupNorm, nn.LayerNorm)
@@ -80,3 +81,9 @@ class Traits(nn.Module):
 
     def anneal(self, progress: float) -> None:
         """Go to a point of meta-training, from 0 to 1, if anything is annealed."""
+
+    def diagnostics(
+        self, images: torch.Tensor, noise: dict[str, torch.Tensor], support: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Scalars to log beside the criterion, by name, of images [n, C, H, W] outside the support."""
+        return {}

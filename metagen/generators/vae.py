@@ -12,7 +12,7 @@ from torch import nn
 from metagen.errors import MetagenError, check_at_least, check_choice
 from metagen.generators.base import Context, Generator, Noise
 from metagen.generators.latents import LatentCodes
-from metagen.generators.networks import Decoder, Encoder, Refinement, operation, repeated, widths_for
+from metagen.generators.networks import Decoder, Encoder, Refinement, refinements, widths_for
 
 LikelihoodName = Literal["bernoulli", "gaussian"]  # for ink; for photographs
 
@@ -116,9 +116,9 @@ class VAE(LatentCodes, Generator):
         self.likelihood, self.free_bits = likelihood, free_bits
         self.blocks = None if blocks is None else tuple(blocks)
         self.widths = widths_for(size, widths)
-        refinements, places = self.refinements(), len(self.widths)
-        self.encoder = Encoder(size, channels, self.widths, 2 * latent, norm, refinements[:places])
-        self.decoder = Decoder(size, channels, self.widths, latent, norm, refinements[places:])
+        layers, places = self.refinements(), len(self.widths)
+        self.encoder = Encoder(size, channels, self.widths, 2 * latent, norm, layers[:places])
+        self.decoder = Decoder(size, channels, self.widths, latent, norm, layers[places:])
         self.log_likelihood = Likelihood(likelihood)
 
     @property
@@ -128,15 +128,7 @@ class VAE(LatentCodes, Generator):
 
     def refinements(self) -> list[Refinement]:
         """The layers after each change of scale: those of the encoder, then those of the decoder."""
-        places = 2 * len(self.widths)
-        if self.blocks is None:
-            return [repeated(self.depth)] * places
-        if self.depth or len(self.blocks) != places:
-            raise MetagenError(
-                f"blocks: expected depth 0 and {places} operations, one for each width of the encoder and of the "
-                f"decoder, got depth {self.depth} and {len(self.blocks)}: {', '.join(self.blocks)}"
-            )
-        return [operation(name) for name in self.blocks]
+        return refinements(self.depth, self.blocks, self.widths)
 
     def noise(self, n: int, rng: torch.Generator) -> Noise:
         """Standard normal latents [n, latent]."""

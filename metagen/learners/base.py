@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TypeVar
 
 import torch
@@ -10,22 +9,16 @@ import torch
 from metagen.adaptation.batch import NO_NOISE, PlayerNoise, TaskBatch, TaskNoise
 from metagen.adaptation.inner_loop import at_step, inner_step, trajectory
 from metagen.adaptation.protocol import Carry, Losses
-from metagen.adaptation.steps import Step, weight_of
+from metagen.adaptation.steps import weight_of
 from metagen.core.functional import Weights, with_weights
-from metagen.generators import Generator, Noise, distance_consistency
-from metagen.learners.parameters import Parts, check_meta_gradient
+from metagen.generators import Noise, consistency_penalty
+from metagen.learners.parameters import Parts
 
 L = TypeVar("L", bound="Learner")
 
 
 class Learner(Parts):
     """A learner, written for one task and lifted to many by its meta-gradient; for its arguments see `Parts`."""
-
-    def __init__(
-        self, generator: Generator, step: Step, steps: int, test_steps: int | None, adapted_params: Sequence[str]
-    ) -> None:
-        super().__init__(generator, step, steps, test_steps, adapted_params)
-        check_meta_gradient(self, Learner)
 
     def with_weights(self: L, weights: Weights) -> L:
         """The learner with these meta-parameters; see `metagen.core.functional.with_weights`."""
@@ -65,11 +58,9 @@ class Learner(Parts):
     ) -> torch.Tensor:
         """The inner loss of a player at these weights, having begun at `start`."""
         loss: torch.Tensor = with_weights(self.generator, weights).support_loss(player, support, noise)
-        weight = self.generator.consistency
-        if not weight or player != self.generator.players[-1]:
-            return loss
-        before, after = (with_weights(self.generator, at).generate(noise, support) for at in (start, weights))
-        return loss + weight * distance_consistency(before, after)
+        if self.generator.consistency and player == self.generator.players[-1]:
+            loss = loss + consistency_penalty(self.generator, start, weights, support, noise)
+        return loss
 
     # The outer loss
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, ClassVar, get_args
+from typing import TYPE_CHECKING, ClassVar, cast, get_args
 
 import torch
 from torch import nn
@@ -13,7 +13,7 @@ from metagen.core.functional import Weights
 from metagen.errors import MetagenError, check_at_least
 from metagen.generators import Generator
 
-if TYPE_CHECKING:  # which imports this file
+if TYPE_CHECKING:
     from metagen.learners.base import Learner
 
 
@@ -62,6 +62,7 @@ class Parts(nn.Module):
         self.adapted_params = tuple(adapted_params)
         self.adapted_names = frozenset(select_params(generator, self.adapted_params))
         self.progress = 1.0
+        check_meta_gradient(cast("Learner", self))
 
     def meta_parameters(self) -> dict[str, nn.Parameter]:
         """The parameters that meta-training trains, by name: all that the generator does not freeze."""
@@ -94,16 +95,16 @@ class Parts(nn.Module):
         """
 
 
-def check_meta_gradient(learner: Learner, base: type[Learner]) -> None:
+def check_meta_gradient(learner: Learner) -> None:
     """Refuse a learner whose meta-gradient would pass over one of its hooks, or never train a meta-parameter.
-
-    base: the class that has the hooks as they are by default.
 
     Raises:
         MetagenError: naming the first such hook or meta-parameter.
     """
+    from metagen.learners.base import Learner as Base  # which imports this file
+
     kind, meta_gradient = type(learner).__name__, learner.meta_gradient
-    hooks = [hook for hook in get_args(Hook) if getattr(type(learner), hook) is not getattr(base, hook)]
+    hooks = [hook for hook in get_args(Hook) if getattr(type(learner), hook) is not getattr(Base, hook)]
     if ignored := [hook for hook in hooks if hook not in meta_gradient.hooks]:
         raise MetagenError(
             f"{kind}: {type(meta_gradient).__name__} does not heed its {ignored[0]}; choose another meta-gradient"

@@ -9,6 +9,7 @@ from torch.func import vjp
 
 from metagen.adaptation.batch import TaskBatch
 from metagen.adaptation.meta_gradients.base import MetaGradient, MetaStep
+from metagen.adaptation.meta_gradients.shared_weights import of_shared_weights
 from metagen.adaptation.protocol import Adaptable, Losses
 from metagen.core.functional import Execution, Weights, over_tasks
 
@@ -19,7 +20,7 @@ class Exact(MetaGradient):
     def __call__(self, learner: Adaptable, meta: Weights, batch: TaskBatch, execution: Execution = "vmap") -> MetaStep:
         """See `MetaGradient`."""
         if learner.context_only and "query_loss" in learner.generator.batched and execution == "vmap":
-            return _of_shared_weights(learner, meta, batch)
+            return of_shared_weights(learner, meta, batch)
 
         def one_task(meta: Weights, task: TaskBatch) -> tuple[Losses, Losses, Weights]:
             return learner.with_weights(meta).objectives(task)
@@ -36,14 +37,3 @@ class Exact(MetaGradient):
             (pulled,) = pull_back(chosen)
             gradients |= {name: g for name, g in pulled.items() if learner.player_of(name) == player}
         return MetaStep(gradients, losses, {}, task_records)
-
-
-def _of_shared_weights(learner: Adaptable, meta: Weights, batch: TaskBatch) -> MetaStep:
-    """The same by plain autograd where no task has weights of its own: autocast and fused attention reach it."""
-    with torch.enable_grad():
-        leaves = {name: w.detach().requires_grad_() for name, w in meta.items()}
-        objectives, losses, task_records = learner.with_weights(leaves).objectives(batch)
-        (objective,) = objectives.values()
-        gradients = torch.autograd.grad(objective.mean(), [*leaves.values()], materialize_grads=True)
-    losses = {player: loss.detach() for player, loss in losses.items()}
-    return MetaStep(dict(zip(leaves, gradients, strict=True)), losses, {}, task_records)
