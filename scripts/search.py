@@ -55,7 +55,7 @@ def searched(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
         if not isinstance(generator, SearchVAE):
             raise SystemExit(f"{run}: holds no search")
         shares = [(mixed.architecture / mixed.temperature).softmax(0).tolist() for mixed in generator.mixtures.values()]
-        found[name] = {"blocks": generator.discrete()["blocks"], "shares": shares}
+        found[name] = {"blocks": generator.searched["blocks"], "shares": shares}
     return found
 
 

@@ -13,7 +13,8 @@ from metagen.errors import MetagenError
 from metagen.learners import MAML, Amortised, Joint, MetaGenerator
 from metagen.model import Model
 from metagen.training.callbacks import EMA
-from metagen.training.meta_training import MetaTraining, initialise_learner, share_of_rate
+from metagen.training.initialisation import initialise_learner
+from metagen.training.meta_training import MetaTraining, share_of_rate
 from tests.doubles import Bilinear, tiny_generator, tiny_vae
 
 

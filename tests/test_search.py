@@ -68,7 +68,7 @@ def test_the_discrete_vae_with_the_same_weights_is_the_nearly_discrete_search():
     with torch.no_grad():
         for mixed, name in zip(generator.mixtures.values(), chosen, strict=True):
             mixed.architecture[generator.operations.index(name)] = 20.0
-    options = generator.discrete()
+    options = generator.searched
     assert options["blocks"] == chosen
     plain = VAE(**options)
     weights = generator.state_dict()
@@ -186,7 +186,7 @@ def test_a_planted_operation_is_found(kind, choice):
         for name, g in in_chunks(learner.meta_gradient, learner, meta, batch)[0].items():
             parameters[name].grad = g
         optimiser.step()
-    assert generator.discrete()["blocks"][0] == "dilated"
+    assert generator.searched["blocks"][0] == "dilated"
 
 
 def test_depth_is_as_it_was_before_blocks():
@@ -253,7 +253,7 @@ def test_fit_writes_the_config_of_what_was_found_and_it_runs(fit, tmp_path, caps
     search, plain = (load_model(tmp_path / name / "export")[0] for name in ("search", "search-found"))
     assert type(plain.generator) is VAE
     assert isinstance(search.generator, SearchVAE)
-    assert plain.generator.blocks == search.generator.discrete()["blocks"]
+    assert plain.generator.blocks == search.generator.searched["blocks"]
     first, second = (
         json.loads((tmp_path / n / "export" / "config.json").read_text()) for n in ("search", "search-found")
     )

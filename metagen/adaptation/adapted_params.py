@@ -29,13 +29,13 @@ def select_params(generator: Generator, names: Sequence[str], option: str = "ada
     for word in names:
         name = word.removeprefix("!")
         globs = parts.get(name, (name,))
-        found = {weight for weight in weights for glob in globs if fnmatchcase(weight, glob)}
-        if not found:
+        matches = {weight for weight in weights for glob in globs if fnmatchcase(weight, glob)}
+        if not matches:
             raise MetagenError(
                 f"{option}: {word!r} matches no weight; the generator has the parts {', '.join(sorted(parts))} and the "
                 f"weights {', '.join(sorted(weights))}"
             )
-        chosen = chosen - found if word.startswith("!") else chosen | found
+        chosen = chosen - matches if word.startswith("!") else chosen | matches
     if names and not chosen:
         raise MetagenError(f"{option}: {list(names)} leaves no weight to move")
     return {name: weights[name] for name in sorted(chosen)}

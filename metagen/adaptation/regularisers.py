@@ -71,7 +71,7 @@ class Regulariser:
         return moved
 
     def penalties(self, generator: Generator, start: Weights, moved: Weights) -> Losses:
-        """What is added to each player's objective: start has every weight, moved those that move."""
+        """The penalties of each player's objective: `start` has every weight, `moved` those that adapt."""
         return {player: self._penalty(generator, player, start, moved) for player in generator.players}
 
     def _penalty(self, generator: Generator, player: str, start: Weights, moved: Weights) -> torch.Tensor:
@@ -79,8 +79,8 @@ class Regulariser:
             {name: w for name, w in weights.items() if generator.player_of(name) == player}
             for weights in (start, moved)
         )
-        asked = {name: value for name, value in self.terms.items() if name in PENALTIES and after}
-        terms = [value * PENALTIES[name](before, after) for name, value in asked.items()]
+        penalties = {name: value for name, value in self.terms.items() if name in PENALTIES and after}
+        terms = [value * PENALTIES[name](before, after) for name, value in penalties.items()]
         if "path_norm" in self.terms:
             terms.append(self.terms["path_norm"] / 2 * path_norms(generator, player, {**before, **after}))
         return torch.stack([next(iter(start.values())).new_zeros(()), *terms]).sum()
@@ -162,7 +162,7 @@ def _half_square(weights: Iterable[torch.Tensor]) -> torch.Tensor:
     return torch.stack([w.square().sum() for w in weights]).sum() / 2
 
 
-# What each term asks for, of one player's weights at the start and of those that moved.
+# The penalties of one player's weights at the start and of those that moved.
 PENALTIES: dict[str, Callable[[Weights, Weights], torch.Tensor]] = {
     "l2": lambda start, moved: _half_square(moved.values()),
     "l2_start": lambda start, moved: _half_square(w - start[n] for n, w in moved.items()),

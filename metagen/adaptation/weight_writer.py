@@ -58,7 +58,7 @@ class WeightWriter(nn.Module):
         self.to(next(generator.parameters()))
 
     def forward(self, weights: Weights, support: torch.Tensor) -> Weights:
-        """What is written for these weights and a support [k, C, H, W] in [0, 1], k >= 1, in whatever order."""
+        """The changes of these weights for a support [k, C, H, W] in [0, 1], k >= 1, in whatever order."""
         features = self.images(support).flatten(1)
         others = torch.cat([self.each(features), self.whole(features.mean(0, keepdim=True))])
         tokens = self.reads(self.sketches(weights)) + torch.stack([self.layers[name] for name in self.written])
@@ -69,7 +69,7 @@ class WeightWriter(nn.Module):
         return {name: (self.heads[name] @ token).view_as(weights[name]) for name, token in pairs}
 
     def sketches(self, weights: Weights) -> torch.Tensor:
-        """What stands for the weights that are changed, each relative to its size: [layers, SKETCH + 2]."""
+        """Sketches of the weights that are changed, each relative to its size: [layers, SKETCH + 2]."""
         return torch.stack([self._sketch(weights[name]) for name in self.written.values()])
 
     def _sketch(self, weight: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""What libraries say that a user cannot act on, silenced in one place."""
+"""Messages of libraries that a user cannot act on, silenced in one place."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def read_at(images: torch.Tensor, grid: torch.Tensor, mode: str = "bicubic") -> 
 
 
 def _bicubic(images: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
-    """What `F.grid_sample` reads, zeros outside; its own second derivatives need torch 2.12, and are slow."""
+    """`F.grid_sample`, bicubic, zeros outside; its own second derivatives need torch 2.12, and are slow."""
     x, y = grid.flatten(1, 2).unbind(-1)
     rimmed = F.pad(images, (1, 1, 1, 1))
     across, down = _taps(x, images.shape[-1]), _taps(y, images.shape[-2])

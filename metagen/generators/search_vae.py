@@ -120,7 +120,8 @@ class SearchVAE(VAE):
         """The logits with the draws."""
         return {name: weights[name] + draw for name, draw in noise.items()}
 
-    def discrete(self) -> dict[str, Any]:
+    @property
+    def searched(self) -> dict[str, Any]:
         """The options of the plain VAE that has the operation of the largest logit at every place."""
         kept = ("size", "channels", "latent", "widths", "likelihood", "norm", "free_bits")
         blocks = tuple(mixed.chosen for mixed in self.mixtures.values())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -67,6 +67,11 @@ class Traits(nn.Module):
         """
         norms = tuple(f"{name}.*" for name, module in self.named_modules() if isinstance(module, NORMS))
         return {"biases": ("*.bias",), **({"normalisation": norms} if norms else {})}
+
+    @property
+    def searched(self) -> dict[str, Any] | None:
+        """The options of the plain VAE that an architecture search arrived at; None of what is not searched."""
+        return None
 
     def is_frozen(self, name: str) -> bool:
         """Whether nothing trains the weight of that name."""

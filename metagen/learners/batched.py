@@ -1,4 +1,4 @@
-"""Adapting to many tasks at once, and what comes of it."""
+"""Adaptation to many tasks at once, and the adapted generators."""
 
 from __future__ import annotations
 
@@ -70,11 +70,11 @@ class Adapted:
     def diagnostics(
         self, query: torch.Tensor, key: Sequence[int | str], tasks: Sequence[int]
     ) -> dict[str, torch.Tensor]:
-        """What the generator tells of query [T, q, C, H, W] beside its losses, by name, of each task [T]."""
+        """The generator's diagnostics of query [T, q, C, H, W], by name, of each task [T]."""
         noise = draw_noise(self.generator, key, tasks, query.shape[1])[self.generator.players[-1]]
         own = {"images": query, "noise": tree_map(lambda x: x.to(query), noise), "support": self.support}
-        told: dict[str, torch.Tensor] = self.each("diagnostics", own)
-        return told
+        diagnostics: dict[str, torch.Tensor] = self.each("diagnostics", own)
+        return diagnostics
 
     def generate(self, noise: Noise) -> torch.Tensor:
         """New images [T, n, C, H, W] in [0, 1] from noise [T, n, ...]."""

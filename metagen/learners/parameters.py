@@ -64,6 +64,17 @@ class Parts(nn.Module):
         self.progress = 1.0
         check_meta_gradient(cast("Learner", self))
 
+    @property
+    def keeps_generator(self) -> bool:
+        """Whether meta-training leaves the generator as it is."""
+        return False
+
+    @property
+    def needs_trained(self) -> str | None:
+        """The part that keeps the generator as it is when training begins, which must not be random; None for none."""
+        copies = any(getattr(module, "copies_generator", False) for module in self.modules())
+        return "frozen" if self.keeps_generator else "encoder gradient" if copies else None
+
     def meta_parameters(self) -> dict[str, nn.Parameter]:
         """The parameters that meta-training trains, by name: all that the generator does not freeze."""
         prefix = "generator."

@@ -84,15 +84,15 @@ def auto_steps(
     numbers = range(len(support)) if tasks is None else tasks
     with torch.inference_mode(False), torch.no_grad():
         folds = _folds(learner, support.clone(), key, numbers, candidates[-1])
-        found = _measured(learner, folds, candidates)
-    sizes = torch.tensor([_left_out(fold) for fold in folds]).to(found)
-    losses, made, real = ((found * sizes[:, None, None]).sum(1) / sizes.sum()).unbind(-1)
+        measured = _measured(learner, folds, candidates)
+    sizes = torch.tensor([_left_out(fold) for fold in folds]).to(measured)
+    losses, made, real = ((measured * sizes[:, None, None]).sum(1) / sizes.sum()).unbind(-1)
     ratios = (made + TINY) / (real + TINY)
     copied = (ratios < COPYING).cumsum(-1) > 0
     copied[:, 0] = False  # nothing was adapted yet
     allowed = losses.masked_fill(copied | ~losses.isfinite(), torch.inf)
     best, own = allowed.argmin(-1), candidates.index(learner.test_steps)
-    chosen = torch.where(_clearly_better(found[..., 0], allowed, best, own, margin), best, own)
+    chosen = torch.where(_clearly_better(measured[..., 0], allowed, best, own, margin), best, own)
     return StepChoice(tuple(candidates[place] for place in chosen.tolist()), candidates, losses, ratios)
 
 
@@ -124,7 +124,7 @@ def adapt_each(
 
 
 class _Fold(NamedTuple):
-    """What every task goes through with one fold left out, leading axis T."""
+    """All tasks with one fold of their support left out, leading axis T."""
 
     task: TaskBatch  # its query is the left-out images
     draws: Noise  # of the samples
@@ -133,7 +133,7 @@ class _Fold(NamedTuple):
 def _folds(
     learner: Learner, support: torch.Tensor, key: Sequence[int | str], tasks: Sequence[int], steps: int
 ) -> list[_Fold]:
-    found = []
+    folds = []
     for number, (kept, left_out) in enumerate(_cut(support, key, tasks)):
         own, generator = (*key, "fold", number), learner.generator
         inner = draw_noise(generator, (*own, "support"), tasks, kept.shape[1], steps)
@@ -141,8 +141,8 @@ def _folds(
         each = [generator.noise(SAMPLES, torch_rng(*own, task, "sample")) for task in tasks]
         draws = tree_map(lambda *rows: torch.stack(rows), *each)
         inner, outer, draws = tree_map(lambda x: x.to(support), (inner, outer, draws))
-        found.append(_Fold(TaskBatch(kept, left_out, inner, outer, {}, {}), draws))
-    return found
+        folds.append(_Fold(TaskBatch(kept, left_out, inner, outer, {}, {}), draws))
+    return folds
 
 
 def _cut(
@@ -167,13 +167,13 @@ def _measured(learner: Learner, folds: list[_Fold], candidates: tuple[int, ...])
         passed = [{**start, **moved} for index, (moved, _) in enumerate(path) if index in candidates]
         return torch.stack([_judged(learner, weights, fold) for weights in passed])
 
-    found: dict[int, torch.Tensor] = {}
+    of_fold: dict[int, torch.Tensor] = {}
     for size in sorted(set(map(_left_out, folds))):
         group = [n for n, fold in enumerate(folds) if _left_out(fold) == size]
         together = tree_map(lambda *each: torch.cat(each), *(folds[n] for n in group))
         parts = by_chunks(over_tasks(along, shared=0), together).unflatten(0, (len(group), -1))
-        found |= dict(zip(group, parts, strict=True))
-    return torch.stack([found[n] for n in range(len(folds))], 1)
+        of_fold |= dict(zip(group, parts, strict=True))
+    return torch.stack([of_fold[n] for n in range(len(folds))], 1)
 
 
 def _left_out(fold: _Fold) -> int:

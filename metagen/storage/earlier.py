@@ -32,5 +32,11 @@ def run_config(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     return {**config, "model": {**model, "learner": renamed}}, notes
 
 
+def as_of_version_1(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Name a learner's or a generator's options as version 1 did, whose checkpoints hold a hash of them."""
+    former = {new: old for old, new in OPTIONS.items()}
+    return {former.get(name, name): value for name, value in options.items()}
+
+
 def _renamed(options: Mapping[str, Any]) -> dict[str, Any]:
     return {OPTIONS.get(name, name): value for name, value in options.items()}

@@ -18,7 +18,6 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from pytorch_lightning.strategies import DeepSpeedStrategy, FSDPStrategy
 
-from metagen.adaptation.encoders import GradientEncoder
 from metagen.commands.options import EXAMPLES, explained, refused_class
 from metagen.core.quiet import quieten
 from metagen.core.seeding import DRAWING
@@ -26,7 +25,7 @@ from metagen.errors import MetagenError, some
 from metagen.evaluation.criterion import PIXELS
 from metagen.evaluation.sampling_choice import Choice, choose_sampling, take_sampling, told
 from metagen.generators import VAE, SearchVAE, generators
-from metagen.learners import Learner, MetaGenerator, learners
+from metagen.learners import Learner, learners
 from metagen.storage import artifacts
 from metagen.storage.bundled import bundled
 from metagen.storage.files import check_no_input, placed, remove, strangers, write_atomically
@@ -286,7 +285,7 @@ class FitCLI(LightningCLI):
             artifacts.save_model(self.run_dir / "export", learner, info, **told_of)
         by = self.model.criterion.figure.replace("_", " ")
         print(f"best val {by} {self.checkpoints.best:.2f}; exported the model to {self.run_dir / 'export'}")
-        if isinstance(learner.generator, SearchVAE):
+        if learner.generator.searched:
             self._write_found(learner.generator)
 
     def _left_as_it_is(self) -> bool:
@@ -327,7 +326,7 @@ class FitCLI(LightningCLI):
         return choice
 
     def _write_found(self, generator: SearchVAE) -> None:
-        options, found, place = self.config["fit"].clone(), generator.discrete(), self.run_dir / FOUND
+        options, found, place = self.config["fit"].clone(), generator.searched, self.run_dir / FOUND
         plain = {"class_path": f"metagen.generators.{VAE.__name__}", "init_args": type(options)(found)}
         options.model.generator = type(options)(plain)
         options.model.initial = None
@@ -370,11 +369,9 @@ def check_random_start(learner: Learner) -> None:
             f"initial: {type(generator).__name__} keeps {', '.join(generator.frozen)} as they are when training "
             "begins, which would be random; give a model that has them as --model.initial"
         )
-    frozen = isinstance(learner, MetaGenerator) and learner.frozen
-    if frozen or any(isinstance(module, GradientEncoder) for module in learner.modules()):
-        what = "frozen" if frozen else "encoder gradient"
+    if part := learner.needs_trained:
         raise MetagenError(
-            f"initial: {type(learner).__name__} ({what}) keeps the generator as it is when training begins, which "
+            f"initial: {type(learner).__name__} ({part}) keeps the generator as it is when training begins, which "
             "would be random; give a trained model as --model.initial"
         )
 

@@ -11,11 +11,10 @@ from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
-from torch import nn
 from torch.utils._pytree import tree_map
 from torchmetrics import MeanMetric
 
-from metagen.adaptation import Regulariser, in_chunks, task_batch
+from metagen.adaptation import MetaStep, Regulariser, in_chunks, task_batch
 from metagen.core.functional import Execution, Weights
 from metagen.core.registry import options_of
 from metagen.distributed.processes import gathered
@@ -23,12 +22,13 @@ from metagen.errors import MetagenError, check_at_least, check_choice
 from metagen.evaluation.criterion import ByLoss, BySamples, Criterion
 from metagen.evaluation.extractor_choice import selecting
 from metagen.generators import Generator, PerPlayer, by_player
-from metagen.learners import Learner, MetaGenerator, adapt_tasks
-from metagen.storage.artifacts import check_tensors, load_model
-from metagen.storage.bundled import bundled
+from metagen.learners import Learner, adapt_tasks
+from metagen.storage.artifacts import check_tensors
+from metagen.storage.earlier import as_of_version_1
 from metagen.storage.strict_json import to_json
 from metagen.tasks.episodes import Episode
 from metagen.training.episode_data import EpisodeData
+from metagen.training.initialisation import initialise_learner
 from metagen.training.model_zoo import zoo_for
 
 Schedule = Literal["constant", "linear", "cosine"]
@@ -101,7 +101,7 @@ class MetaTraining(pl.LightningModule):
                 raise MetagenError("regress: there is no zoo to learn from; give one as --model.zoo, or leave it out")
         self.learner, self.initialised_from = initialise_learner(generator, learner, initial)
         self.learner.regulariser = regulariser_for(self.learner, regularise) if regularise else None
-        if weight_decay and isinstance(self.learner, MetaGenerator) and self.learner.frozen:
+        if weight_decay and self.learner.keeps_generator:
             raise MetagenError(
                 "weight_decay: it would shrink the generator that MetaGenerator keeps frozen; leave it out"
             )
@@ -115,13 +115,13 @@ class MetaTraining(pl.LightningModule):
             weight.requires_grad_(name in meta)  # no graph is made for what is frozen
         self.chunk, self.execution, self.chosen_by = chunk, execution, chosen_by
         self.criterion: Criterion = ByLoss()
-        self.episode: Episode | None = None  # the one being trained on, and what came of it: for callbacks
+        self.episode: Episode | None = None  # the one being trained on, with its query losses: for callbacks
         self.losses: dict[str, torch.Tensor] = {}
-        self.task_records: list[Weights] = []  # what is to be kept of each batch since the last optimiser step
+        self.task_records: list[Weights] = []  # of each batch since the last optimiser step
         self.means: dict[str, MeanMetric] = {}  # over the val tasks of every process, by the names they are logged by
 
     def setup(self, stage: str) -> None:
-        """Find what the best model is chosen by; let the learner take from train tasks what stays fixed.
+        """Set the criterion that chooses the best model; let the learner set what stays fixed by train tasks.
 
         Raises:
             MetagenError: there are too few queries to judge samples by, or see `selecting`.
@@ -149,20 +149,17 @@ class MetaTraining(pl.LightningModule):
         theta = learner.meta_parameters()
         meta = {name: w.detach() for name, w in theta.items()}
         step = in_chunks(learner.meta_gradient, learner, meta, batch, self.chunk, self.execution)
-        gradients, losses, told, task_records = step
-        self.episode, self.losses = episode, losses
-        self.task_records.append(task_records)
-        for name, each in told.items():
+        self.episode, self.losses = episode, step.losses
+        self.task_records.append(step.task_records)
+        self._log_step(step)
+        return torch.stack([(theta[name] * g.detach()).sum() for name, g in step.gradients.items()]).sum()
+
+    def _log_step(self, step: MetaStep) -> None:
+        scalars = {**step.diagnostics, **{f"query_loss/{player}": loss for player, loss in step.losses.items()}}
+        for name, each in scalars.items():
             self.log(f"train/{name}", each.mean(), batch_size=len(each))
-        for player, loss in losses.items():
-            self.log(f"train/query_loss/{player}", loss.mean(), batch_size=len(loss))
-        self.log(
-            "train/query_loss",
-            torch.stack(list(losses.values())).sum(0).mean(),
-            prog_bar=True,
-            batch_size=len(episode.support),
-        )
-        return torch.stack([(theta[name] * g.detach()).sum() for name, g in gradients.items()]).sum()
+        total = torch.stack(list(step.losses.values())).sum(0)
+        self.log("train/query_loss", total.mean(), prog_bar=True, batch_size=len(total))
 
     def on_validation_start(self) -> None:
         """Judge what would be exported: a loaded model is where annealing ends."""
@@ -174,16 +171,16 @@ class MetaTraining(pl.LightningModule):
         before = episode.support[:, :0] if self.learner.conditioned else episode.support  # which adapts before any step
         for name, support, steps in (("val/unadapted", before, 0), (self.monitored, episode.support, None)):
             adapted = adapt_tasks(self.learner, support, key, episode.numbers, steps)
-            judged = self.criterion(adapted, episode.query, key, episode.numbers)
-            judged = judged.nan_to_num(math.inf, math.inf)  # a mean over the others would hide it
-            self._mean(name).update(judged)
+            values = self.criterion(adapted, episode.query, key, episode.numbers)
+            values = values.nan_to_num(math.inf, math.inf)  # a mean over the others would hide it
+            self._mean(name).update(values)
             if name == self.monitored:
-                self._mean(f"{name}/{support.shape[1]}shots").update(judged)
+                self._mean(f"{name}/{support.shape[1]}shots").update(values)
         for name, each in adapted.diagnostics(episode.query, (*key, "told"), episode.numbers).items():
             self._mean(f"val/{name}").update(each)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the mean of the criterion, adapted and not, and what the generator tells of itself."""
+        """Log the means of the criterion, adapted and not, and of the generator's diagnostics."""
         for name, mean in self.means.items():
             self.log(name, mean.compute(), prog_bar=name in (self.monitored, "val/unadapted"))
             mean.reset()
@@ -198,14 +195,15 @@ class MetaTraining(pl.LightningModule):
 
     @property
     def judged_on(self) -> str:
-        """A hash of what the criterion says something of: val tasks, and a learner of these options."""
-        told: list[Any] = self.data.judged_on
+        """A hash of all that the criterion depends on beside weights: val tasks, and the learner's options."""
+        described: list[Any] = self.data.judged_on
         for each in (self.learner.generator, self.learner):
-            told += [type(each).__name__, {name: getattr(each, name, None) for name in options_of(type(each))}]
+            options = {name: getattr(each, name, None) for name in options_of(type(each))}
+            described += [type(each).__name__, as_of_version_1(options)]  # whose runs may go on
         few = self._trainer.limit_val_batches if self._trainer else 1.0
         if isinstance(few, int) or few < 1:  # 1 is one batch, 1.0 are all
-            told.append(few)
-        return hashlib.sha256(to_json(told, default=lambda other: type(other).__name__).encode()).hexdigest()
+            described.append(few)
+        return hashlib.sha256(to_json(described, default=lambda other: type(other).__name__).encode()).hexdigest()
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401
         """One Adam over every player, each at its own rate: global_step counts meta-steps."""
@@ -230,7 +228,7 @@ class MetaTraining(pl.LightningModule):
         return groups
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Let the learner write down what it keeps: once a meta-step, of what the processes have averaged."""
+        """Update the learner's buffers once a meta-step, by what the processes have averaged."""
         gradients = {name: w.grad for name, w in self.learner.named_parameters() if w.grad is not None}
         self.learner.update_buffers(gradients, in_order(self.task_records))
         self.task_records = []
@@ -314,7 +312,7 @@ def share_of_rate(schedule: Schedule, step: int, total: float, warmup: int) -> f
 
 
 def in_order(batches: list[Weights]) -> Weights:
-    """What was kept of each batch's tasks by every process, in the order of their numbers: each [T, ...]."""
+    """The records of each batch's tasks by every process, in the order of the tasks' numbers: each [T, ...]."""
     if not any(batches):
         return {}
     every = gathered(tree_map(lambda x: x.detach().cpu(), batches))
@@ -335,76 +333,3 @@ def regulariser_for(learner: Learner, terms: dict[str, float]) -> Regulariser:
     if not (learner.steps or learner.conditioned) or not learner.adapted_names:
         raise MetagenError(f"regularise: {name} takes no inner step in meta-training, so nothing moves; give none")
     return Regulariser(terms)
-
-
-def initialise_learner(
-    generator: Generator, learner: Callable[[Generator], Learner], model: str | None
-) -> tuple[Learner, str | None]:
-    """The learner over a generator, where training begins, and what it took.
-
-    That is "learner", "generator", the name of the generator's part that it took alone, or None.
-
-    Args:
-        generator: the learner's; it is given what it begins from.
-        learner: makes it.
-        model: a saved model, a folder or the name of one bundled with metagen: of a learner of the same kind and
-            sizes all that it learned is taken, else its generator alone; None to begin at random.
-
-    Raises:
-        MetagenError: there is no such model, it is damaged, or its generator is another one.
-    """
-    if model is None:
-        return learner(generator), None
-    path = bundled("models", model)
-    found, _, _ = load_model(path)
-    part, taker = taker_of(generator, found.generator)
-    check_defining(taker, found.generator, path)
-    misfit = load_generator_weights(taker, found.generator, path)
-    made = learner(generator)
-    if same_architecture(found, made):
-        made.load_state_dict(found.state_dict())
-        return made, "learner"
-    if misfit is not None:
-        raise misfit
-    return made, part
-
-
-def same_architecture(one: Learner, other: Learner) -> bool:
-    """Whether what one learned is what the other learns."""
-    shapes, others = ({name: w.shape for name, w in each.state_dict().items()} for each in (one, other))
-    return type(one) is type(other) and type(one.generator) is type(other.generator) and shapes == others
-
-
-def taker_of(generator: Generator, found: Generator) -> tuple[str, nn.Module]:
-    """The module that takes the weights of a saved generator, with its name: the generator, or its first such part.
-
-    So a `RedrawGAN` takes a `Redraw` as its second player.
-    """
-    if not isinstance(generator, type(found)):
-        for name, part in generator.named_children():
-            if isinstance(part, type(found)):
-                return name, part
-    return "generator", generator
-
-
-def check_defining(taker: nn.Module, found: Generator, path: Path) -> None:
-    """Refuse weights that fit but would mean something else.
-
-    Raises:
-        MetagenError: naming the option that differs.
-    """
-    for option in found.defining if isinstance(taker, type(found)) else ():
-        wanted, got = (getattr(each, option) for each in (taker, found))
-        if wanted != got:
-            raise MetagenError(f"initial: {path} has {option} {got}, and this run {wanted}; give both the same")
-
-
-def load_generator_weights(taker: nn.Module, found: Generator, path: Path) -> MetagenError | None:
-    """Give a generator the weights of a saved one, or say why it cannot take them."""
-    try:
-        check_tensors(path, found.state_dict(), taker.state_dict())
-    except MetagenError as error:
-        hint = "begin from a model whose generator has this one's options, and no low-rank deltas"
-        return MetagenError(f"initial: {error}; {hint}")
-    taker.load_state_dict(found.state_dict())
-    return None

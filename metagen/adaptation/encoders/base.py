@@ -1,4 +1,4 @@
-"""What a network that reads a support is."""
+"""Encoders of a support: networks that read it, whatever the order of its images."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class Encoder(nn.Module, ABC):
 
     Attributes:
         prepared_by: how many train tasks it has to see before meta-training.
+        copies_generator: whether it keeps a copy of the generator as it is when training begins.
         least: the fewest numbers that a code may have.
 
     Raises:
@@ -31,6 +32,7 @@ class Encoder(nn.Module, ABC):
     """
 
     prepared_by: ClassVar[int] = 0
+    copies_generator: ClassVar[bool] = False
     least: ClassVar[int] = 1
 
     def __init__(self, generator: Generator, code: int) -> None:
@@ -43,7 +45,7 @@ class Encoder(nn.Module, ABC):
         """The code of a support [k, C, H, W]: [code]."""
 
     def prepare(self, generator: Generator, supports: torch.Tensor) -> None:
-        """Take from supports [T, k, C, H, W] of `prepared_by` train tasks what is fixed before meta-training."""
+        """Set what is fixed before meta-training, from supports [T, k, C, H, W] of `prepared_by` train tasks."""
 
 
 class Convolutional(Encoder):
@@ -62,7 +64,7 @@ class Convolutional(Encoder):
         self.seen = self.widths[-1] * (generator.size >> len(self.widths)) ** 2
 
     def features(self, support: torch.Tensor) -> torch.Tensor:
-        """What is seen of each image: [k, seen]."""
+        """Features of each image: [k, seen]."""
         return self.images(support).flatten(1) if len(support) else support.new_zeros(0, self.seen)
 
     @staticmethod

@@ -28,6 +28,7 @@ class GradientEncoder(Encoder):
     """
 
     prepared_by: ClassVar[int] = 300
+    copies_generator = True
     mean: torch.Tensor
     basis: torch.Tensor
     scale: torch.Tensor
@@ -51,11 +52,11 @@ class GradientEncoder(Encoder):
         """
         self.probe = frozen(generator)
         gradients = torch.cat([over_tasks(self.gradient, shared=0)(some) for some in supports.split(AT_ONCE)])
-        found = PCA.fitted(gradients.detach(), self.code)
-        kept = len(found.scale)
-        self.mean.copy_(found.mean)
-        self.basis[:kept].copy_(found.basis)
-        self.scale[:kept].copy_(1 / found.scale)
+        components = PCA.fitted(gradients.detach(), self.code)
+        count = len(components.scale)
+        self.mean.copy_(components.mean)
+        self.basis[:count].copy_(components.basis)
+        self.scale[:count].copy_(1 / components.scale)
         self.probe.train()  # in name only: Lightning warns of modules that are not when training begins
 
     def forward(self, support: torch.Tensor) -> torch.Tensor:
@@ -66,8 +67,8 @@ class GradientEncoder(Encoder):
     def gradient(self, support: torch.Tensor) -> torch.Tensor:
         """Of a support [k, C, H, W], k >= 1: [P]. All images are given the same draws: their order bears on nothing."""
         weights = dict(self.probe.eval().named_buffers())
-        alike = {name: x.expand(-1, len(support), *x.shape[2:]).to(support) for name, x in self.drawn.items()}
-        draws = [{name: x[draw] for name, x in alike.items()} for draw in range(DRAWS)]
+        same = {name: x.expand(-1, len(support), *x.shape[2:]).to(support) for name, x in self.drawn.items()}
+        draws = [{name: x[draw] for name, x in same.items()} for draw in range(DRAWS)]
         return torch.stack([support_gradient(self.probe, weights, support, each, self.names) for each in draws]).mean(0)
 
 

@@ -1,4 +1,4 @@
-"""What one inner update is: a pure pair (init, update)."""
+"""Steps: one inner update as a pure pair (init, update)."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ class PerWeight(nn.Module):
             self.register_parameter(name.replace(".", "/"), nn.Parameter(value))  # no parameter's name may hold a dot
 
     def __getitem__(self, name: str) -> torch.Tensor:
-        found: torch.Tensor = getattr(self, name.replace(".", "/"))
-        return found
+        value: torch.Tensor = getattr(self, name.replace(".", "/"))
+        return value
 
 
 def weight_of(name: str) -> str:

@@ -102,7 +102,7 @@ class Mixture(Step):
     def _directions(
         self, g: torch.Tensor, memory: list[torch.Tensor], index: int
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """What each member would subtract at rate 1, [4, ...], and what they remember."""
+        """The update of each member at rate 1, [4, ...], and the state of all."""
         velocity, square, first, second = memory
         velocity = self.momentum * velocity + g
         square = torch.lerp(g.square(), square, self.memory)

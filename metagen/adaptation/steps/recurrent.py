@@ -46,7 +46,7 @@ def lstm_cell(
 
 
 class Recurrent(Step):
-    """What both rules share: each player's LSTM, which sees one coordinate at a time and remembers it.
+    """The common part of both rules: each player's LSTM, which sees one coordinate at a time and remembers it.
 
     Args:
         weights: those that move.

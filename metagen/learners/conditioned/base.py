@@ -14,9 +14,9 @@ from metagen.learners.fixed_rate import FixedRate
 
 
 class Conditioned(FixedRate, ABC):
-    """A learner that begins at phi_0 = theta + what is written from the support; for the options see `FixedRate`.
+    """A learner that begins at phi_0 = theta + changes computed from the support; for the options see `FixedRate`.
 
-    An adapted model's difference is from theta, so what is written is part of it, and N = 0 steps adapt, too.
+    An adapted model's difference is from theta, so those changes are part of it, and N = 0 steps adapt, too.
     """
 
     meta_gradient = Exact()
@@ -24,7 +24,7 @@ class Conditioned(FixedRate, ABC):
 
     @abstractmethod
     def weight_changes(self, start: Weights, support: torch.Tensor, task_noise: TaskNoise) -> Weights:
-        """What is added to each weight that moves, where theta is `start`, for a support [k, C, H, W] in [0, 1]."""
+        """The change of each weight that adapts, where theta is `start`, for a support [k, C, H, W] in [0, 1]."""
 
     def prepare(self, supports: Callable[[int], torch.Tensor]) -> None:
         """See `Learner`; every encoder of the support takes what it needs."""

@@ -75,8 +75,8 @@ class MemoryLearner(Conditioned):
     def weight_changes(self, start: Weights, support: torch.Tensor, task_noise: TaskNoise) -> Weights:
         """The learned share of what the memory holds for this support; nothing for an empty one."""
         value, _ = self.memory.by_key(self.reader(support))
-        found = self._apart(value if len(support) else torch.zeros_like(value), start)
-        return {name: self.taken[name] * each for name, each in found.items()}
+        changes = self._apart(value if len(support) else torch.zeros_like(value), start)
+        return {name: self.taken[name] * each for name, each in changes.items()}
 
     def advance(self, carry: Carry, support: torch.Tensor, noise: PlayerNoise, index: int, whole: TaskNoise) -> Carry:
         """See `Learner`; then towards what the memory holds for where phi is."""

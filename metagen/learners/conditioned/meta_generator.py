@@ -63,27 +63,32 @@ class MetaGenerator(Conditioned):
         self.layers, self.rank, self.width, self.widths = layers and tuple(layers), rank, width, self.writer.widths
         self.frozen = frozen
 
+    @property
+    def keeps_generator(self) -> bool:
+        """See `Parts`."""
+        return self.frozen
+
     def start(self, task_noise: TaskNoise = NO_NOISE) -> Weights:
         """See `Learner`."""
         weights = super().start(task_noise)
         return {name: w.detach() for name, w in weights.items()} if self.frozen else weights
 
     def weight_changes(self, start: Weights, support: torch.Tensor, task_noise: TaskNoise) -> Weights:
-        """What is added to every L."""
+        """The change of every L."""
         if not len(support):
             return {name: torch.zeros_like(start[name]) for name in sorted(self.adapted_names)}
-        found: Weights = self.writer(start, support)
-        return found
+        changes: Weights = self.writer(start, support)
+        return changes
 
     def start_loss(self, carry: Carry, task: TaskBatch) -> Losses:
-        """How far what is written for each player is from a zoo's model."""
+        """The distance of what is written for each player from a zoo's model."""
         errors: dict[str, list[torch.Tensor]] = {}
         for name, target in task.targets.items():
             errors.setdefault(self.generator.player_of(name), []).append(relative_error(carry[0][name], target))
         return {player: self.regress * torch.stack(each).mean() for player, each in errors.items()}
 
 
-def relative_error(found: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+def relative_error(estimate: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """The mean squared error in units of the target's mean square; 0 where the target is nothing but zeros."""
     size = target.square().mean()
-    return torch.where(size > 0, (found - target).square().mean() / torch.where(size > 0, size, 1), 0)
+    return torch.where(size > 0, (estimate - target).square().mean() / torch.where(size > 0, size, 1), 0)

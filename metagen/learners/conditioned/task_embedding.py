@@ -84,7 +84,7 @@ class TaskEmbedding(Conditioned):
         self.to(next(generator.parameters()))
 
     def weight_changes(self, start: Weights, support: torch.Tensor, task_noise: TaskNoise) -> Weights:
-        """What the embedding changes of each weight that moves."""
+        """The change of each weight that adapts, by gates and offsets of the embedding."""
         e = self.embedding(support)
         if "embedding" in task_noise:
             e = torch.where(task_noise["embedding"]["hidden"] < self.null_rate, 0, e)
@@ -97,7 +97,7 @@ class TaskEmbedding(Conditioned):
 
     @property
     def encodes(self) -> Encoder:
-        """What reads the support."""
+        """The encoder of the support."""
         return self.step.encoder if isinstance(self.step, Engine) else self.reader
 
     def embedding(self, support: torch.Tensor) -> torch.Tensor:
@@ -122,6 +122,6 @@ class TaskEmbedding(Conditioned):
 
 
 def _row(weight: torch.Tensor) -> torch.Tensor:
-    """What each channel's offset goes along: random, of length 1, over all axes of a weight but the first."""
+    """The direction of each channel's offset: random, of length 1, over all axes of a weight but the first."""
     row = torch.randn_like(weight.detach()[0].flatten())
     return row / row.norm()

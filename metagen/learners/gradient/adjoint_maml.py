@@ -8,7 +8,7 @@ from metagen.learners.fixed_rate import FixedRate
 
 
 class AdjointMAML(FixedRate):
-    """What `MAML` learns, with the graph of one inner step in memory at a time.
+    """`MAML`, with the graph of one inner step in memory at a time.
 
     Args:
         generator: whose weights are theta.
