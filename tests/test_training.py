@@ -297,7 +297,7 @@ def test_each_players_gradient_is_clipped_by_its_own_norm():
 
 def test_what_a_run_cannot_use_is_refused():
     for options, match in [
-        ({"schedule": "cosin"}, "schedule: expected one of constant, linear, cosine, got 'cosin'"),
+        ({"schedule": "cosin"}, "unknown schedule 'cosin': did you mean cosine"),
         ({"weight_decay": -0.1}, "weight_decay: expected a finite number of 0 or more, got -0.1"),
         ({"weight_decay": float("inf")}, "weight_decay: expected a finite number"),
         ({"betas": (0.9, 1.0)}, r"betas: expected 2 numbers of 0 or more and below 1, got \(0.9, 1.0\)"),
