@@ -1,4 +1,4 @@
-"""A generator, a learner, a metric and a task set are added by a file, a line and a config each: see CONTRIBUTING.md."""
+"""A generator, learner, metric and task set are added by a file, a line and a config each: see CONTRIBUTING.md."""
 
 from __future__ import annotations
 
