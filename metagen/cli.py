@@ -20,8 +20,8 @@ from metagen.distributed.processes import Processes, tells
 from metagen.errors import MetagenError, unknown
 from metagen.learners import RuleEngine
 from metagen.learners.conditioned.meta_generator import RANK
+from metagen.metrics.extractors.extractor_files import save_extractor
 from metagen.model import Steps, load_adapted, load_base
-from metagen.storage.artifacts import save_extractor
 from metagen.storage.bundled import bundled
 from metagen.storage.files import check_free, fresh_folder, placed
 from metagen.storage.images import conversions, grid, save_png, save_pngs

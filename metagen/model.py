@@ -13,8 +13,9 @@ from metagen.adaptation import Rule
 from metagen.core.seeding import torch_rng
 from metagen.errors import MetagenError, check_at_least, whole
 from metagen.generators import generators, with_sampling
-from metagen.learners import Adapted, Learner, RuleEngine, adapt_each, adapt_tasks, auto_steps
-from metagen.storage import artifacts, bundled
+from metagen.learners import Adapted, Learner, RuleEngine, adapt_each, adapt_tasks, auto_steps, model_files
+from metagen.storage import bundled
+from metagen.storage.artifacts import FULL, check_tensors, read_config
 from metagen.storage.files import placed
 from metagen.tasks.seen import SeenTasks, seen_in, seen_of
 from metagen.tasks.splits import Split, split_of
@@ -35,7 +36,7 @@ def load(name: str | Path, device: str = "cpu") -> Model | AdaptedModel:
         MetagenError: there is none, or it is damaged.
     """
     path = bundled.bundled("models", name)
-    kind = artifacts.read_config(path, "model", "adapted")["kind"]
+    kind = read_config(path, "model", "adapted")["kind"]
     return load_base(path, device) if kind == "model" else load_adapted(path, device)
 
 
@@ -46,7 +47,7 @@ def load_base(name: str | Path, device: str = "cpu") -> Model:
         MetagenError: there is none, it is damaged, or something else.
     """
     path = bundled.bundled("models", name)
-    learner, info, weights_hash = artifacts.load_model(path)
+    learner, info, weights_hash = model_files.load_model(path)
     try:
         learner = learner.to(device)
     except (RuntimeError, AssertionError, TypeError, ImportError) as error:
@@ -62,11 +63,11 @@ def load_adapted(name: str | Path, device: str = "cpu") -> AdaptedModel:
         MetagenError: there is none, it is damaged, or something else.
     """
     path = bundled.bundled("models", name)
-    difference, support, base, info = artifacts.load_adapted(path)
+    difference, support, base, info = model_files.load_adapted(path)
     model = load_base(base, device)
     generator = model.learner.generator
     weights = {n: w for n, w in generator.named_parameters() if n in model.learner.adapted_names}
-    artifacts.check_tensors(path / "difference.safetensors", difference, weights)
+    check_tensors(path / "difference.safetensors", difference, weights)
     if generator.uses_support:
         if support is None:
             raise MetagenError(f"{path}: has no support.safetensors, at which its generator looks; adapt again")
@@ -156,7 +157,7 @@ class Model:
         support = self.read(images, invert, "rule")
         return self.learner.rule(support.to(self.device))
 
-    def save(self, path: str | Path, overwrite: bool = False, stored_as: str = artifacts.FULL) -> None:
+    def save(self, path: str | Path, overwrite: bool = False, stored_as: str = FULL) -> None:
         """Write the model to a folder.
 
         stored_as: "float32", or "float16" for a file of half the size; the model goes on with the weights that the
@@ -168,10 +169,10 @@ class Model:
         """
         place = placed(path).resolve()  # adapted models name it also when the current folder is another one
         told = (self.info, self.split, overwrite, stored_as, self.seen)
-        self.weights_hash = artifacts.save_model(place, self.learner, *told)
-        if stored_as != artifacts.FULL:
+        self.weights_hash = model_files.save_model(place, self.learner, *told)
+        if stored_as != FULL:
             rounded = copy.deepcopy(self.learner)  # not in place: other threads read the weights
-            rounded.load_state_dict(artifacts.load_model(place)[0].state_dict())
+            rounded.load_state_dict(model_files.load_model(place)[0].state_dict())
             self.learner = rounded
         self.path = place
 
@@ -385,7 +386,7 @@ class AdaptedModel:
             raise MetagenError("save: save the base model first (model.save), so that the adapted one can name it")
         difference = {name: d[0] for name, d in self.adapted.difference.items()}
         support = self.adapted.support[0] if self.adapted.generator.uses_support else None
-        artifacts.save_adapted(placed(path), difference, support, self.model.path, self.info, standalone, overwrite)
+        model_files.save_adapted(placed(path), difference, support, self.model.path, self.info, standalone, overwrite)
 
     def _run(self, method: str, steps: int | None = None, **images: torch.Tensor) -> torch.Tensor:
         self._capable(method)

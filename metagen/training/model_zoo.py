@@ -19,7 +19,7 @@ from metagen.distributed.sharding import Found, ShardedTasks
 from metagen.errors import MetagenError, check_at_least
 from metagen.learners import Adapted, Joint, Learner, MetaGenerator, adapt_tasks
 from metagen.model import Model, load_base
-from metagen.storage.artifacts import load_zoo, read_config, save_zoo
+from metagen.storage.artifacts import read_config
 from metagen.storage.bundled import bundled
 from metagen.storage.files import check_free, placed
 from metagen.storage.images import to_float
@@ -27,6 +27,7 @@ from metagen.storage.strict_json import to_json
 from metagen.tasks.seen import SeenTasks, kept_in, seen_in
 from metagen.tasks.splits import HELD_OUT, Split
 from metagen.training.episode_data import EpisodeData
+from metagen.training.zoo_files import load_zoo, save_zoo
 
 
 class Zoo:
