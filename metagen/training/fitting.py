@@ -29,6 +29,7 @@ from metagen.learners import Learner, learners
 from metagen.learners.model_files import describe, save_model
 from metagen.storage.artifacts import check_tensors, read_config
 from metagen.storage.bundled import bundled
+from metagen.storage.earlier import run_record
 from metagen.storage.files import check_no_input, placed, remove, strangers, write_atomically
 from metagen.tasks.seen import seen_by, seen_in, seen_of
 from metagen.tasks.splits import split_of
@@ -225,7 +226,7 @@ class FitCLI(LightningCLI):
             if before is None:
                 log.warning("%s: keeps no settings, so what is changed is not told; those given are used", place)
             else:
-                record = self._continued(before, record)
+                record = self._continued(run_record(before), record)
         self.checkpoints.record = record
 
     def _check_resumed(self, state: dict[str, Any] | None) -> None:
