@@ -38,8 +38,7 @@ from metagen.training.checkpoints import Checkpoints, WholeFiles, find_checkpoin
 from metagen.training.episode_data import EpisodeData
 from metagen.training.meta_training import MetaTraining
 from metagen.training.model_zoo import check_taught
-from metagen.training.resuming import Changes, changed, settings_of, unused
-from metagen.training.resuming import told as told_going_on
+from metagen.training.resuming import Changes, changed, resume_message, settings_of, unused
 
 log = logging.getLogger(__name__)
 
@@ -244,7 +243,7 @@ class FitCLI(LightningCLI):
         self.changes = changed(before["settings"], record["settings"])
         idle = unused(self.changes)
         if self.changes and self.trainer.is_global_zero:
-            log.warning("%s", told_going_on(self.begun_at, self.changes, idle))
+            log.warning("%s", resume_message(self.begun_at, self.changes, idle))
         used = {name: both for name, both in self.changes.items() if name not in idle}
         kept = {name: both[0] for name, both in self.changes.items() if name in idle}
         self.origins = before["origins"] | {"zoo": record["origins"]["zoo"]}

@@ -35,7 +35,7 @@ class Zoo:
 
     Attributes:
         deltas: L of every delta L R by its name, [T, a, rank].
-        info: what is told of them; tasks has their names.
+        info: how they were made; tasks has their names.
         weights_hash: SHA-256 of the file that holds the deltas.
         split: of which they are the train tasks, and which holds out none.
         seen: the same tasks, with hashes of their images where they were kept.
@@ -57,7 +57,7 @@ class Zoo:
 
 
 def zoo_for(learner: Learner, place: str, initial: str | None, regress: float | None) -> Zoo:
-    """The zoo that a learner is to learn from, which is told how much that counts.
+    """The zoo that a learner is to learn from; `regress`, how much that counts, is set in the learner.
 
     Args:
         learner: that writes weights.
@@ -232,11 +232,11 @@ def make_zoo(
     sharded = ShardedTasks(unfinished, {**about, "chunk": chunk}, chunk, overwrite)
     with processes.launched() as device:
         training.learner.to(device)
-        found = sharded.over("zoo", training.numbers, training.train_batch)
+        trained = sharded.over("zoo", training.numbers, training.train_batch)
         if not rank():
-            losses = {f"loss_{when}": found.pop(when).mean(0).tolist() for when in ("before", "after")}
-            told = {**about, **losses, "torch": torch.__version__}
-            save_zoo(out, found, told, overwrite, data.seen_of("train", training.names))
+            losses = {f"loss_{when}": trained.pop(when).mean(0).tolist() for when in ("before", "after")}
+            info = {**about, **losses, "torch": torch.__version__}
+            save_zoo(out, trained, info, overwrite, data.seen_of("train", training.names))
             sharded.end()
             before, after = (", ".join(f"{loss:.2f}" for loss in each) for each in losses.values())
             print(f"{len(training.names)} models; support loss {before} before, {after} after")
