@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import torch
 from jsonargparse import ArgumentError
 
+from metagen.adaptation import EmitsRule
 from metagen.commands.catalogue import table
 from metagen.commands.options import EXAMPLES, spelled_out
 from metagen.commands.parsers import run_verb
 from metagen.core.quiet import quieten
 from metagen.distributed.processes import Processes, tells
 from metagen.errors import MetagenError, unknown
-from metagen.learners import RuleEngine
 from metagen.learners.conditioned.meta_generator import RANK
+from metagen.metrics.extractors.extractor_files import save_extractor
 from metagen.model import Steps, load_adapted, load_base
-from metagen.storage.artifacts import save_extractor
 from metagen.storage.bundled import bundled
 from metagen.storage.files import check_free, fresh_folder, placed
 from metagen.storage.images import conversions, grid, save_png, save_pngs
@@ -91,7 +91,7 @@ def adapt(
     adapted.save(out, standalone, overwrite)
     if steps == "auto":
         print(_chosen(adapted.info))
-    if isinstance(base.learner, RuleEngine):
+    if isinstance(base.learner, EmitsRule):
         rule = base.rule(images, invert=False)
         rule.save(placed(out))
         print(rule.table())

@@ -1,4 +1,7 @@
-"""The Python face: load a model, adapt it to a few images, sample from what comes out."""
+"""The Python API: load a model, adapt it to a few images, sample from the result.
+
+The examples begin with: import metagen, torch
+"""
 
 from __future__ import annotations
 
@@ -9,44 +12,46 @@ from typing import Any, Literal
 
 import torch
 
-from metagen.adaptation import Rule
+from metagen.adaptation import EmitsRule, Rule
 from metagen.core.seeding import torch_rng
 from metagen.errors import MetagenError, check_at_least, whole
 from metagen.generators import generators, with_sampling
-from metagen.learners import Adapted, Learner, RuleEngine, adapt_each, adapt_tasks, auto_steps
-from metagen.storage import artifacts, bundled
+from metagen.learners import Adapted, Learner, adapt_each, adapt_tasks, auto_steps, learners, model_files
+from metagen.learners.importance_sampling import log_likelihood, parts_of
+from metagen.storage import bundled
+from metagen.storage.artifacts import FULL, check_tensors, read_config
 from metagen.storage.files import placed
 from metagen.tasks.seen import SeenTasks, seen_in, seen_of
 from metagen.tasks.splits import Split, split_of
 from metagen.tasks.support_images import Images, Invert, read_support, tell_blank, turned
 
-LOG_PROB_CHUNK = 50  # importance samples in memory at once
-LOG_PROB_IMAGES = 32  # of as many images
 LOOKED_AT = 20  # of the images of many tasks, to see what ink stands on
 SAMPLES_AT_ONCE = 256  # images of each task, so that memory is bounded
-FEW = 16  # as many more are not made apart: a matrix product of one row rounds unlike that of many
 Steps = int | Literal["auto"] | None
 
 
 def load(name: str | Path, device: str = "cpu") -> Model | AdaptedModel:
-    """A saved model or adapted model: a folder, or the name of a model bundled with metagen.
+    """Load a saved model or adapted model: a folder, or the name of a model bundled with metagen.
+
+    >>> metagen.load("omniglot").info["data"]["task_set"]
+    'omniglot'
 
     Raises:
         MetagenError: there is none, or it is damaged.
     """
     path = bundled.bundled("models", name)
-    kind = artifacts.read_config(path, "model", "adapted")["kind"]
+    kind = read_config(path, "model", "adapted")["kind"]
     return load_base(path, device) if kind == "model" else load_adapted(path, device)
 
 
 def load_base(name: str | Path, device: str = "cpu") -> Model:
-    """A saved model, named as for `load`.
+    """Load a saved model, named as for `load`.
 
     Raises:
         MetagenError: there is none, it is damaged, or something else.
     """
     path = bundled.bundled("models", name)
-    learner, info, weights_hash = artifacts.load_model(path)
+    learner, info, weights_hash = model_files.load_model(path)
     try:
         learner = learner.to(device)
     except (RuntimeError, AssertionError, TypeError, ImportError) as error:
@@ -56,17 +61,17 @@ def load_base(name: str | Path, device: str = "cpu") -> Model:
 
 
 def load_adapted(name: str | Path, device: str = "cpu") -> AdaptedModel:
-    """A saved adapted model, named as for `load`.
+    """Load a saved adapted model, named as for `load`.
 
     Raises:
         MetagenError: there is none, it is damaged, or something else.
     """
     path = bundled.bundled("models", name)
-    difference, support, base, info = artifacts.load_adapted(path)
+    difference, support, base, info = model_files.load_adapted(path)
     model = load_base(base, device)
     generator = model.learner.generator
     weights = {n: w for n, w in generator.named_parameters() if n in model.learner.adapted_names}
-    artifacts.check_tensors(path / "difference.safetensors", difference, weights)
+    check_tensors(path / "difference.safetensors", difference, weights)
     if generator.uses_support:
         if support is None:
             raise MetagenError(f"{path}: has no support.safetensors, at which its generator looks; adapt again")
@@ -79,6 +84,11 @@ def load_adapted(name: str | Path, device: str = "cpu") -> AdaptedModel:
 
 class Model:
     """A meta-trained model.
+
+    >>> model = metagen.load("omniglot")
+    >>> mine = model.adapt(torch.rand(5, 1, 28, 28))  # five images of something new
+    >>> mine.sample(4, seed=0).shape
+    torch.Size([4, 1, 28, 28])
 
     Attributes:
         learner: generator and learner with their weights.
@@ -103,7 +113,10 @@ class Model:
         self.seen = seen_in(info.get("data", {}).get("task_set"), split) if seen is None and split else seen
 
     def adapt(self, images: Images, steps: Steps = None, seed: int = 0, invert: Invert = "auto") -> AdaptedModel:
-        """Become a generator of what `images` show.
+        """Adapt to `images`: return a generator of what they show.
+
+        >>> metagen.load("omniglot-redraw").adapt(torch.rand(5, 1, 28, 28), steps=1).info
+        {'shots': 5, 'seed': 0, 'steps': 1}
 
         Args:
             images: a tensor [k, C, H, W] in [0, 1], PIL images, or a folder of image files.
@@ -119,6 +132,10 @@ class Model:
 
     def adapt_many(self, support: torch.Tensor, steps: Steps = None, seed: int = 0) -> AdaptedModels:
         """Adapt to T supports at once: support [T, k, C, H, W] in [0, 1]; if "auto", in as many steps as suit each.
+
+        >>> several = metagen.load("omniglot").adapt_many(torch.rand(3, 5, 1, 28, 28))
+        >>> len(several), several.sample(2).shape
+        (3, torch.Size([3, 2, 1, 28, 28]))
 
         Raises:
             MetagenError: a tensor of the wrong shape or range, or steps that are neither "auto" nor a number that
@@ -149,15 +166,21 @@ class Model:
         """The update rule by which the model adapts to `images`, which are given as to `adapt`.
 
         Raises:
-            MetagenError: the learner is no RuleEngine, or the images are such as `adapt` refuses.
+            MetagenError: the learner emits no rule, or the images are such as `adapt` refuses.
         """
-        if not isinstance(self.learner, RuleEngine):
-            raise MetagenError(f"rule: expected a model with the learner RuleEngine, got {type(self.learner).__name__}")
+        if not isinstance(self.learner, EmitsRule):
+            able = ", ".join(cls.__name__ for cls in learners.classes if issubclass(cls, EmitsRule))
+            raise MetagenError(f"rule: expected a model with the learner {able}, got {type(self.learner).__name__}")
         support = self.read(images, invert, "rule")
         return self.learner.rule(support.to(self.device))
 
-    def save(self, path: str | Path, overwrite: bool = False, stored_as: str = artifacts.FULL) -> None:
+    def save(self, path: str | Path, overwrite: bool = False, stored_as: str = FULL) -> None:
         """Write the model to a folder.
+
+        >>> model = metagen.load("omniglot")
+        >>> model.save("halved", stored_as="float16")
+        >>> metagen.load("halved").weights_hash == model.weights_hash
+        True
 
         stored_as: "float32", or "float16" for a file of half the size; the model goes on with the weights that the
             file holds, so that what is adapted from it is the same after loading.
@@ -167,17 +190,22 @@ class Model:
                 hold a weight.
         """
         place = placed(path).resolve()  # adapted models name it also when the current folder is another one
-        told = (self.info, self.split, overwrite, stored_as, self.seen)
-        self.weights_hash = artifacts.save_model(place, self.learner, *told)
-        if stored_as != artifacts.FULL:
+        self.weights_hash = model_files.save_model(
+            place, self.learner, self.info, self.split, overwrite, stored_as, self.seen
+        )
+        if stored_as != FULL:
             rounded = copy.deepcopy(self.learner)  # not in place: other threads read the weights
-            rounded.load_state_dict(artifacts.load_model(place)[0].state_dict())
+            rounded.load_state_dict(model_files.load_model(place)[0].state_dict())
             self.learner = rounded
         self.path = place
 
     @property
     def sampling(self) -> dict[str, float]:
-        """The options that bear on samples alone, by name, as the model has them; `sample` takes others."""
+        """The options that bear on samples alone, by name, as the model has them; `sample` takes others.
+
+        >>> metagen.load("omniglot-redraw").sampling
+        {'temperature': 1.0}
+        """
         generator = self.learner.generator
         return {name: getattr(generator, name) for name in generator.sampling}
 
@@ -188,6 +216,10 @@ class Model:
 
     def read(self, images: Images, invert: Invert = "auto", what: str = "read") -> torch.Tensor:
         """Images as the model takes them: [k, C, H, W] in [0, 1]; cut square and resized, unless they are a tensor.
+
+        >>> from PIL import Image
+        >>> metagen.load("omniglot").read([Image.effect_noise((105, 80), 50)]).shape
+        torch.Size([1, 1, 28, 28])
 
         Args:
             images: see `adapt`.
@@ -242,41 +274,6 @@ class Model:
             raise MetagenError(f"{what}: expected {dtype} as the weights are, got {images.dtype}; convert the images")
         if not images.is_floating_point() or not ((images >= 0) & (images <= 1)).all():
             raise MetagenError(f"{what}: expected float images with values in [0, 1] and no NaN; divide bytes by 255")
-
-
-def log_likelihood(adapted: Adapted, images: torch.Tensor, samples: int, key: Sequence[int | str]) -> torch.Tensor:
-    """Log p(image | support) in nats, [n], of one adapted task by importance sampling (Burda 2016, arXiv:1509.00519).
-
-    A lower bound in expectation, which rises to the true value with the number of samples. Where the posterior is a
-    point mass, the bound is one evaluation and the same for any number.
-
-    Args:
-        adapted: one task (T = 1) of a generator with `log_weights`, or `log_prob` where its posterior is a point mass.
-        images: [n, C, H, W], such as its likelihood takes, where its weights are.
-        samples: S, importance samples an image, at least 1; a few are in memory at once.
-        key: names the noise.
-    """
-
-    def each(method: str, part: slice, **own: torch.Tensor) -> torch.Tensor:
-        found: torch.Tensor = adapted.each(method, {"images": images[None, part], **own, "support": adapted.support})
-        return found[0]
-
-    some = parts_of(len(images), LOG_PROB_IMAGES)
-    if hasattr(adapted.generator, "log_prob"):
-        return torch.cat([each("log_prob", part) for part in some])
-    weights = []
-    for start in range(0, samples, LOG_PROB_CHUNK):
-        count = min(LOG_PROB_CHUNK, samples - start)
-        drawn = adapted.generator.noise(count * len(images), torch_rng(*key, start))["latent"]
-        noise = drawn.unflatten(0, (count, len(images))).to(images)
-        weights.append(torch.cat([each("log_weights", part, noise=noise[None, :, part]) for part in some], 1))
-    return torch.cat(weights).logsumexp(0) - torch.tensor(float(samples)).log()
-
-
-def parts_of(n: int, at_once: int) -> list[slice]:
-    """Of n images about `at_once` each; what would be few at the end goes with those before."""
-    starts = range(0, max(n - min(FEW, at_once), 1), at_once)
-    return [slice(start, end) for start, end in zip(starts, [*starts[1:], n], strict=True)]
 
 
 class AdaptedModels:
@@ -335,6 +332,10 @@ class AdaptedModel:
     def sample(self, n: int, seed: int = 0, **settings: float) -> torch.Tensor:
         """New images [n, C, H, W] in [0, 1]; image i of a seed is the same at every n.
 
+        >>> mine = metagen.load("omniglot").adapt(torch.rand(5, 1, 28, 28))
+        >>> torch.allclose(mine.sample(2, seed=1), mine.sample(3, seed=1)[:2], atol=1e-5)
+        True
+
         settings: see `AdaptedModels.sample`, as are the errors.
         """
         return AdaptedModels(self.model, self.adapted, self.info).sample(n, seed, **settings)[0]
@@ -342,22 +343,40 @@ class AdaptedModel:
     def project(self, images: torch.Tensor) -> torch.Tensor:
         """The latents [n, latent] of images [n, C, H, W]: a VAE's posterior means, a GAN's by descent.
 
+        >>> mine = metagen.load("omniglot").adapt(torch.rand(5, 1, 28, 28))
+        >>> mine.project(torch.rand(3, 1, 28, 28)).shape
+        torch.Size([3, 49])
+
         Raises:
             MetagenError: the generator has no latent of an image alone, or the images are such as `adapt` refuses.
         """
         return self._run("project", images=images)
 
     def reconstruct(self, images: torch.Tensor) -> torch.Tensor:
-        """Images [n, C, H, W] through the latent and back, in [0, 1]."""
+        """Images [n, C, H, W] through the latent and back, in [0, 1].
+
+        >>> mine = metagen.load("omniglot").adapt(torch.rand(5, 1, 28, 28))
+        >>> mine.reconstruct(torch.rand(3, 1, 28, 28)).shape
+        torch.Size([3, 1, 28, 28])
+        """
         return self._run("reconstruct", images=images)
 
     def interpolate(self, first: torch.Tensor, last: torch.Tensor, steps: int = 8) -> torch.Tensor:
-        """From each image of `first` [n, C, H, W] to that of `last`: [n, steps, C, H, W] in [0, 1]."""
+        """From each image of `first` [n, C, H, W] to that of `last`: [n, steps, C, H, W] in [0, 1].
+
+        >>> mine = metagen.load("omniglot").adapt(torch.rand(5, 1, 28, 28))
+        >>> mine.interpolate(torch.rand(2, 1, 28, 28), torch.rand(2, 1, 28, 28), steps=6).shape
+        torch.Size([2, 6, 1, 28, 28])
+        """
         steps = whole("steps", steps, 2)
         return self._run("interpolate", first=first, last=last, steps=steps)
 
     def log_prob(self, images: torch.Tensor, samples: int = 1000, seed: int = 0) -> torch.Tensor:
         """Log p(image | support) in nats, [n]: a lower bound, by importance sampling unless one evaluation gives it.
+
+        >>> mine = metagen.load("omniglot").adapt(torch.rand(5, 1, 28, 28))
+        >>> mine.log_prob(torch.rand(3, 1, 28, 28).round()).shape
+        torch.Size([3])
 
         Args:
             images: [n, C, H, W]; for a Bernoulli likelihood every pixel is 0 or 1.
@@ -376,6 +395,11 @@ class AdaptedModel:
     def save(self, path: str | Path, standalone: bool = False, overwrite: bool = False) -> None:
         """Write the difference from the base to a folder; with a copy of the base if standalone.
 
+        >>> mine = metagen.load("omniglot").adapt(torch.rand(5, 1, 28, 28))
+        >>> mine.save("mine")
+        >>> metagen.load("mine").sample(4).shape
+        torch.Size([4, 1, 28, 28])
+
         The support goes along where the generator looks at it (`uses_support`), and nowhere else.
 
         Raises:
@@ -385,7 +409,7 @@ class AdaptedModel:
             raise MetagenError("save: save the base model first (model.save), so that the adapted one can name it")
         difference = {name: d[0] for name, d in self.adapted.difference.items()}
         support = self.adapted.support[0] if self.adapted.generator.uses_support else None
-        artifacts.save_adapted(placed(path), difference, support, self.model.path, self.info, standalone, overwrite)
+        model_files.save_adapted(placed(path), difference, support, self.model.path, self.info, standalone, overwrite)
 
     def _run(self, method: str, steps: int | None = None, **images: torch.Tensor) -> torch.Tensor:
         self._capable(method)

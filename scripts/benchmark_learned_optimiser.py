@@ -22,8 +22,8 @@ from torch.utils._pytree import tree_map
 from metagen.adaptation import PlayerNoise, Step, draw_noise, fixed_rate_step
 from metagen.core.functional import over_tasks, with_weights
 from metagen.learners import Learner
+from metagen.learners.model_files import load_model
 from metagen.metrics.intervals import over_tasks_interval
-from metagen.storage.artifacts import load_model
 from metagen.storage.strict_json import to_json
 from metagen.tasks.episodes import Episode, Episodes
 from metagen.training.episode_data import EpisodeData

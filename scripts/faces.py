@@ -29,7 +29,8 @@ from making import made, metagen
 
 from metagen.core.seeding import numpy_rng
 from metagen.generators import generators
-from metagen.storage.artifacts import load_model, read_config
+from metagen.learners.model_files import load_model
+from metagen.storage.artifacts import read_config
 from metagen.storage.files import write_atomically
 from metagen.storage.images import image_files
 from metagen.storage.strict_json import number, read_json, to_json

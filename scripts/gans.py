@@ -27,7 +27,8 @@ import torch
 from making import made, revision
 from safetensors.torch import load_file
 
-from metagen.storage.artifacts import build, describe, load_model, read_config, save_model
+from metagen.learners.model_files import build, describe, load_model, save_model
+from metagen.storage.artifacts import read_config
 from metagen.storage.files import write_atomically
 from metagen.storage.strict_json import read_json, to_json
 from metagen.tasks.splits import split_of

@@ -36,7 +36,8 @@ from metagen.adaptation import in_chunks, task_batch
 from metagen.evaluation.studies.cost import peak_bytes
 from metagen.generators import generators
 from metagen.learners import learners
-from metagen.storage.artifacts import load_model, read_config
+from metagen.learners.model_files import load_model
+from metagen.storage.artifacts import read_config
 from metagen.storage.files import write_atomically
 from metagen.storage.strict_json import read_json, to_json
 from metagen.training.episode_data import EpisodeData

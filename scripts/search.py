@@ -23,8 +23,9 @@ from safetensors.torch import load_file
 
 from metagen.generators import SearchVAE
 from metagen.generators.networks import OPERATIONS
+from metagen.learners.model_files import load_model
 from metagen.metrics.intervals import over_tasks_interval
-from metagen.storage.artifacts import load_model, read_config
+from metagen.storage.artifacts import read_config
 from metagen.storage.files import write_atomically
 from metagen.storage.strict_json import read_json, to_json
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Style, types and the fast tests, these on up to four cores; further arguments go to pytest (-n 0 for one process).
+# Style, types, imports and the fast tests, these on up to four cores; further arguments go to pytest (-n 0: one process).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -8,5 +8,6 @@ bin="${VENV:-$PWD/.venv}/bin"
 "$bin/ruff" check .
 "$bin/ruff" format --check .
 "$bin/mypy"
+"$bin/lint-imports" --no-cache
 export OMP_NUM_THREADS=1  # of each process: they share the cores
 "$bin/python" -m pytest -q -n auto --maxprocesses 4 --dist worksteal "$@"

@@ -31,8 +31,8 @@ import metagen
 from metagen.cli import main as run
 from metagen.errors import MetagenError
 from metagen.metrics import extractors
+from metagen.metrics.extractors.extractor_files import load_extractor, save_extractor
 from metagen.model import Model
-from metagen.storage.artifacts import load_extractor, save_extractor
 from metagen.storage.images import read_folder, read_image
 from metagen.tasks.splits import Split
 from tests.doubles import tiny_learner

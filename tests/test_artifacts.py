@@ -17,9 +17,10 @@ from safetensors.torch import load, save
 import metagen
 from metagen.errors import MetagenError
 from metagen.learners import adapt_tasks, learners
+from metagen.learners.model_files import describe, load_adapted, load_model, save_adapted, save_model
 from metagen.model import Model
 from metagen.storage import artifacts
-from metagen.storage.artifacts import load_adapted, load_model, read_config, save_adapted, save_model
+from metagen.storage.artifacts import read_config
 from metagen.tasks.splits import Split, read_split
 from tests.doubles import pairs, tiny_vae
 from tests.doubles import tiny_learner as tiny_pair
@@ -79,7 +80,7 @@ def test_every_learner_over_every_generator_comes_back_bit_for_bit(tmp_path, lea
     split = Split(("a",), ("b",), ("ü",))
     weights = save_model(tmp_path / "model", original, INFO, split)
     again, info, stated = load_model(tmp_path / "model")
-    assert artifacts.describe(again) == artifacts.describe(original)
+    assert describe(again) == describe(original)
     assert type(again) is type(original)
     assert info == INFO
     assert stated == weights == hashlib.sha256((tmp_path / "model/model.safetensors").read_bytes()).hexdigest()

@@ -11,8 +11,8 @@ import torch
 import metagen
 from metagen.cli import main
 from metagen.learners import Reptile
+from metagen.metrics.extractors.extractor_files import load_extractor
 from metagen.model import Model
-from metagen.storage.artifacts import load_extractor
 from metagen.storage.bundled import bundled, resource
 from metagen.tasks import Glyphs
 from metagen.tasks.omniglot import whole_split
@@ -64,7 +64,7 @@ def test_an_adapted_model_finds_its_base_under_its_new_name(tmp_path, caplog, th
         Model(Reptile(tiny_vae()), {}).save(tmp_path / "omniglot")
     again = metagen.load(tmp_path / "mine")
     assert torch.equal(again.sample(2), mine.sample(2))
-    (told,) = [record.getMessage() for record in caplog.records if record.name == "metagen.storage.artifacts"]
+    (told,) = [record.getMessage() for record in caplog.records if record.name == "metagen.learners.model_files"]
     assert told.endswith(f"not at {tmp_path / 'omniglot'} any more; took omniglot-redraw")
 
 

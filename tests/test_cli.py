@@ -22,14 +22,15 @@ from metagen.commands.options import EXAMPLES, OF_THE_MODEL
 from metagen.errors import MetagenError
 from metagen.evaluation import scorecard
 from metagen.learners import Amortised, Reptile
+from metagen.learners.model_files import save_model
 from metagen.model import Model
 from metagen.report.tables import short
-from metagen.storage import artifacts
 from metagen.storage.images import grid as grid_of
 from metagen.storage.images import save_pngs
 from metagen.tasks.episodes import Episodes
 from metagen.tasks.splits import Split
 from metagen.training.episode_data import EpisodeData
+from metagen.training.zoo_files import save_zoo
 from tests.doubles import Blobs, tiny_generator, tiny_vae
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
@@ -47,9 +48,9 @@ def place(tmp_path_factory):
     learner = Reptile(tiny_vae(size=28), steps=1, rate=0.01, test_steps=2)
     data = {"task_set": "folder", "size": 28, "channels": 1, "invert": False, "shots": 2, "queries": 2}
     info = {"data": data, "split_sha256": blobs.split.hash, "training": {"seed": 0}}
-    artifacts.save_model(root / "export", learner, info, blobs.split)
+    save_model(root / "export", learner, info, blobs.split)
     metagen.load(root / "export").adapt(root / "tasks/blob-7").save(root / "mine")
-    artifacts.save_zoo(root / "zoo", {}, {"tasks": [], "base_sha256": ""})
+    save_zoo(root / "zoo", {}, {"tasks": [], "base_sha256": ""})
     return root
 
 

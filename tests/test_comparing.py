@@ -18,8 +18,8 @@ from metagen.evaluation import scorecard
 from metagen.evaluation.league import Entry, averaged, find, league, markdown, read, table
 from metagen.evaluation.scorecard import measure
 from metagen.learners import Reptile
+from metagen.learners.model_files import save_model
 from metagen.metrics import Extractor
-from metagen.storage import artifacts
 from metagen.tasks.episodes import Episodes
 from tests.doubles import Blobs, tiny_vae
 
@@ -288,7 +288,7 @@ def runs(blobs, tmp_path_factory):
         for seed, name in enumerate(("x", "y")):
             torch.manual_seed(seed)
             learner = Reptile(tiny_vae(size=28), steps=1, rate=0.01)
-            artifacts.save_model(root / name / "export", learner, {"data": data}, split)
+            save_model(root / name / "export", learner, {"data": data}, split)
             words = ["--model", root / name / "export", "--out", root / name / "evaluation", "--extractor", "none"]
             words += ["--data.root", blobs / "tasks", "--data.split_file", blobs / "split.json", "--curve", "[0]"]
             assert main(["evaluate", *map(str, words)]) == 0
@@ -306,7 +306,7 @@ def test_runs_exports_and_results_are_found(runs, capsys):
 def test_a_result_of_other_weights_is_not_taken_for_that_of_a_model(runs, tmp_path):
     torch.manual_seed(5)
     newer = tmp_path / "run" / "export"
-    artifacts.save_model(newer, Reptile(tiny_vae(size=28), steps=1, rate=0.01), {})
+    save_model(newer, Reptile(tiny_vae(size=28), steps=1, rate=0.01), {})
     stale = tmp_path / "run" / "evaluation"
     stale.mkdir()
     (stale / "result.json").write_bytes((runs / "x/evaluation/result.json").read_bytes())
@@ -317,7 +317,7 @@ def test_a_result_of_other_weights_is_not_taken_for_that_of_a_model(runs, tmp_pa
 
 def test_a_model_without_a_result_is_told_how_to_get_one(tmp_path):
     export = tmp_path / "run" / "export"
-    artifacts.save_model(export, Reptile(tiny_vae(size=28), steps=1, rate=0.01), {})
+    save_model(export, Reptile(tiny_vae(size=28), steps=1, rate=0.01), {})
     for given in (export, export.parent):
         with pytest.raises(MetagenError, match="was not evaluated yet") as error:
             find(given)
@@ -327,7 +327,7 @@ def test_a_model_without_a_result_is_told_how_to_get_one(tmp_path):
 
 def test_of_several_results_one_has_to_be_named(tmp_path):
     export = tmp_path / "run" / "export"
-    weights = artifacts.save_model(export, Reptile(tiny_vae(size=28), steps=1, rate=0.01), {})
+    weights = save_model(export, Reptile(tiny_vae(size=28), steps=1, rate=0.01), {})
     for name in ("one", "two"):
         write(export.parent / name, described(query_loss=HARDNESS) | {"model": {"weights_sha256": weights}})
     with pytest.raises(MetagenError, match=r"has 2 results; name one of \S+/run/one, \S+/run/two$"):

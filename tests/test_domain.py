@@ -9,7 +9,7 @@ from metagen.core.energy_distance import blurred
 from metagen.errors import MetagenError
 from metagen.evaluation.extractor_choice import selecting
 from metagen.metrics.extractors import Embedding
-from metagen.storage.artifacts import save_extractor
+from metagen.metrics.extractors.extractor_files import save_extractor
 from metagen.tasks.splits import Split
 from metagen.training.episode_data import EpisodeData
 

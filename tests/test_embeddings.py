@@ -20,7 +20,7 @@ from metagen.embeddings.scores import group_chance, group_precision, identity, n
 from metagen.errors import MetagenError
 from metagen.generators import VAE
 from metagen.learners import MAML, Adapted, Amortised, Joint, Reptile
-from metagen.storage import artifacts
+from metagen.learners.model_files import save_model
 from metagen.storage.images import save_pngs
 from metagen.tasks.base import group_of
 from metagen.tasks.episodes import Episode
@@ -334,7 +334,7 @@ def place(tmp_path_factory):
     torch.manual_seed(0)
     data = {"task_set": "folder", "size": 28, "channels": 1, "invert": False, "shots": 3, "queries": 3}
     learner = Reptile(tiny_vae(size=28), steps=1, rate=0.01, test_steps=2)
-    artifacts.save_model(root / "export", learner, {"data": data, "split_sha256": split.hash}, split)
+    save_model(root / "export", learner, {"data": data, "split_sha256": split.hash}, split)
     return root
 
 

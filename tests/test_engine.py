@@ -17,8 +17,8 @@ from metagen.core.functional import over_tasks
 from metagen.errors import MetagenError
 from metagen.generators import Generator
 from metagen.learners import MAML, RuleEngine
+from metagen.learners.model_files import build, describe, save_model
 from metagen.model import Model
-from metagen.storage import artifacts
 from metagen.storage.images import save_pngs
 from tests.doubles import Quadratic, tiny_generator, tiny_vae
 from tests.test_meta_gradients import check_finite_differences
@@ -226,7 +226,7 @@ def place(tmp_path_factory):
     torch.manual_seed(0)
     save_pngs((255 * torch.rand(3, 1, 8, 8)).to(torch.uint8).float() / 255, root / "images")
     for name, learner in (("engine", emits_something(RuleEngine(tiny_vae()))), ("maml", MAML(tiny_vae()))):
-        artifacts.save_model(root / name, learner, {})
+        save_model(root / name, learner, {})
     return root
 
 
@@ -255,7 +255,7 @@ def test_a_model_without_rules_says_so(place):
 def test_widths_follow_from_the_size_where_none_are_given():
     learner = RuleEngine(tiny_vae(size=28), widths=None)
     assert learner.widths == learner.step.encoder.widths == (32, 64)
-    assert artifacts.build(artifacts.describe(learner)).state_dict().keys() == learner.state_dict().keys()
+    assert build(describe(learner)).state_dict().keys() == learner.state_dict().keys()
 
 
 def test_mistakes_are_told_in_one_line():

@@ -20,9 +20,10 @@ from metagen.errors import MetagenError
 from metagen.evaluation import scorecard
 from metagen.evaluation.evaluator import looked_through
 from metagen.learners import Reptile
+from metagen.learners.model_files import load_model, save_model
 from metagen.metrics import extractors
 from metagen.metrics.extractors import Embedding, Scripted
-from metagen.storage.artifacts import load_extractor, load_model, save_extractor, save_model
+from metagen.metrics.extractors.extractor_files import load_extractor, save_extractor
 from metagen.storage.images import save_pngs
 from metagen.tasks import TaskSet
 from metagen.tasks.splits import Split, read_split

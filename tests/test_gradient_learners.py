@@ -9,8 +9,8 @@ from metagen.adaptation import select_params
 from metagen.errors import MetagenError
 from metagen.generators import generators
 from metagen.learners import ANIL, FOMAML, MAML, MAMLPP, Auxiliary, Joint, LowRankMAML, MetaSGD, adapt_tasks
+from metagen.learners.model_files import build, describe
 from metagen.model import Model, load
-from metagen.storage.artifacts import build, describe
 from tests.doubles import Quadratic, tiny_generator, tiny_vae
 from tests.test_meta_gradients import IMAGES, batch_for, check_finite_differences, gradient, matrix, meta_of
 

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_map
 from metagen.adaptation import draw_noise, in_chunks, task_batch
 from metagen.errors import MetagenError
 from metagen.learners import MetaSGD, adapt_tasks, learners
-from metagen.storage.artifacts import build, describe
+from metagen.learners.model_files import build, describe
 from tests.doubles import tiny_learner, tiny_vae
 
 

@@ -8,7 +8,7 @@ import torch
 from metagen.adaptation import Memory, adapt, in_chunks
 from metagen.errors import MetagenError
 from metagen.learners import MAML, MemoryLearner, adapt_tasks
-from metagen.storage.artifacts import load_model, save_model
+from metagen.learners.model_files import load_model, save_model
 from tests.doubles import tiny_vae
 from tests.test_meta_gradients import batch_for, check_finite_differences, meta_of
 

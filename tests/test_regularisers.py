@@ -15,7 +15,7 @@ from metagen.adaptation.regularisers import deviation, path_norms
 from metagen.errors import MetagenError
 from metagen.generators import VAE, Generator
 from metagen.learners import MAML, Joint, Learner, LowRankMAML, Reptile
-from metagen.storage.artifacts import load_model
+from metagen.learners.model_files import load_model
 from metagen.training.meta_training import MetaTraining
 from tests.doubles import Bilinear, Quadratic, tiny_vae
 from tests.test_meta_gradients import IMAGES, RATE, STEPS, batch_for, gradient, matrix, meta_of

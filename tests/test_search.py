@@ -15,7 +15,7 @@ from metagen.generators import VAE, SearchVAE
 from metagen.generators.networks import OPERATIONS
 from metagen.generators.search_vae import Mixed
 from metagen.learners import FOMAML, MAML, Joint, Reptile, adapt_tasks
-from metagen.storage.artifacts import load_model
+from metagen.learners.model_files import load_model
 from metagen.training.episode_data import EpisodeData
 from metagen.training.meta_training import MetaTraining
 from tests.doubles import tiny_vae

@@ -37,7 +37,7 @@ metagen* | torchrun*)
 esac
 """
 READ = ("BIN", "CONSTRAINTS", "NEWEST_PYTHON", "OLDEST_PYTHON", "VENV", "VENVS")  # by the scripts, from who runs them
-PROGRAMS = ("metagen", "python", "ruff", "mypy", "torchrun", "srun", "ip")
+PROGRAMS = ("metagen", "python", "ruff", "mypy", "lint-imports", "torchrun", "srun", "ip")
 
 
 @dataclass
@@ -135,7 +135,7 @@ def slurm(shell: Shell) -> None:
 
 def fast_tests(shell: Shell) -> None:
     shell.run("test.sh", "-k", "nothing")
-    assert [name for name, *_ in shell.called] == ["python", "ruff", "ruff", "mypy", "python"]
+    assert [name for name, *_ in shell.called] == ["python", "ruff", "ruff", "mypy", "lint-imports", "python"]
     understood(shell.called_as("python")[-1])
 
 

@@ -12,8 +12,8 @@ import torch
 import metagen
 from metagen.cli import main
 from metagen.learners import Amortised
+from metagen.learners.model_files import save_model
 from metagen.model import Model
-from metagen.storage.artifacts import save_model
 from metagen.storage.images import save_pngs
 from metagen.tasks.splits import read_split
 from tests.doubles import tiny_generator

@@ -15,11 +15,12 @@ from metagen.distributed.processes import Processes
 from metagen.errors import MetagenError
 from metagen.generators import generators
 from metagen.learners import MAML, Joint, MetaGenerator
+from metagen.learners.model_files import load_model, save_model
 from metagen.model import Model, load
-from metagen.storage.artifacts import load_model, load_zoo, save_model, save_zoo
 from metagen.tasks.splits import Split
 from metagen.training.episode_data import EpisodeData
 from metagen.training.model_zoo import Plan, Training, Zoo, check_taught, learning_from, make_zoo, zoo_for
+from metagen.training.zoo_files import load_zoo, save_zoo
 from tests.doubles import TINY, tiny_vae
 
 LAYERS = ("decoder.*",)

@@ -21,6 +21,7 @@ from metagen.adaptation.protocol import Adaptable, Carry, Hook, Losses
 from metagen.adaptation.regularisers import Regulariser
 from metagen.adaptation.steps import (
     Curvature,
+    EmitsRule,
     Engine,
     LearnedRates,
     Mixture,
@@ -40,6 +41,7 @@ __all__ = [
     "Carry",
     "Curvature",
     "Displacement",
+    "EmitsRule",
     "Encoder",
     "Engine",
     "Exact",

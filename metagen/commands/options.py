@@ -17,7 +17,7 @@ from metagen.core.registry import options_of
 from metagen.errors import MetagenError, unknown
 from metagen.generators import generators
 from metagen.storage.bundled import resource
-from metagen.storage.earlier import run_config
+from metagen.storage.earlier import renamed_option, run_config
 from metagen.storage.files import placed
 
 log = logging.getLogger(__name__)
@@ -208,6 +208,8 @@ def _unknown_choice(kind: str, complaint: str, classes: Iterable[type[Any]]) -> 
     name = next(filter(None, found.groups())) if found else ""
     if name and name not in known:
         return unknown(kind, name, known)
+    if name and option and (new := renamed_option(kind, option[1])):
+        return MetagenError(f"unknown option of {kind} {name} {option[1]!r}: it is called {new} now")
     if name and option:
         return unknown(f"option of {kind} {name}", option[1], options_of(known[name]))
     return MetagenError(f"{kind}: {complaint.rpartition(' - ')[2]}")

@@ -20,12 +20,12 @@ from metagen.errors import MetagenError
 from metagen.evaluation.extractor_choice import extractor_of
 from metagen.evaluation.scorecard import TUNING_TASKS, check_options, measure
 from metagen.evaluation.studies import HeldOut, studies
+from metagen.learners.model_files import describe
 from metagen.metrics import Extractor, chosen, metrics, naming
 from metagen.metrics.extractors import LPIPS, Inception
 from metagen.model import Model, load_base
 from metagen.report.plots import curve_png
 from metagen.report.tables import picture, study_lines, table
-from metagen.storage.artifacts import describe
 from metagen.storage.bundled import bundled
 from metagen.storage.files import check_free, fresh_folder, placed, write_atomically
 from metagen.storage.images import save_png

@@ -12,8 +12,8 @@ from metagen.errors import MetagenError
 from metagen.evaluation.criterion import PIXELS, Look
 from metagen.metrics import Extractor
 from metagen.metrics.extractors import Scripted
+from metagen.metrics.extractors.extractor_files import load_extractor
 from metagen.metrics.extractors.scripted import SUFFIXES
-from metagen.storage.artifacts import load_extractor
 from metagen.storage.bundled import bundled
 from metagen.storage.files import placed
 from metagen.tasks.seen import seen_of

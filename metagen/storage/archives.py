@@ -26,7 +26,7 @@ BLOCK = 1 << 20
 
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
-# What the readers raise on damaged archives.
+# Raised by the readers on damaged archives.
 _DAMAGE = (
     tarfile.TarError,
     zipfile.BadZipFile,
@@ -60,8 +60,8 @@ def unpacked(archive: Path) -> Path:
         with fresh_folder(place) as folder:
             others = _unpack(archive, folder)
         if others:
-            told = some([name + needed(name) for name in others])
-            log.warning("%s: %d files passed over, as no images that can be read: %s", archive, len(others), told)
+            listed = some([name + needed(name) for name in others])
+            log.warning("%s: %d files passed over, as no images that can be read: %s", archive, len(others), listed)
     except MetagenError:
         if not place.is_dir():  # where another process was faster, its images are the same, and may be in use
             raise

@@ -52,8 +52,8 @@ def bundled(kind: str, name: str | Path) -> Path:
     if isinstance(name, Path) or (path / CONFIG).is_file() or word.startswith("~") or {"/", "\\"} & {*word}:
         return path
     there = {place.name: place for place in all_bundled(kind)}
-    if found := there.get(word) or there.get(word.lower()):
-        return found
+    if place := there.get(word) or there.get(word.lower()):
+        return place
     if path.is_dir():
         return path
     known = f"; those are {', '.join(there)}" if there else ""

@@ -158,8 +158,8 @@ def check_free(path: Path, overwrite: bool, inputs: Iterable[str | Path | None] 
         if read in place.parents and _is_part(place, read):
             raise MetagenError(f"{path}: would replace a part of {read}, which is read; choose another place")
     if strange := strangers(place):
-        told = f"holds {some(strange)}, which metagen did not write"
-        raise MetagenError(f"{path}: exists and is not empty; {told}, so choose another folder")
+        hint = f"holds {some(strange)}, which metagen did not write, so choose another folder"
+        raise MetagenError(f"{path}: exists and is not empty; {hint}")
     if not overwrite:
         raise MetagenError(f"{path}: exists and is not empty; choose another folder, or say to overwrite it")
 
@@ -178,7 +178,7 @@ def check_no_input(path: Path, inputs: Iterable[str | Path | None]) -> None:
 
 
 def strangers(folder: Path, pattern: str | None = None) -> list[str]:
-    """What is in a folder that metagen did not write there, by name; everything, where it wrote no such folder.
+    """The names in a folder that metagen did not write there: all of them, where it wrote no such folder.
 
     pattern: what it writes there; None to tell the kind of folder by the files in it.
     """

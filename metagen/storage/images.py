@@ -155,15 +155,15 @@ def read_image(
         raise MetagenError(f"{path}: more than {MAX_PIXELS} pixels in all; make it smaller first") from None
     except UnidentifiedImageError:
         missing, known = _decoder_missing(path), ", ".join(IMAGE_SUFFIXES)
-        told = f"needs {missing}" if missing else f"not an image that can be read ({known}); unpack archives first"
-        raise MetagenError(f"{path}: {told}") from None
+        reason = f"needs {missing}" if missing else f"not an image that can be read ({known}); unpack archives first"
+        raise MetagenError(f"{path}: {reason}") from None
     except Exception as error:  # on damaged files the decoders raise nearly anything: SyntaxError, struct.error ...
         reason = " ".join(str(error).split()) or type(error).__name__
         raise MetagenError(f"{path}: cannot read this image, it may be damaged ({reason})") from error
 
 
 def _decoder_missing(path: Path) -> str | None:
-    """What has to be installed to read a file, by how it begins."""
+    """The library to install to read a file, by its first bytes; None where none would help."""
     with path.open("rb") as file:
         head = file.read(12)
     kind = _BRANDS.get(head[8:]) if head[4:8] == b"ftyp" else None
@@ -190,7 +190,7 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def passed_over(folder: Path) -> list[str]:
-    """What else is in a folder than its image files, but for litter; with it what has to be installed to read it."""
+    """The names in a folder but for its image files and litter; with each the library that would read it, if any."""
     images = set(image_files(folder))  # a link that leads nowhere is named like one, but is none
     others = [path for path in sorted(folder.iterdir()) if path not in images and not is_litter(path.name)]
     return [path.name + "/" * path.is_dir() + needed(path.name) for path in others]
@@ -202,12 +202,12 @@ def is_other(name: str) -> bool:
 
 
 def needed(name: str) -> str:
-    """What has to be installed to read a file of this name, in brackets; nothing where that would not help."""
-    return next((f" (needs {told})" for kind, told in DECODERS.items() if name.lower().endswith(kind)), "")
+    """The library to install to read a file of this name, in brackets; an empty text where none would help."""
+    return next((f" (needs {library})" for kind, library in DECODERS.items() if name.lower().endswith(kind)), "")
 
 
-def levels_told(path: Path) -> str:
-    """Of a file of more than 8 bits a pixel how far they are used, in words; nothing of any other."""
+def unused_levels(path: Path) -> str:
+    """A note on the largest value in a file of more than 8 bits a pixel; an empty text for any other file."""
     if not path.is_file():
         return ""
     with Image.open(path, formats=_formats()) as image:
@@ -228,25 +228,25 @@ def frames(image: Path | Image.Image) -> int:
 
 
 def no_images(folder: Path, others: Sequence[str]) -> MetagenError:
-    """What to say of a folder that has nothing but others in it."""
-    found = f", but {some(others)}" if others else ""
-    return MetagenError(f"{folder}: no images directly in it{found}; expected some of {', '.join(IMAGE_SUFFIXES)}")
+    """The error for a folder without image files, in which `others` lie."""
+    listed = f", but {some(others)}" if others else ""
+    return MetagenError(f"{folder}: no images directly in it{listed}; expected some of {', '.join(IMAGE_SUFFIXES)}")
 
 
 def conversions(folder: Path, size: int, channels: int) -> list[str]:
-    """What `read_folder` does to images that are of another size or colour, in words; nothing where all fit."""
+    """The changes that `read_folder` makes to images of another size or colour, in words; none where all fit."""
     shapes, colours = set(), set()
     for path in [folder] if folder.is_file() else image_files(folder):
         with Image.open(path, formats=_formats()) as image:
             shapes.add(image.size)
             colours.add(image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;16"))
-    told = []
+    changes = []
     if other := sorted(shapes - {(size, size)}):
         named = ", ".join(f"{width} x {height}" for width, height in other[:3]) + (" ..." if len(other) > 3 else "")
-        told.append(f"{named} pixels cut square and resized to {size} x {size}")
+        changes.append(f"{named} pixels cut square and resized to {size} x {size}")
     if (channels == 3) in colours:
-        told.append("grey made RGB" if channels == 3 else "colours made grey")
-    return told
+        changes.append("grey made RGB" if channels == 3 else "colours made grey")
+    return changes
 
 
 def read_files(paths: Iterable[Path], size: int, channels: int) -> torch.Tensor:

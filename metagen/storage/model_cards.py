@@ -1,4 +1,4 @@
-"""What a person reads first of a saved folder: how to load it, and all that is told of how it was made."""
+"""README.md of a saved folder: how to load it, and all that is known of how it was made."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def model_card(content: Mapping[str, Any], count: int, weights: str) -> str:
         f"{count:,} parameters; weights SHA-256 `{weights}`.\n"
         "It adapts to a handful of images of something new:\n\n"
         '```python\nimport metagen\n\nmodel = metagen.load("this folder")\nmine = model.adapt("folder of images")\n'
-        "mine.sample(64, seed=0)\n```\n\n" + _told(content)
+        "mine.sample(64, seed=0)\n```\n\n" + _details(content)
     )
 
 
@@ -30,13 +30,13 @@ def extractor_card(content: Mapping[str, Any], count: int, weights: str) -> str:
     return (
         f"# A metagen extractor\n\n{count:,} parameters; weights SHA-256 `{weights}`.\n"
         "Trained on the train tasks of split.json alone; metrics look through its features:\n"
-        "`metagen evaluate --extractor this_folder`.\n\n" + _told(content)
+        "`metagen evaluate --extractor this_folder`.\n\n" + _details(content)
     )
 
 
-def _told(content: Mapping[str, Any]) -> str:
-    told = {**content, **content["info"]}
-    return "".join(_line(key, value) for key, value in told.items() if key != "info")
+def _details(content: Mapping[str, Any]) -> str:
+    details = {**content, **content["info"]}
+    return "".join(_line(key, value) for key, value in details.items() if key != "info")
 
 
 def _line(key: str, value: object) -> str:

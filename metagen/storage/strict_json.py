@@ -22,7 +22,7 @@ def page(data: Mapping[str, Any]) -> bytes:
 
 
 def read_json(path: Path) -> Any:  # noqa: ANN401
-    """What a file of JSON holds; NaN and Infinity, which earlier versions wrote, as None.
+    """Read a file of JSON; NaN and Infinity, which earlier versions wrote, as None.
 
     Raises:
         OSError: it cannot be read.
@@ -44,15 +44,15 @@ def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def number(value: float | None) -> float:
-    """What is null counts as NaN, where it is computed with or drawn."""
+    """A number, or NaN for null, so that it can be computed with or drawn."""
     return math.nan if value is None else value
 
 
 def finite(data: Mapping[str, Any]) -> dict[str, Any]:
     """The data with None for every number that is not finite; `notes`, a list, tells each place, if there are any."""
     notes = [f"{place}: {', '.join(keys)} not finite, so null" for place, keys in _places(data, ())]
-    told = [*data.get(NOTES, ()), *notes]
-    return {**_nulled(data), **({NOTES: told} if told else {})}
+    listed = [*data.get(NOTES, ()), *notes]
+    return {**_nulled(data), **({NOTES: listed} if listed else {})}
 
 
 def _nulled(data: object) -> Any:  # noqa: ANN401

@@ -102,6 +102,11 @@ def seen_of(folder: Path, info: Mapping[str, Any]) -> SeenTasks | None:
     return seen_in(data.get("task_set") if isinstance(data, dict) else None, split) | kept
 
 
+def files_of(split: Split | None, seen: SeenTasks | None) -> dict[str, bytes]:
+    """The files split.json and seen.json of a saved folder, by name; of None no file."""
+    return {name: part.to_json().encode() for name, part in (("split.json", split), (FILE, seen)) if part}
+
+
 def kept_in(folder: Path) -> SeenTasks:
     """What stands in the seen.json of a saved folder; nothing where there is none.
 

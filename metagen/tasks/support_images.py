@@ -16,11 +16,11 @@ from metagen.storage.images import (
     frames,
     from_pil,
     image_files,
-    levels_told,
     no_images,
     passed_over,
     read_image,
     to_float,
+    unused_levels,
 )
 
 log = logging.getLogger(__name__)
@@ -142,7 +142,7 @@ def tell_blank(support: torch.Tensor, names: Sequence[str]) -> None:
     """Warn of images in [0, 1] that show nothing, or nearly so, by what they are called."""
     blank = [name for name, each in zip(names, span(support), strict=True) if each < FAINT]
     if blank:
-        reasons = "".join(levels_told(Path(name)) for name in blank[:1])
+        reasons = "".join(unused_levels(Path(name)) for name in blank[:1])
         log.warning(
             "%d of %d images are blank or nearly so, as the model sees them: %s%s",
             *(len(blank), len(names), some(blank), reasons),

@@ -1,4 +1,4 @@
-"""What happens beside training: a picture at every validation, and a guard against numbers that are not finite."""
+"""Callbacks of training: averaged weights, a picture at every validation, a guard against non-finite numbers."""
 
 from __future__ import annotations
 
@@ -72,17 +72,17 @@ class NonFiniteGuard(pl.Callback):
         """Look once a meta-step, after the processes have averaged their gradients."""
         module = _ours(pl_module)
         gradients = {name: w.grad for name, w in module.named_parameters() if w.grad is not None}
-        found = None
+        first_bad = None
         norm = torch.nn.utils.get_total_norm([*gradients.values(), *module.losses.values()])
         if not norm.isfinite():  # looked at in one go; now one by one: squares can overflow
-            found = _first_bad(gradients, module)
-        if trainer.strategy.reduce_boolean_decision(found is not None, all=False):
-            self._stop(trainer, found)
+            first_bad = _first_bad(gradients, module)
+        if trainer.strategy.reduce_boolean_decision(first_bad is not None, all=False):
+            self._stop(trainer, first_bad)
 
-    def _stop(self, trainer: pl.Trainer, found: tuple[str, str | None] | None) -> None:
+    def _stop(self, trainer: pl.Trainer, first_bad: tuple[str, str | None] | None) -> None:
         path = Path(trainer.default_root_dir) / "last-good.ckpt"
         trainer.save_checkpoint(path)
-        of_all = [each for each in gathered(found) if each]
+        of_all = [each for each in gathered(first_bad) if each]
         tensor, task = min(of_all, key=lambda each: each[1] is None)
         if not trainer.is_global_zero:
             raise SystemExit(2)  # rank 0 says it for all

@@ -118,7 +118,7 @@ class Checkpoints(Checkpoint):
     of a step is followed by `last.ckpt` after that step.
 
     Attributes:
-        asked_to_stop: set it, and the run ends after the current step (and its validation, where one is due).
+        stop_requested: set it, and the run ends after the current step (and its validation, where one is due).
         best: the lowest value of the criterion so far, reached after `best_step` steps.
         by: the name of the criterion.
         judged_on: a hash of what else the best depends on.
@@ -128,7 +128,7 @@ class Checkpoints(Checkpoint):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.asked_to_stop = self._stopping = False
+        self.stop_requested = self._stopping = False
         self.best, self.best_step, self.seconds = math.inf, 0, 0.0
         self.by: str | None = None
         self.judged_on: str | None = None
@@ -155,7 +155,7 @@ class Checkpoints(Checkpoint):
         self._since, self._seen = time.perf_counter(), trainer.global_step
 
     def on_train_batch_start(self, trainer: pl.Trainer, *args: Any) -> None:  # noqa: ANN401
-        """End here if the run was asked to: the state was saved after the step before."""
+        """End here if a stop was requested: the state was saved after the step before."""
         if self._stopping:
             raise KeyboardInterrupt
 
@@ -165,14 +165,14 @@ class Checkpoints(Checkpoint):
         if self._accumulating:
             return
         self._seen = trainer.global_step
-        self._stopping = trainer.strategy.reduce_boolean_decision(self.asked_to_stop, all=False)
+        self._stopping = trainer.strategy.reduce_boolean_decision(self.stop_requested, all=False)
         if self._due or self._stopping or trainer.global_step == trainer.max_steps:
             self._save_last(trainer)
         if trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs:
             trainer.should_stop = True  # Lightning then validates, also between two check intervals
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save, and end here if the run was asked to."""
+        """Save, and end here if a stop was requested."""
         if trainer.sanity_checking:
             return
         score = float(trainer.callback_metrics[str(pl_module.monitored)])
@@ -218,9 +218,9 @@ def stops_on_interrupt(checkpoints: Checkpoints) -> Iterator[None]:
     """
 
     def ask(*_: Any) -> None:  # noqa: ANN401
-        if checkpoints.asked_to_stop:
+        if checkpoints.stop_requested:
             raise KeyboardInterrupt
-        checkpoints.asked_to_stop = True
+        checkpoints.stop_requested = True
 
     hears = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGINT, ask) if hears else None

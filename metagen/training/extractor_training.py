@@ -138,7 +138,7 @@ def check_tasks(task_set: TaskSet) -> None:
 
 
 def held_out_accuracy(extractor: Embedding, task_set: TaskSet, split: str) -> dict[str, Any]:
-    """How often real images of held-out tasks are told apart: one exemplar (each task's first image), up to 20 ways."""
+    """How often real images of held-out tasks are recognised: one exemplar (each task's first image), up to 20 ways."""
     names = task_set.split[split]
     features = [extractor.of(task_set.images(task).float() / 255) for task in names]
     fewest = min(map(len, features))

@@ -26,8 +26,10 @@ from metagen.evaluation.criterion import PIXELS
 from metagen.evaluation.sampling_choice import Choice, choose_sampling, take_sampling, told
 from metagen.generators import VAE, SearchVAE, generators
 from metagen.learners import Learner, learners
-from metagen.storage import artifacts
+from metagen.learners.model_files import describe, save_model
+from metagen.storage.artifacts import check_tensors, read_config
 from metagen.storage.bundled import bundled
+from metagen.storage.earlier import run_record
 from metagen.storage.files import check_no_input, placed, remove, strangers, write_atomically
 from metagen.tasks.seen import seen_by, seen_in, seen_of
 from metagen.tasks.splits import split_of
@@ -36,8 +38,7 @@ from metagen.training.checkpoints import Checkpoints, WholeFiles, find_checkpoin
 from metagen.training.episode_data import EpisodeData
 from metagen.training.meta_training import MetaTraining
 from metagen.training.model_zoo import check_taught
-from metagen.training.resuming import Changes, changed, settings_of, unused
-from metagen.training.resuming import told as told_going_on
+from metagen.training.resuming import Changes, changed, resume_message, settings_of, unused
 
 log = logging.getLogger(__name__)
 
@@ -172,7 +173,7 @@ class FitCLI(LightningCLI):
     def before_fit(self) -> None:
         """Find mistakes while nothing is lost yet; then clear the place and write down which tasks are held out."""
         self.datamodule.check_outside(self.run_dir)
-        artifacts.describe(self.model.learner)  # refuses what could not be exported
+        describe(self.model.learner)  # refuses what could not be exported
         self.datamodule.check(self.trainer.world_size)
         self.datamodule.check_apart("val")
         self.datamodule.tell_blank("train")
@@ -192,7 +193,7 @@ class FitCLI(LightningCLI):
             check_random_start(self.model.learner)
             return {}
         path = bundled("models", name)
-        config = artifacts.read_config(path)  # `begun` has read the rest, and checked it
+        config = read_config(path)  # `begun` has read the rest, and checked it
         self.datamodule.go_on(name, config["info"], seen_of(path, config["info"]))
         self.datamodule.tell_ground(name, config["info"])
         return {
@@ -218,13 +219,13 @@ class FitCLI(LightningCLI):
         if self.resumed is not None:
             checkpoint, place = read_checkpoint(self.resumed), str(self.resumed)
             self.begun_at = checkpoint["global_step"]
-            artifacts.check_tensors(self.resumed, checkpoint["state_dict"], self.model.state_dict())
+            check_tensors(self.resumed, checkpoint["state_dict"], self.model.state_dict())
             self._check_resumed(checkpoint.get(type(self.datamodule).__qualname__))
             before = checkpoint["callbacks"].get(Checkpoints.__qualname__, {}).get("record")
             if before is None:
                 log.warning("%s: keeps no settings, so what is changed is not told; those given are used", place)
             else:
-                record = self._continued(before, record)
+                record = self._continued(run_record(before), record)
         self.checkpoints.record = record
 
     def _check_resumed(self, state: dict[str, Any] | None) -> None:
@@ -242,7 +243,7 @@ class FitCLI(LightningCLI):
         self.changes = changed(before["settings"], record["settings"])
         idle = unused(self.changes)
         if self.changes and self.trainer.is_global_zero:
-            log.warning("%s", told_going_on(self.begun_at, self.changes, idle))
+            log.warning("%s", resume_message(self.begun_at, self.changes, idle))
         used = {name: both for name, both in self.changes.items() if name not in idle}
         kept = {name: both[0] for name, both in self.changes.items() if name in idle}
         self.origins = before["origins"] | {"zoo": record["origins"]["zoo"]}
@@ -279,10 +280,10 @@ class FitCLI(LightningCLI):
         learner.load_state_dict({n.removeprefix("learner."): w for n, w in state.items() if n.startswith("learner.")})
         split = self.datamodule.task_set.split
         told_of = {"split": split, "seen": self.datamodule.seen, "overwrite": True}
-        artifacts.save_model(self.run_dir / "export", learner, self._info(), **told_of)
+        save_model(self.run_dir / "export", learner, self._info(), **told_of)
         if choice := self._chosen_sampling(learner):
             info = {**self._info(), "sampling": choice.info}
-            artifacts.save_model(self.run_dir / "export", learner, info, **told_of)
+            save_model(self.run_dir / "export", learner, info, **told_of)
         by = self.model.criterion.figure.replace("_", " ")
         print(f"best val {by} {self.checkpoints.best:.2f}; exported the model to {self.run_dir / 'export'}")
         if learner.generator.searched:
@@ -301,7 +302,7 @@ class FitCLI(LightningCLI):
     def _is_exported(self) -> bool:
         """Whether the best model of all that was trained is exported already."""
         try:
-            told = artifacts.read_config(self.run_dir / "export", "model")["info"]["training"]
+            told = read_config(self.run_dir / "export", "model")["info"]["training"]
             return bool([told["meta_steps"], told["best_step"]] == [self.begun_at, self.checkpoints.best_step])
         except (MetagenError, KeyError, TypeError):
             return False

@@ -10,7 +10,8 @@ from torch import nn
 from metagen.errors import MetagenError
 from metagen.generators import Generator
 from metagen.learners import Learner
-from metagen.storage.artifacts import check_tensors, load_model
+from metagen.learners.model_files import load_model
+from metagen.storage.artifacts import check_tensors
 from metagen.storage.bundled import bundled
 
 

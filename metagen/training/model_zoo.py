@@ -19,7 +19,7 @@ from metagen.distributed.sharding import Found, ShardedTasks
 from metagen.errors import MetagenError, check_at_least
 from metagen.learners import Adapted, Joint, Learner, MetaGenerator, adapt_tasks
 from metagen.model import Model, load_base
-from metagen.storage.artifacts import load_zoo, read_config, save_zoo
+from metagen.storage.artifacts import read_config
 from metagen.storage.bundled import bundled
 from metagen.storage.files import check_free, placed
 from metagen.storage.images import to_float
@@ -27,6 +27,7 @@ from metagen.storage.strict_json import to_json
 from metagen.tasks.seen import SeenTasks, kept_in, seen_in
 from metagen.tasks.splits import HELD_OUT, Split
 from metagen.training.episode_data import EpisodeData
+from metagen.training.zoo_files import load_zoo, save_zoo
 
 
 class Zoo:
@@ -34,7 +35,7 @@ class Zoo:
 
     Attributes:
         deltas: L of every delta L R by its name, [T, a, rank].
-        info: what is told of them; tasks has their names.
+        info: how they were made; tasks has their names.
         weights_hash: SHA-256 of the file that holds the deltas.
         split: of which they are the train tasks, and which holds out none.
         seen: the same tasks, with hashes of their images where they were kept.
@@ -56,7 +57,7 @@ class Zoo:
 
 
 def zoo_for(learner: Learner, place: str, initial: str | None, regress: float | None) -> Zoo:
-    """The zoo that a learner is to learn from, which is told how much that counts.
+    """The zoo that a learner is to learn from; `regress`, how much that counts, is set in the learner.
 
     Args:
         learner: that writes weights.
@@ -231,11 +232,11 @@ def make_zoo(
     sharded = ShardedTasks(unfinished, {**about, "chunk": chunk}, chunk, overwrite)
     with processes.launched() as device:
         training.learner.to(device)
-        found = sharded.over("zoo", training.numbers, training.train_batch)
+        trained = sharded.over("zoo", training.numbers, training.train_batch)
         if not rank():
-            losses = {f"loss_{when}": found.pop(when).mean(0).tolist() for when in ("before", "after")}
-            told = {**about, **losses, "torch": torch.__version__}
-            save_zoo(out, found, told, overwrite, data.seen_of("train", training.names))
+            losses = {f"loss_{when}": trained.pop(when).mean(0).tolist() for when in ("before", "after")}
+            info = {**about, **losses, "torch": torch.__version__}
+            save_zoo(out, trained, info, overwrite, data.seen_of("train", training.names))
             sharded.end()
             before, after = (", ".join(f"{loss:.2f}" for loss in each) for each in losses.values())
             print(f"{len(training.names)} models; support loss {before} before, {after} after")

@@ -8,7 +8,7 @@ from typing import Any
 
 from metagen.storage.strict_json import to_json
 
-# What of the trainer's options bears on what is learned, and which others bear on nothing, or are told by the split.
+# The trainer's options that bear on what is learned; the other options that bear on nothing, or follow from the split.
 OF_THE_TRAINER = ("precision", "accumulate_grad_batches", "max_epochs", "limit_val_batches")
 OF_THE_PLACE = ("root", "split_file", "val", "test", "workers", "download", "chunk", "execution")
 FIRST_WEIGHTS = ("seed_everything", "model.initial")  # settings of what a run begins from, which a checkpoint replaces
@@ -18,15 +18,15 @@ Changes = dict[str, list[Any]]
 
 
 def settings_of(options: Mapping[str, Any], split_hash: str) -> Settings:
-    """What a run learns by, by the names of the options of `metagen fit`, as JSON-ready data.
+    """The settings that bear on what a run learns, by the names of the options of `metagen fit`, as JSON-ready data.
 
     options: all of them.
     """
     trainer = {name: options["trainer"][name] for name in OF_THE_TRAINER}
     kept = {name: options[name] for name in ("data", "model", "ema", "seed_everything")} | {"trainer": trainer}
     plain = json.loads(to_json(kept, default=str))
-    found = {name: value for name, value in _flat(plain) if name.rpartition(".")[2] not in OF_THE_PLACE}
-    return {**found, "data.split": split_hash[:12]}
+    settings = {name: value for name, value in _flat(plain) if name.rpartition(".")[2] not in OF_THE_PLACE}
+    return {**settings, "data.split": split_hash[:12]}
 
 
 def _flat(options: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
@@ -47,8 +47,11 @@ def unused(changes: Changes) -> list[str]:
     return [name for name in changes if name in FIRST_WEIGHTS]
 
 
-def told(step: int, changes: Changes, idle: list[str]) -> str:
-    """In one line, how a run goes on with other settings."""
+def resume_message(step: int, changes: Changes, idle: list[str]) -> str:
+    """One line on the settings with which a run goes on from a step, where they differ.
+
+    changes: all of them; idle: the names of those that are not used.
+    """
     words = ", ".join(f"{name} {now} (was {before})" for name, (before, now) in changes.items() if name not in idle)
     parts = [f"with {words}"] if words else []
     if idle:

@@ -21,8 +21,8 @@ from metagen.evaluation import sampling_choice
 from metagen.evaluation.evaluator import load_for_tasks
 from metagen.evaluation.extractor_choice import extractor_of
 from metagen.metrics.extractors import Embedding
+from metagen.metrics.extractors.extractor_files import save_extractor
 from metagen.model import Model, load_base
-from metagen.storage.artifacts import save_extractor
 from metagen.storage.bundled import resource
 from metagen.storage.images import save_pngs
 from metagen.tasks import Folder

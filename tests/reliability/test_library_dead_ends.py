@@ -12,10 +12,11 @@ import metagen
 from metagen.cli import main
 from metagen.distributed.processes import Processes
 from metagen.errors import MetagenError
+from metagen.metrics.extractors.extractor_files import load_extractor
 from metagen.model import load_base
-from metagen.storage.artifacts import load_extractor, load_zoo
 from metagen.storage.images import save_png
 from metagen.training.checkpoints import read_checkpoint
+from metagen.training.zoo_files import load_zoo
 
 NEEDY = """
 from pytorch_lightning.callbacks import Callback

@@ -20,12 +20,14 @@ from metagen.cli import main
 from metagen.errors import MetagenError
 from metagen.evaluation.extractor_choice import extractor_of
 from metagen.learners import Reptile
+from metagen.learners.model_files import save_model
 from metagen.model import Model
-from metagen.storage import artifacts, bundled
+from metagen.storage import bundled
 from metagen.storage.archives import unpacked
 from metagen.storage.images import save_png, save_pngs
 from metagen.tasks import Folder
 from metagen.training.episode_data import EpisodeData
+from metagen.training.zoo_files import save_zoo
 from tests.doubles import Blobs, tiny_vae
 
 OTHER = "omniglot-redraw"
@@ -54,7 +56,7 @@ def place(home):
     data = {"task_set": "folder", "size": 28, "channels": 1, "invert": False, "shots": 2, "queries": 2}
     torch.manual_seed(0)
     learner = Reptile(tiny_vae(size=28), steps=1, rate=0.01, test_steps=2)
-    artifacts.save_model(home / "export", learner, {"data": data}, blobs.split)
+    save_model(home / "export", learner, {"data": data}, blobs.split)
     return home
 
 
@@ -220,7 +222,7 @@ def test_a_base_is_found_by_its_hash(moved, there):
     elif there == "another model":
         shutil.copytree(bundled.resource("assets", "models/omniglot"), base)
     elif there == "a zoo":
-        artifacts.save_zoo(base, {}, {"tasks": [], "base_sha256": ""})
+        save_zoo(base, {}, {"tasks": [], "base_sha256": ""})
     elif there != "nothing":
         base.mkdir()
         (base / "config.json").write_text('{"model_type": "bert"}' if there == "a model of others" else "{")

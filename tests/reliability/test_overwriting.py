@@ -16,8 +16,8 @@ from metagen.distributed.sharding import ShardedTasks
 from metagen.errors import MetagenError
 from metagen.evaluation import sampling_choice
 from metagen.learners import Reptile
+from metagen.learners.model_files import save_model
 from metagen.model import Model
-from metagen.storage import artifacts
 from metagen.storage.images import save_pngs
 from metagen.training.episode_data import EpisodeData
 from tests.doubles import Blobs, tiny_vae
@@ -33,7 +33,7 @@ def place(tmp_path, monkeypatch):
     torch.manual_seed(0)
     data = {"task_set": "folder", "size": 28, "channels": 1, "invert": False, "shots": 2, "queries": 2}
     learner = Reptile(tiny_vae(size=28), steps=1, rate=0.01, test_steps=2)
-    artifacts.save_model(tmp_path / "export", learner, {"data": data}, blobs.split)
+    save_model(tmp_path / "export", learner, {"data": data}, blobs.split)
     metagen.load(tmp_path / "export").adapt(tmp_path / "tasks/blob-11").save(tmp_path / "mine")
     monkeypatch.setattr(sampling_choice, "choose_sampling", lambda *_, **__: sampling_choice.Choice({}, {}))
     monkeypatch.setattr(sampling_choice, "told", str)

@@ -33,9 +33,10 @@ from metagen.distributed.processes import tells
 from metagen.evaluation.scorecard import untrained
 from metagen.generators import generators
 from metagen.learners import learners
+from metagen.learners.model_files import load_model
+from metagen.metrics.extractors.extractor_files import load_extractor
 from metagen.metrics.torchmetric import FrechetDistance
 from metagen.model import Model
-from metagen.storage.artifacts import load_extractor, load_model
 from metagen.storage.bundled import bundled
 from metagen.storage.images import read_image, save_png
 from tests.doubles import tiny_generator, tiny_learner, tiny_vae

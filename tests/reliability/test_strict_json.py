@@ -16,10 +16,11 @@ from matplotlib.figure import Figure
 from metagen.cli import main
 from metagen.evaluation.league import league, read
 from metagen.evaluation.sampling_choice import FIGURES, distance_to_people
+from metagen.learners.model_files import save_model
 from metagen.metrics.extractors import Embedding
+from metagen.metrics.extractors.extractor_files import save_extractor
 from metagen.report.plots import curve_png
 from metagen.report.tables import short, table
-from metagen.storage.artifacts import save_extractor, save_model
 from metagen.storage.files import write_atomically
 from metagen.storage.strict_json import finite, page, read_json, to_json
 from tests.doubles import tiny_learner

@@ -22,8 +22,9 @@ from metagen.cli import main
 from metagen.errors import MetagenError
 from metagen.evaluation.evaluator import load_for_tasks
 from metagen.learners import Joint
+from metagen.learners.model_files import save_model
 from metagen.model import Model
-from metagen.storage import artifacts, images
+from metagen.storage import images
 from metagen.storage.images import save_pngs
 from metagen.tasks import Folder
 from metagen.training.episode_data import EpisodeData
@@ -258,7 +259,7 @@ def test_evaluate_tells_a_difference_and_turns_nothing(tmp_path, caplog):
     blobs = Blobs(tasks=16, images=4)
     options = folder_of(tmp_path, blobs, invert=True)
     data = {"task_set": "folder", "size": 28, "channels": 1, "invert": False, "shots": 2, "queries": 2}
-    artifacts.save_model(tmp_path / "model", tiny({}).learner, {"data": data, "ground": "dark"}, blobs.split)
+    save_model(tmp_path / "model", tiny({}).learner, {"data": data, "ground": "dark"}, blobs.split)
     words = ["--model", tmp_path / "model", "--out", tmp_path / "out", "--baselines", "false", "--curve", "[0]"]
     words += ["--extractor", "none", "--data.root", options["root"], "--data.split_file", options["split_file"]]
     assert main(["evaluate", *map(str, words)]) == 0

@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from metagen.learners import Reptile
+from metagen.learners.model_files import save_model
 from metagen.metrics.extractors import Embedding
-from metagen.storage import artifacts
+from metagen.metrics.extractors.extractor_files import save_extractor
 from metagen.storage.images import save_pngs
 from metagen.training.episode_data import EpisodeData
 from tests.doubles import Blobs, tiny_vae
@@ -37,10 +38,8 @@ def place(tmp_path_factory):
     data = {"task_set": "folder", "size": 28, "channels": 1, "shots": 2, "queries": 8}
     learner = Reptile(tiny_vae(size=28), steps=1, rate=0.01, test_steps=2)
     seen = EpisodeData("folder", str(root / "tasks"), 28, 1, split_file=str(root / "split.json")).seen
-    artifacts.save_model(root / "export", learner, {"data": data, "training": {"seed": 0}}, blobs.split, seen=seen)
-    artifacts.save_extractor(
-        root / "extractor", Embedding(28, 1, (8, 8, 8), 16), {"data": data}, blobs.split, seen=seen
-    )
+    save_model(root / "export", learner, {"data": data, "training": {"seed": 0}}, blobs.split, seen=seen)
+    save_extractor(root / "extractor", Embedding(28, 1, (8, 8, 8), 16), {"data": data}, blobs.split, seen=seen)
     return root
 
 

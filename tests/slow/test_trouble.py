@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from metagen.storage.artifacts import load_model
+from metagen.learners.model_files import load_model
 from tests.test_training import INTERRUPT, assert_same_run
 
 pytestmark = pytest.mark.slow
@@ -84,7 +84,7 @@ def _environment(pid: int) -> dict[str, str]:
 SAVE_FOREVER = """
 import sys
 from pathlib import Path
-from metagen.storage.artifacts import load_model, save_model
+from metagen.learners.model_files import load_model, save_model
 path = Path(sys.argv[1])
 learner, info, _ = load_model(path)
 print("ready", flush=True)

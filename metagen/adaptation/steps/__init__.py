@@ -7,12 +7,13 @@ from metagen.adaptation.steps.engine import Engine
 from metagen.adaptation.steps.learned_rates import LearnedRates
 from metagen.adaptation.steps.mixture import Mixture
 from metagen.adaptation.steps.recurrent import CoordinateLSTM, MetaLSTM
-from metagen.adaptation.steps.rule import Rule
+from metagen.adaptation.steps.rule import EmitsRule, Rule
 
 __all__ = [
     "Adam",
     "CoordinateLSTM",
     "Curvature",
+    "EmitsRule",
     "Engine",
     "LearnedRates",
     "MetaLSTM",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import torch
 from PIL import Image
 
 from metagen.adaptation.steps.base import layer_of
@@ -74,3 +75,11 @@ class Rule(NamedTuple):
         self.picture().save(buffer, format="png")
         write_atomically(folder / "rule.json", page(self.described()))
         write_atomically(folder / "rule.png", buffer.getvalue())
+
+
+@runtime_checkable
+class EmitsRule(Protocol):
+    """A learner that writes the update rule of each task."""
+
+    def rule(self, support: torch.Tensor) -> Rule:
+        """The rule for a support [k, C, H, W] in [0, 1]."""

@@ -9,7 +9,7 @@ import torch
 from metagen.errors import MetagenError
 from metagen.evaluation.studies.base import HeldOut, figure
 from metagen.learners import adapt_tasks
-from metagen.model import log_likelihood
+from metagen.learners.importance_sampling import log_likelihood
 from metagen.tasks.episodes import Episode
 from metagen.tasks.omniglot import Omniglot, whole_split
 
