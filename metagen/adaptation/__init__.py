@@ -3,7 +3,6 @@
 from metagen.adaptation.adapted_params import select_params
 from metagen.adaptation.batch import PlayerNoise, TaskBatch, TaskNoise, draw_alike, draw_noise, task_batch
 from metagen.adaptation.encoders import ENCODERS, Encoder, SetEncoder, encoder_for
-from metagen.adaptation.fixed_rate import Optimiser, fixed_rate_step
 from metagen.adaptation.inner_loop import SGD, SupportLoss, adapt, at_step, inner_step, scheduled_updates, trajectory
 from metagen.adaptation.low_rank import add_deltas
 from metagen.adaptation.memory import Memory
@@ -17,6 +16,7 @@ from metagen.adaptation.meta_gradients import (
     MetaStep,
     in_chunks,
 )
+from metagen.adaptation.optimisers import Optimiser, fixed_rate_step
 from metagen.adaptation.protocol import Adaptable, Carry, Hook, Losses
 from metagen.adaptation.regularisers import Regulariser
 from metagen.adaptation.steps import (

@@ -10,7 +10,7 @@ from metagen.generators.gans.redraw_gan import RedrawGAN
 from metagen.generators.gans.sngan import SNGAN
 from metagen.generators.gans.vae_gan import VAEGAN
 from metagen.generators.gans.wgan_gp import WGANGP
-from metagen.generators.options import PerPlayer, by_player, with_sampling
+from metagen.generators.generator_options import PerPlayer, by_player, with_sampling
 from metagen.generators.redraw import Redraw
 from metagen.generators.search_vae import SearchVAE
 from metagen.generators.set_vae import SetVAE
