@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from metagen.adaptation.batch import draw_alike
+from metagen.adaptation.draws import draw_alike
 from metagen.adaptation.encoders import ENCODERS, encoder_for
 from metagen.errors import MetagenError
 from tests.doubles import tiny_generator

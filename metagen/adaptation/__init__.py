@@ -1,7 +1,8 @@
 """Adaptation and its meta-gradients: pure functions, written for one task and lifted to many."""
 
 from metagen.adaptation.adapted_params import select_params
-from metagen.adaptation.batch import PlayerNoise, TaskBatch, TaskNoise, draw_alike, draw_noise, task_batch
+from metagen.adaptation.batch import PlayerNoise, TaskBatch, TaskNoise
+from metagen.adaptation.draws import draw_alike, draw_noise, task_batch
 from metagen.adaptation.encoders import ENCODERS, Encoder, SetEncoder, encoder_for
 from metagen.adaptation.inner_loop import SGD, SupportLoss, adapt, at_step, inner_step, scheduled_updates, trajectory
 from metagen.adaptation.low_rank import add_deltas

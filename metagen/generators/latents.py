@@ -2,21 +2,53 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 
 from metagen.generators.networks import Decoder
 from metagen.generators.traits import Traits
 
-if TYPE_CHECKING:  # which imports this file
-    from metagen.generators.vae import Likelihood, Normal
+
+class Normal(Protocol):
+    """Independent normals, each tensor [..., latent]; see `metagen.generators.vae.Normal`."""
+
+    @property
+    def mean(self) -> torch.Tensor:
+        """Of each."""
+
+    @property
+    def log_variance(self) -> torch.Tensor:
+        """Of each."""
+
+    def draw(self, noise: torch.Tensor) -> torch.Tensor:
+        """Standard normal noise to a draw."""
 
 
-def log_ratio(code: torch.Tensor, noise: torch.Tensor, log_variance: torch.Tensor, prior: Normal) -> torch.Tensor:
-    """Log prior(code) - log posterior(code) for a code that was drawn from the posterior with this noise: [...]."""
-    outside = (code - prior.mean).square() * (-prior.log_variance).exp()
-    return 0.5 * (noise.square() - outside + log_variance - prior.log_variance).sum(-1)
+class Likelihood(Protocol):
+    """See `metagen.generators.vae.Likelihood`."""
+
+    def __call__(self, decoded: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        """Log p(image | decoded), nats: [..., C, H, W] -> [...]."""
+
+    def expected(self, decoded: torch.Tensor) -> torch.Tensor:
+        """The expected images, in [0, 1]."""
+
+
+def log_ratio(
+    code: torch.Tensor, noise: torch.Tensor, posterior: Normal, mean: torch.Tensor, log_variance: torch.Tensor
+) -> torch.Tensor:
+    """Log prior(code) - log posterior(code): [...].
+
+    Args:
+        code: drawn from the posterior with this noise, [..., latent].
+        noise: standard normal, of the same shape.
+        posterior: of the code.
+        mean: of the prior.
+        log_variance: of the prior.
+    """
+    outside = (code - mean).square() * (-log_variance).exp()
+    return 0.5 * (noise.square() - outside + posterior.log_variance - log_variance).sum(-1)
 
 
 class LatentCodes(Traits):
@@ -55,7 +87,6 @@ class LatentCodes(Traits):
         """
         posterior = self.posterior(images)
         codes = posterior.draw(noise)
-        standard = type(posterior)(torch.zeros_like(codes), torch.zeros_like(codes))
         decoded = self.decoder(codes.flatten(0, 1)).unflatten(0, noise.shape[:2])
-        ratio = log_ratio(codes, noise, posterior.log_variance, standard)
+        ratio = log_ratio(codes, noise, posterior, torch.zeros_like(codes), torch.zeros_like(codes))
         return ratio + self.log_likelihood(decoded, images.expand_as(decoded))

@@ -184,7 +184,7 @@ class Redraw(Generator):
         codes = posterior.draw(noise)
         sources = source.expand(len(noise), *source.shape).flatten(0, 1)
         seen = self.seen(self.draw(codes.flatten(0, 1), sources)).unflatten(0, noise.shape[:2])
-        ratio = log_ratio(codes, noise, posterior.log_variance, self.prior_of(source))
+        ratio = log_ratio(codes, noise, posterior, *self.prior_of(source))
         return ratio + self.log_likelihood(seen, images.expand_as(seen))
 
     def _source(self, noise: Noise, context: Sources) -> torch.Tensor:

@@ -153,7 +153,7 @@ class SetVAE(Generator):
         seen = [each.repeat(samples, 1, 1, 1) for each in self._features(images)]
         decoded, latents = self._down(context, noise.flatten(0, 1), seen)
         ratios = [
-            log_ratio(each.value, draws, each.posterior.log_variance, each.prior)
+            log_ratio(each.value, draws, each.posterior, *each.prior)
             for each, draws in zip(latents, noise.flatten(0, 1).split(self.spans, -1), strict=True)
         ]
         found = torch.stack(ratios).sum(0) + self.log_likelihood(decoded, images.repeat(samples, 1, 1, 1))

@@ -96,6 +96,7 @@ class VAE(LatentCodes, Generator):
     """
 
     players: ClassVar[tuple[str, ...]] = ("vae",)
+    log_likelihood: Likelihood
 
     def __init__(
         self,

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, ClassVar, cast, get_args
+from typing import ClassVar, cast, get_args
 
 import torch
 from torch import nn
 
-from metagen.adaptation import Hook, MetaGradient, Regulariser, Step, TaskNoise, select_params
+from metagen.adaptation import Adaptable, Hook, MetaGradient, Regulariser, Step, TaskNoise, select_params
 from metagen.core.functional import Weights
 from metagen.errors import MetagenError, check_at_least
 from metagen.generators import Generator
-
-if TYPE_CHECKING:
-    from metagen.learners.base import Learner
 
 
 class Parts(nn.Module):
@@ -62,7 +59,7 @@ class Parts(nn.Module):
         self.adapted_params = tuple(adapted_params)
         self.adapted_names = frozenset(select_params(generator, self.adapted_params))
         self.progress = 1.0
-        check_meta_gradient(cast("Learner", self))
+        check_meta_gradient(self)
 
     @property
     def keeps_generator(self) -> bool:
@@ -106,21 +103,22 @@ class Parts(nn.Module):
         """
 
 
-def check_meta_gradient(learner: Learner) -> None:
+def check_meta_gradient(learner: Parts) -> None:
     """Refuse a learner whose meta-gradient would pass over one of its hooks, or never train a meta-parameter.
 
     Raises:
         MetagenError: naming the first such hook or meta-parameter.
     """
-    from metagen.learners.base import Learner as Base  # which imports this file
-
     kind, meta_gradient = type(learner).__name__, learner.meta_gradient
-    hooks = [hook for hook in get_args(Hook) if getattr(type(learner), hook) is not getattr(Base, hook)]
+    base = [cls for cls in type(learner).__mro__ if "objectives" in vars(cls)][-1]  # Learner, which imports this file
+    hooks = [hook for hook in get_args(Hook) if getattr(type(learner), hook) is not getattr(base, hook)]
     if ignored := [hook for hook in hooks if hook not in meta_gradient.hooks]:
         raise MetagenError(
             f"{kind}: {type(meta_gradient).__name__} does not heed its {ignored[0]}; choose another meta-gradient"
         )
-    if stuck := [name for name in learner.meta_parameters() if not meta_gradient.trains(learner, name)]:
+    if stuck := [
+        name for name in learner.meta_parameters() if not meta_gradient.trains(cast(Adaptable, learner), name)
+    ]:
         raise MetagenError(
             f"{kind}: {len(stuck)} meta-parameters would never be trained, {stuck[0]} first; "
             "let all weights move, or choose another meta-gradient"

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch
 
-from metagen.adaptation.batch import draw_noise
+from metagen.adaptation.draws import draw_noise
 from metagen.adaptation.encoders.base import Encoder
 from metagen.adaptation.support_gradient import support_gradient
 from metagen.core.functional import over_tasks
