@@ -1,7 +1,7 @@
 """Adaptation and its meta-gradients: pure functions, written for one task and lifted to many."""
 
 from metagen.adaptation.adapted_params import select_params
-from metagen.adaptation.batch import PlayerNoise, TaskBatch, TaskNoise
+from metagen.adaptation.batch import Carry, PlayerNoise, TaskBatch, TaskNoise
 from metagen.adaptation.draws import draw_alike, draw_noise, task_batch
 from metagen.adaptation.encoders import ENCODERS, Encoder, SetEncoder, encoder_for
 from metagen.adaptation.inner_loop import SGD, SupportLoss, adapt, at_step, inner_step, scheduled_updates, trajectory
@@ -18,7 +18,7 @@ from metagen.adaptation.meta_gradients import (
     in_chunks,
 )
 from metagen.adaptation.optimisers import Optimiser, fixed_rate_step
-from metagen.adaptation.protocol import Adaptable, Carry, Hook, Losses
+from metagen.adaptation.protocol import Adaptable, Hook, Losses
 from metagen.adaptation.regularisers import Regulariser
 from metagen.adaptation.steps import (
     Curvature,

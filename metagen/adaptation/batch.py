@@ -1,4 +1,4 @@
-"""The input of one meta-step: images of its tasks, and every random draw, made beforehand."""
+"""Tensors of tasks: images and random draws of a meta-step, and what goes from one inner step to the next."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from metagen.generators import Noise
 
 PlayerNoise = dict[str, Noise]
 TaskNoise = dict[str, Noise]  # draws that are one for a whole task, by who makes them: the generator, the step ...
+State = dict[str, tuple[torch.Tensor, ...]]  # of a step: moments and the like, by the name of a weight
+Carry = tuple[Weights, State]  # from one inner step to the next: the weights that adapt, and the step's state
 NO_NOISE: TaskNoise = {}  # of a trained model
 
 

@@ -9,9 +9,9 @@ import torch
 from torch.func import grad_and_value
 from torch.utils._pytree import tree_map
 
-from metagen.adaptation.batch import NO_NOISE, PlayerNoise, TaskNoise
-from metagen.adaptation.protocol import Adaptable, Carry
-from metagen.adaptation.steps.base import Rate, State, Step
+from metagen.adaptation.batch import NO_NOISE, Carry, PlayerNoise, State, TaskNoise
+from metagen.adaptation.protocol import Adaptable
+from metagen.adaptation.steps.base import Rate, Step
 from metagen.core.functional import Weights
 from metagen.generators import Generator, Noise
 

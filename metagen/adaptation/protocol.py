@@ -6,14 +6,12 @@ from typing import Literal, Protocol, TypeVar
 
 import torch
 
-from metagen.adaptation.batch import PlayerNoise, TaskBatch, TaskNoise
-from metagen.adaptation.steps.base import State
+from metagen.adaptation.batch import Carry, PlayerNoise, TaskBatch, TaskNoise
 from metagen.core.functional import Weights
 from metagen.generators import Generator, Noise
 
 L = TypeVar("L", bound="Adaptable")
 Losses = dict[str, torch.Tensor]  # by player, of one task [] or of each task [T]
-Carry = tuple[Weights, State]  # from one inner step to the next: the weights that adapt, and the step's state
 
 # The methods of a learner by which its outer loss is more than the query loss at phi_N; see `metagen.learners.Learner`.
 Hook = Literal["start_loss", "loss_weights", "outer_loss_terms", "task_record"]

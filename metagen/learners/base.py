@@ -6,9 +6,9 @@ from typing import TypeVar
 
 import torch
 
-from metagen.adaptation.batch import NO_NOISE, PlayerNoise, TaskBatch, TaskNoise
+from metagen.adaptation.batch import NO_NOISE, Carry, PlayerNoise, TaskBatch, TaskNoise
 from metagen.adaptation.inner_loop import at_step, inner_step, trajectory
-from metagen.adaptation.protocol import Carry, Losses
+from metagen.adaptation.protocol import Losses
 from metagen.adaptation.steps import weight_of
 from metagen.core.functional import Weights, with_weights
 from metagen.generators import Noise, consistency_penalty

@@ -9,9 +9,9 @@ import torch
 from torch.func import vjp
 from torch.utils._pytree import tree_map
 
-from metagen.adaptation.batch import TaskBatch
+from metagen.adaptation.batch import Carry, TaskBatch
 from metagen.adaptation.meta_gradients.base import MetaGradient, MetaStep
-from metagen.adaptation.protocol import Adaptable, Carry, Hook, Losses
+from metagen.adaptation.protocol import Adaptable, Hook, Losses
 from metagen.core.functional import Execution, Weights, over_tasks
 from metagen.errors import MetagenError
 

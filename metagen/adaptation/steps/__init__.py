@@ -1,7 +1,7 @@
 """Inner optimisers. To add one: a file here and a line below."""
 
 from metagen.adaptation.steps.adam import Adam
-from metagen.adaptation.steps.base import PerWeight, Rate, State, Step, weight_of
+from metagen.adaptation.steps.base import PerWeight, Rate, Step, weight_of
 from metagen.adaptation.steps.curvature import Curvature
 from metagen.adaptation.steps.engine import Engine
 from metagen.adaptation.steps.learned_rates import LearnedRates
@@ -21,7 +21,6 @@ __all__ = [
     "PerWeight",
     "Rate",
     "Rule",
-    "State",
     "Step",
     "weight_of",
 ]

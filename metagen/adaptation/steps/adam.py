@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from metagen.adaptation.steps.base import Rate, State, Step, rate_of
+from metagen.adaptation.batch import State
+from metagen.adaptation.steps.base import Rate, Step, rate_of
 from metagen.core.functional import Weights
 from metagen.generators import Noise
 

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
+from metagen.adaptation.batch import State
 from metagen.core.functional import Weights
 from metagen.generators import Noise
 
-State = dict[str, tuple[torch.Tensor, ...]]
 Rate = float | Mapping[str, float]  # one of all weights, or each weight's by its name
 
 

@@ -8,7 +8,8 @@ from typing import cast
 import torch
 from torch import nn
 
-from metagen.adaptation.steps.base import PerWeight, State, Step
+from metagen.adaptation.batch import State
+from metagen.adaptation.steps.base import PerWeight, Step
 from metagen.core.functional import Weights
 from metagen.errors import check_positive
 from metagen.generators import Noise

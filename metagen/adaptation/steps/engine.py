@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from metagen.adaptation.batch import State
 from metagen.adaptation.encoders import Encoder
-from metagen.adaptation.steps.base import PerWeight, State, Step, layer_of
+from metagen.adaptation.steps.base import PerWeight, Step, layer_of
 from metagen.adaptation.steps.rule import Rule
 from metagen.core.functional import Weights
 from metagen.errors import MetagenError, check_positive

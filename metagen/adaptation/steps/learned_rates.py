@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import torch
 
-from metagen.adaptation.steps.base import PerWeight, State, Step, layer_of
+from metagen.adaptation.batch import State
+from metagen.adaptation.steps.base import PerWeight, Step, layer_of
 from metagen.core.functional import Weights
 from metagen.errors import MetagenError, check_positive
 from metagen.generators import Noise

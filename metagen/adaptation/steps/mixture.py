@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from metagen.adaptation.steps.base import PerWeight, State, Step, layer_of
+from metagen.adaptation.batch import State
+from metagen.adaptation.steps.base import PerWeight, Step, layer_of
 from metagen.core.functional import Weights
 from metagen.core.gumbel import check_choice, gumbel
 from metagen.errors import check_positive

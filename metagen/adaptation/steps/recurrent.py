@@ -8,7 +8,8 @@ from collections.abc import Mapping
 
 import torch
 
-from metagen.adaptation.steps.base import PerWeight, State, Step
+from metagen.adaptation.batch import State
+from metagen.adaptation.steps.base import PerWeight, Step
 from metagen.core.functional import Weights
 from metagen.errors import MetagenError, check_at_least, check_positive
 from metagen.generators import Noise
