@@ -39,6 +39,11 @@ def error_of(capsys, *words):
         ("--model.learner maml", "unknown learner 'maml': did you mean MAML"),
         ("--model.learner VAE", "unknown learner 'VAE': choose from"),
         ("--model.learner no.Module", "No module named 'no'"),
+        (
+            "--model.generator.likelihood bernouli",
+            "--model.generator.likelihood: unknown likelihood 'bernouli': did you mean",
+        ),
+        ("--model.generator.latent x", "--model.generator.latent: expected int, got x"),
         ("--model.generator VEA", "unknown generator 'VEA': did you mean VAE"),
         ("--model.learner.stepz 3", "unknown option of learner MAML 'stepz': did you mean steps"),
         ("--model.generator.latnt 3", "unknown option of generator VAE 'latnt': did you mean latent"),

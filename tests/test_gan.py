@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from fnmatch import fnmatch
 
@@ -12,7 +13,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from metagen.adaptation import adapt, add_deltas
 from metagen.core.warps import random_affine
 from metagen.errors import MetagenError
-from metagen.generators import GAN, VAEGAN, AdversarialGenerator, RedrawGAN
+from metagen.generators import GAN, VAEGAN, AdversarialGenerator, RedrawGAN, generators
 from metagen.generators.gans.adversarial import LOSSES, gradient_penalty, mode_seeking_loss, r1r2
 from metagen.generators.gans.critic_augmentation import AUGMENTATIONS, augmented
 from metagen.generators.gans.gan_networks import Critic, MinibatchDeviation, SpectralConv2d, spectral_norm
@@ -453,6 +454,43 @@ def test_the_critic_sees_real_and_made_images_each_altered_in_its_own_way():
     ],
 )
 def test_options_that_mean_nothing_are_refused_in_one_line(options, said):
+    with pytest.raises(MetagenError, match=said) as refused:
+        GAN(**{**SMALL, **options})
+    assert "\n" not in str(refused.value)
+
+
+# presets
+
+
+def test_options_that_are_not_given_are_those_of_the_preset():
+    gan = GAN(**SMALL, preset="wgan_gp", depth=2)
+    assert (gan.preset, gan.game, gan.penalty, gan.penalty_weight) == ("wgan_gp", "wasserstein", "gradient_penalty", 10)
+    assert (gan.network, gan.depth, gan.norm, gan.critic_norm, gan.augmentation) == ("dcgan", 2, "group", "none", ())
+    assert GAN(**SMALL, preset="sngan").penalty_weight == 0
+    assert GAN(**SMALL).augmentation == ("translation", "cutout")
+    assert GAN(**SMALL, augmentation=()).augmentation == ()
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize(
+    "options", [{}, {"network": "residual", "depth": 1, "d_steps": 2, "augmentation": ("colour",)}]
+)
+def test_a_preset_can_be_written_down_and_built_again(preset, options):
+    told = generators.describe(GAN(**SMALL, preset=preset, **options))
+    assert generators.describe(generators.build(json.loads(json.dumps(told)))) == told
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"preset": "r4"}, "unknown preset 'r4': did you mean r3"),
+        ({"preset": "sngan", "penalty_weight": 1.0}, "penalty_weight: there is no penalty to weigh, got 1.0"),
+        ({"penalty": "none", "penalty_weight": 1.0}, "penalty_weight: there is no penalty to weigh"),
+        ({"preset": "wgan_gp", "critic_norm": "spectral"}, "critic_norm: under spectral no slope could reach the 1"),
+        ({"preset": "sngan", "penalty": "gradient_penalty"}, "critic_norm: under spectral"),
+    ],
+)
+def test_what_a_preset_has_no_use_for_is_refused(options, said):
     with pytest.raises(MetagenError, match=said) as refused:
         GAN(**{**SMALL, **options})
     assert "\n" not in str(refused.value)

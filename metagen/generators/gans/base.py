@@ -37,7 +37,7 @@ class AdversarialGenerator(Generator):
         game: the losses: "relativistic", "hinge" or "wasserstein"; see `LOSSES`.
         penalty: on the critic's slopes: "r1r2", "gradient_penalty" or "none"; see `PENALTIES`.
         penalty_weight: gamma or lambda, 0 or more, of images in [0, 1].
-        deviation: whether the critic is told how far the images of a batch differ.
+        deviation: whether the critic sees how far the images of a batch differ.
         augmentation: any of "colour", "translation" and "cutout"; see `AUGMENTATIONS`.
         d_steps: updates of the critic in one inner step.
         g_steps: updates of the generator in one inner step.

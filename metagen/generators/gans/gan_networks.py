@@ -84,7 +84,7 @@ class Critic(nn.Module):
         network: "dcgan" or "residual".
         depth: 3x3 convolutions, or residual blocks, that follow each halving.
         norm: "none", "group" or "spectral"; with the last, blocks do not begin as nothing.
-        deviation: whether the last layer is told how far the images of a batch differ; see `MinibatchDeviation`.
+        deviation: whether the last layer sees how far the images of a batch differ; see `MinibatchDeviation`.
 
     Raises:
         MetagenError: an option is out of range.
