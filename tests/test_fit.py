@@ -41,7 +41,7 @@ def error_of(capsys, *words):
         ("--model.learner no.Module", "No module named 'no'"),
         (
             "--model.generator.likelihood bernouli",
-            "--model.generator.likelihood: unknown likelihood 'bernouli': did you mean",
+            "unknown likelihood 'bernouli': did you mean",
         ),
         ("--model.generator.latent x", "--model.generator.latent: expected int, got x"),
         ("--model.generator VEA", "unknown generator 'VEA': did you mean VAE"),
