@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from metagen.generators import generators
+from metagen.storage.earlier import generator_config
 
 
 def cells(**options: tuple[Any, ...]) -> tuple[dict[str, Any], ...]:
@@ -121,8 +122,8 @@ GAN = Kind(
 
 
 def kind_of(generator: str) -> Kind:
-    """That of the generator of this name."""
-    return VAE if generators[generator].comparable else GAN
+    """That of the generator of this name, in rows of version 1 its name then."""
+    return VAE if generators[generator_config({"name": generator})["name"]].comparable else GAN
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,16 @@ import torch
 from torch import nn
 
 from metagen.errors import MetagenError
-from metagen.generators import VAE, Game, Generator, generators
+from metagen.generators import VAE, AdversarialGenerator, Generator, generators
+from metagen.generators.gans.presets import PRESETS
 from metagen.learners import Learner, learners
 from metagen.tasks import TaskSet
 from metagen.tasks.splits import Split
 
-# Small options of every registered generator, at 8 px.
+# Every registered generator and, in place of GAN, each of its presets.
+VARIANTS: list[str] = [variant for name in generators for variant in (PRESETS if name == "gan" else (name,))]
+
+# Small options of each of them, at 8 px.
 TINY: dict[str, dict] = {
     "vae": {"size": 8, "latent": 2, "widths": (4, 8)},
     "redraw": {"size": 8, "latent": 2, "widths": (4, 8), "hidden": 8, "null_rate": 0.5},
@@ -38,9 +42,9 @@ TINY: dict[str, dict] = {
         "null_tokens": 2,
         "contrast": 1.5,
     },
-    "r3": {"size": 8, "latent": 2, "widths": (2, 4), "depth": 1},
-    "sngan": {"size": 8, "latent": 2, "widths": (2, 4), "depth": 0},
-    "wgan_gp": {"size": 8, "latent": 2, "widths": (2, 4), "depth": 0},
+    "r3": {"preset": "r3", "size": 8, "latent": 2, "widths": (2, 4), "depth": 1},
+    "sngan": {"preset": "sngan", "size": 8, "latent": 2, "widths": (2, 4), "depth": 0},
+    "wgan_gp": {"preset": "wgan_gp", "size": 8, "latent": 2, "widths": (2, 4), "depth": 0},
     "vae_gan": {"size": 8, "latent": 2, "widths": (2, 4), "depth": 0, "augmentation": ("colour",)},
     "redraw_gan": {"size": 8, "latent": 2, "widths": (2, 4), "hidden": 4, "null_rate": 0.5, "depth": 0},
 }
@@ -58,9 +62,14 @@ SMALL: dict[str, dict] = {
 }
 
 
+def class_of(variant: str) -> type[Generator]:
+    """The registered class of a generator that is named as in `VARIANTS`."""
+    return generators["gan" if variant in PRESETS else variant]
+
+
 def tiny_generator(name: str, **options) -> Any:
     """A small generator whose every weight is away from 0, so that all of it takes part."""
-    generator = generators[name](**{**TINY[name], **options})
+    generator = class_of(name)(**{**TINY[name], **options})
     with torch.no_grad():
         for weight in generator.parameters():
             weight.add_(0.05 * torch.randn_like(weight))
@@ -77,15 +86,15 @@ def tiny_learner(learner: str, generator: str | None = None, double: bool = Fals
 
 
 def pairs() -> list[tuple[str, str]]:
-    """Every registered learner with every registered generator that it takes; of GANs one, and all with MAML.
+    """Every registered learner with every variant of a generator that it takes; of GANs one, and all with MAML.
 
     To a learner they are alike, games of two players, and its tests of each would take long.
     """
     return [
         (learner, generator)
         for learner in learners
-        for generator in generators
-        if (learner == "maml" or generator == "wgan_gp" or not issubclass(generators[generator], Game))
+        for generator in VARIANTS
+        if (learner == "maml" or generator == "wgan_gp" or not issubclass(class_of(generator), AdversarialGenerator))
         and _takes(learner, generator)
     ]
 
@@ -94,7 +103,7 @@ def pairs() -> list[tuple[str, str]]:
 def _takes(learner: str, generator: str) -> bool:
     with torch.random.fork_rng():  # how many are registered is nothing to the weights that are drawn next
         try:
-            learners[learner](generators[generator](**TINY[generator]), **SMALL.get(learner, {}))
+            learners[learner](class_of(generator)(**TINY[generator]), **SMALL.get(learner, {}))
         except MetagenError:
             return False
     return True

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from metagen.core.gumbel import check_choice, gumbel
-from metagen.errors import MetagenError
+from metagen.core.gumbel import ChoiceName, gumbel
+from metagen.errors import MetagenError, check_choice
 
 
 def test_gumbel_draws_are_those_of_the_inverse_distribution():
@@ -23,4 +23,4 @@ def test_a_draw_of_probability_nothing_is_finite(monkeypatch):
 
 def test_another_way_to_choose_is_refused():
     with pytest.raises(MetagenError, match=r"unknown choice 'sample': did you mean sampled"):
-        check_choice("sample")
+        check_choice("choice", "sample", ChoiceName)

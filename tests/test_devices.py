@@ -17,14 +17,13 @@ from metagen.cli import main
 from metagen.core.warps import read_at
 from metagen.evaluation import scorecard
 from metagen.evaluation.scorecard import measure
-from metagen.generators import generators
 from metagen.learners import MAML, Amortised, learners
 from metagen.metrics import frechet_distance, inception_score, kernel_distance, precision_recall
 from metagen.metrics.extractors import Embedding
 from metagen.metrics.torchmetric import FrechetDistance
 from metagen.model import Model
 from metagen.tasks.episodes import Episodes
-from tests.doubles import Blobs, pairs, tiny_generator, tiny_learner, tiny_vae
+from tests.doubles import VARIANTS, Blobs, pairs, tiny_generator, tiny_learner, tiny_vae
 
 CODES = ("tokenizer", "token_vae")  # what is rounded to a code may be the next one on another device
 EACH = {learner: (learner, generator) for learner, generator in reversed(pairs())}.values()  # its first generator
@@ -79,7 +78,7 @@ def test_a_meta_gradient_is_that_of_a_cpu(name, device):
     torch.testing.assert_close(flat(meta_gradient(learner, device)), expected, rtol=1e-6, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", generators)
+@pytest.mark.parametrize("name", VARIANTS)
 def test_an_adapted_model_samples_where_it_lies_what_a_cpu_samples(name, device):
     model = Model(MAML(tiny_generator(name), steps=2, rate=0.01), {})
     support = images(3, model.learner.generator.channels, 8, 8)

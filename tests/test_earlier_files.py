@@ -12,8 +12,10 @@ from safetensors.torch import load_file
 
 import metagen
 from metagen.cli import main
+from metagen.generators import GAN, generators
+from metagen.generators.gans.presets import PRESETS
 from metagen.metrics.extractors.extractor_files import load_extractor
-from metagen.storage.earlier import model_config, run_record
+from metagen.storage.earlier import DEFAULTS, FIXED, as_of_version_1, model_config, run_config, run_record
 from metagen.training.zoo_files import load_zoo
 
 DATA = Path(__file__).parent / "data"
@@ -131,3 +133,74 @@ def test_a_result_is_compared_with_one_of_today(earlier, version):
     assert then["figures"].keys() == now["figures"].keys()
     for name, figure in then["figures"].items():
         assert now["figures"][name] == pytest.approx(figure, rel=1e-3, abs=1e-3), name
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_gan_of_version_1_is_a_preset(preset):
+    options = {"size": 8, "latent": 2, "widths": [2, 4], "depth": 1, "d_steps": 2}
+    config = {"generator": {"name": preset, **options}, "learner": {"name": "maml", "moves": ["*"]}}
+    today = model_config(config)
+    assert today["learner"] == {"name": "maml", "adapted_params": ["*"]}
+    gan = generators.build(today["generator"])
+    assert isinstance(gan, GAN)
+    assert (gan.preset, gan.depth, gan.d_steps) == (preset, 1, 2)
+
+
+@pytest.mark.parametrize("generator", [{}, {"name": ["r3"]}, "r3", None])
+def test_a_damaged_generator_is_left_for_others_to_refuse(generator):
+    assert model_config({"generator": generator})["generator"] == generator
+
+
+@pytest.mark.parametrize(
+    ("generator", "options"),
+    [
+        ("R3", {"preset": "r3"}),
+        ("metagen.generators.gans.wgan_gp.WGANGP", {"preset": "wgan_gp"}),
+        ({"class_path": "SNGAN"}, {"preset": "sngan"}),
+        ({"class_path": "metagen.generators.R3", "init_args": {"depth": 1}}, {"preset": "r3", "depth": 1}),
+        ({"class_path": "R3", "init_args": {"depth": 2, "warp": 1}}, {"preset": "r3", "depth": None, "warp": 1}),
+    ],
+)
+def test_a_config_of_version_1_names_a_preset(generator, options):
+    config, notes = run_config({"data": {}, "model": {"generator": generator, "rate": 1.0}})
+    expected = {"class_path": "metagen.generators.GAN", "init_args": options}
+    assert config == {"data": {}, "model": {"generator": expected, "rate": 1.0}}
+    (note,) = notes
+    assert note.endswith(f"is GAN with preset {options['preset']} now")
+
+
+@pytest.mark.parametrize("model", [None, {}, {"generator": "VAE"}, {"generator": {"class_path": 3}, "learner": []}])
+def test_other_configs_stay_as_they_are(model):
+    assert run_config({"model": model}) == ({"model": model}, [])
+
+
+@pytest.mark.parametrize(
+    ("preset", "kind", "options"),
+    [
+        ("r3", "R3", "depth penalty_weight augmentation deviation"),
+        ("sngan", "SNGAN", "network depth norm deviation augmentation"),
+        ("wgan_gp", "WGANGP", "network depth norm critic_norm penalty_weight deviation augmentation"),
+    ],
+)
+def test_a_checkpoint_of_version_1_knows_its_generator(preset, kind, options):
+    options = f"size channels latent widths {options} d_steps g_steps mode_seeking warp consistency"
+    name, own = as_of_version_1("GAN", of(GAN(preset=preset)))
+    assert (name, " ".join(own)) == (kind, options)
+    other = of(GAN(preset=preset, game="hinge" if preset == "r3" else "relativistic"))
+    assert as_of_version_1("GAN", other) == ["GAN", other]
+
+
+def of(gan):
+    return {name: value for name, value in generators.describe(gan).items() if name != "name"}
+
+
+def test_a_class_of_version_1_is_told_by_its_name_now(capsys):
+    assert main(["fit", "--model.generator", "R3", "--model.learner", "MAML"]) == 2
+    assert "unknown generator 'R3': R3 is GAN with preset r3 now" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_what_was_a_default_is_the_presets(preset):
+    gan = GAN(preset=preset)
+    for name, value in {**FIXED[preset], **DEFAULTS[preset]}.items():
+        assert getattr(gan, name) == (tuple(value) if isinstance(value, list) else value)

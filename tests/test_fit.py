@@ -17,7 +17,7 @@ from metagen.generators import VAE, generators
 from metagen.learners import Joint, learners
 from metagen.model import Model
 from metagen.tasks import task_sets
-from tests.doubles import BrokenBlobs, pairs
+from tests.doubles import BrokenBlobs, class_of, pairs
 
 CONFIGS = sorted(Path(__file__).parents[1].joinpath("configs").glob("*.yaml"))
 
@@ -39,6 +39,11 @@ def error_of(capsys, *words):
         ("--model.learner maml", "unknown learner 'maml': did you mean MAML"),
         ("--model.learner VAE", "unknown learner 'VAE': choose from"),
         ("--model.learner no.Module", "No module named 'no'"),
+        (
+            "--model.generator.likelihood bernouli",
+            "unknown likelihood 'bernouli': did you mean",
+        ),
+        ("--model.generator.latent x", "--model.generator.latent: expected int, got x"),
         ("--model.generator VEA", "unknown generator 'VEA': did you mean VAE"),
         ("--model.learner.stepz 3", "unknown option of learner MAML 'stepz': did you mean steps"),
         ("--model.generator.latnt 3", "unknown option of generator VAE 'latnt': did you mean latent"),
@@ -165,7 +170,7 @@ def test_every_config_runs(config, blobs, tmp_path):
 
 @pytest.mark.parametrize("learner", learners)
 def test_every_learner_is_trained_exported_and_adapted(learner, fit, blobs, tmp_path):
-    generator = next(generators[of] for name, of in pairs() if name == learner).__name__
+    generator = next(class_of(of) for name, of in pairs() if name == learner).__name__
     options = ["--model.generator", generator, "--model.generator.latent", "2", "--model.generator.widths", "[2, 4]"]
     kind = ["--model.learner", learners[learner].__name__]
     assert fit(tmp_path / "run", *options, *kind, "--data.episodes", "2", "--trainer.val_check_interval", "2") == 0

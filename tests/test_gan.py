@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from fnmatch import fnmatch
 
@@ -12,15 +13,16 @@ from torch.autograd import gradcheck, gradgradcheck
 from metagen.adaptation import adapt, add_deltas
 from metagen.core.warps import random_affine
 from metagen.errors import MetagenError
-from metagen.generators import GAN, R3, SNGAN, VAEGAN, WGANGP, Game, RedrawGAN, generators
-from metagen.generators.gans.adversarial import LOSSES, crowding, gradient_penalty, r1r2
+from metagen.generators import GAN, VAEGAN, AdversarialGenerator, RedrawGAN, generators
+from metagen.generators.gans.adversarial import LOSSES, gradient_penalty, mode_seeking_loss, r1r2
 from metagen.generators.gans.critic_augmentation import AUGMENTATIONS, augmented
 from metagen.generators.gans.gan_networks import Critic, MinibatchDeviation, SpectralConv2d, spectral_norm
-from metagen.generators.gans.projection import way
+from metagen.generators.gans.presets import PRESETS
+from metagen.generators.gans.projection import interpolated
 from metagen.learners import FOMAML, MAML, Amortised
 from metagen.model import Model
 from metagen.training.meta_training import MetaTraining
-from tests.doubles import tiny_generator
+from tests.doubles import VARIANTS, class_of, tiny_generator
 from tests.test_meta_gradients import batch_for, check_finite_differences, gradient
 
 SMALL = {"size": 8, "latent": 2, "widths": (2, 4)}
@@ -171,7 +173,7 @@ def test_a_spectral_critic_does_not_hear_how_large_its_weights_are():
 
 
 def test_deltas_of_a_spectral_layer_are_normalised_with_it():
-    sngan = SNGAN(**SMALL)
+    sngan = GAN(**SMALL, preset="sngan")
     names = add_deltas(sngan, 1, ("discriminator.convs.0.*",))
     layer = sngan.get_submodule("discriminator.convs.0")
     with torch.no_grad():
@@ -196,7 +198,7 @@ def test_the_deviation_of_a_minibatch():
 
 def test_residual_blocks_begin_as_nothing():
     torch.manual_seed(0)
-    gan = R3(**SMALL, depth=2)
+    gan = GAN(**SMALL, depth=2)
     blocks = [m for m in gan.modules() if type(m).__name__ == "Residual"]
     assert len(blocks) == 2 * 2 * 2
     for block in blocks:
@@ -207,7 +209,7 @@ def test_residual_blocks_begin_as_nothing():
 @pytest.mark.parametrize("network", ["dcgan", "residual"])
 @pytest.mark.parametrize(("size", "widths"), [(28, (2, 4)), (32, (2, 4)), (64, (2, 2, 4)), (128, (2, 2, 2, 4))])
 def test_networks_of_every_size_and_channels(network, size, widths):
-    gan = GAN(size, 3, 2, widths, network, 1, deviation=True, augmentation=tuple(AUGMENTATIONS))
+    gan = GAN(size, 3, 2, widths, network=network, depth=1, deviation=True, augmentation=tuple(AUGMENTATIONS))
     noise, images = gan.noise(2, rng()), torch.rand(2, 3, size, size)
     assert gan.sample(noise, None).shape == images.shape
     assert all(gan.loss(player, images, noise, None).isfinite() for player in gan.players)
@@ -216,26 +218,28 @@ def test_networks_of_every_size_and_channels(network, size, widths):
 # practice
 
 
-def test_crowding_is_the_mean_ratio_of_neighbours():
+def test_the_mode_seeking_loss_is_the_mean_ratio_of_neighbours():
     latents, made = rand(4, 3), rand(4, 1, 2, 2, seed=1)
     ratios = []
     for one in range(3):
         apart = math.sqrt(sum((a - b) ** 2 for a, b in zip(*latents[one : one + 2].tolist(), strict=True)) / 3 + 1e-4)
         pixels = made[one : one + 2].flatten(1).tolist()
         ratios.append(apart / math.sqrt(sum((a - b) ** 2 for a, b in zip(*pixels, strict=True)) / 4 + 1e-4))
-    torch.testing.assert_close(crowding(latents, made).item(), sum(ratios) / 3)
-    assert crowding(latents[:1], made[:1]) == 0
+    torch.testing.assert_close(mode_seeking_loss(latents, made).item(), sum(ratios) / 3)
+    assert mode_seeking_loss(latents[:1], made[:1]) == 0
     same = made[:1].repeat(4, 1, 1, 1).requires_grad_()
-    assert gradcheck(lambda x: crowding(latents, x), (same,))  # smooth also where images are the same
-    assert gradgradcheck(lambda x: crowding(latents, x), (same,))
+    assert gradcheck(lambda x: mode_seeking_loss(latents, x), (same,))  # smooth also where images are the same
+    assert gradgradcheck(lambda x: mode_seeking_loss(latents, x), (same,))
 
 
 @pytest.mark.parametrize("name", ["r3", "vae_gan", "redraw_gan"])
-def test_the_generator_alone_pays_for_crowding(name):
+def test_the_generator_alone_pays_for_mode_seeking(name):
     plain, seeking = (tiny_generator(name, mode_seeking=weight).double() for weight in (0.0, 2.0))
     seeking.load_state_dict(plain.state_dict())
     support, images, noise = rand(2, 1, 8, 8, seed=1), rand(3, 1, 8, 8), doubled(plain.noise(3, rng()))
-    worth = 2 * getattr(plain, "adversarial_weight", 1) * crowding(noise["latent"], plain.generate(noise, support))
+    worth = (
+        2 * getattr(plain, "adversarial_weight", 1) * mode_seeking_loss(noise["latent"], plain.generate(noise, support))
+    )
     for player, extra in (("discriminator", 0), ("generator", worth)):
         before, after = (gan.query_loss(player, images, noise, support) for gan in (plain, seeking))
         torch.testing.assert_close(after, before + extra)
@@ -256,7 +260,7 @@ def test_a_warp_moves_the_real_images_of_both_players(name):
 
 
 def test_how_often_each_player_is_visited():
-    assert SNGAN(**SMALL, d_steps=3).player_updates == {"discriminator": 3, "generator": 1}
+    assert GAN(**SMALL, preset="sngan", d_steps=3).player_updates == {"discriminator": 3, "generator": 1}
 
 
 # the players
@@ -274,8 +278,9 @@ def test_how_often_each_player_is_visited():
 )
 def test_meta_gradients_through_every_network_and_penalty_are_those_of_finite_differences(options):
     torch.manual_seed(0)
-    practice = {"deviation": True, "augmentation": ("colour",), "mode_seeking": 0.1, "warp": 0.5}
-    gan = GAN(**SMALL, depth=1, penalty_weight=1.0, **practice, **options).double()
+    training = {"deviation": True, "augmentation": ("colour",), "mode_seeking": 0.1, "warp": 0.5}
+    weighted = {} if options["penalty"] == "none" else {"penalty_weight": 1.0}
+    gan = GAN(**SMALL, depth=1, **weighted, **training, **{"network": "dcgan", **options}).double()
     with torch.no_grad():
         for weight in gan.parameters():
             weight.add_(0.2 * torch.randn_like(weight))
@@ -308,7 +313,7 @@ def test_each_player_hears_its_own_loss_alone():
 
 
 @pytest.mark.parametrize("shots", [1, 2, 25])
-@pytest.mark.parametrize("name", [name for name in generators if issubclass(generators[name], Game)])
+@pytest.mark.parametrize("name", [name for name in VARIANTS if issubclass(class_of(name), AdversarialGenerator)])
 def test_one_image_is_enough_and_many_are_not_too_many(name, shots):
     torch.manual_seed(0)
     gan = tiny_generator(name, deviation=True, mode_seeking=0.1, warp=0.5)
@@ -340,17 +345,17 @@ def test_a_player_of_which_nothing_moves_stays():
 
 
 def test_the_part_latent_says_from_where_a_gan_samples():
-    gan = WGANGP(**SMALL)
-    maker, noise = gan.generator, gan.noise(3, rng())
-    assert torch.equal(gan.sample(noise, None), maker.decoder(noise["latent"]).sigmoid())  # it begins as nothing
+    gan = GAN(**SMALL, preset="wgan_gp")
+    network, noise = gan.generator, gan.noise(3, rng())
+    assert torch.equal(gan.sample(noise, None), network.decoder(noise["latent"]).sigmoid())  # it begins as nothing
     with torch.no_grad():
-        maker.latent.shift.copy_(torch.tensor([1.0, -2.0]))
-        maker.latent.log_scale.copy_(torch.tensor([2.0, 0.5]).log())
-    expected = maker.decoder(noise["latent"] * torch.tensor([2.0, 0.5]) + torch.tensor([1.0, -2.0])).sigmoid()
+        network.latent.shift.copy_(torch.tensor([1.0, -2.0]))
+        network.latent.log_scale.copy_(torch.tensor([2.0, 0.5]).log())
+    expected = network.decoder(noise["latent"] * torch.tensor([2.0, 0.5]) + torch.tensor([1.0, -2.0])).sigmoid()
     torch.testing.assert_close(gan.sample(noise, None), expected)
 
 
-@pytest.mark.parametrize("name", ["r3", "sngan", "wgan_gp"])
+@pytest.mark.parametrize("name", PRESETS)
 def test_the_latent_can_move_alone(name):
     model = Model(MAML(tiny_generator(name), steps=2, rate=0.1, adapted_params=("latent",)), {})
     difference = model.adapt(torch.rand(3, 1, 8, 8)).adapted.difference
@@ -414,7 +419,7 @@ def test_real_images_pass_the_critic_once(player):
 
 
 def test_the_critic_sees_real_and_made_images_each_altered_in_its_own_way():
-    gan = R3(**SMALL, penalty_weight=0.3, augmentation=("colour", "cutout")).double()
+    gan = GAN(**SMALL, penalty_weight=0.3, augmentation=("colour", "cutout")).double()
     images, noise = rand(3, 1, 8, 8), doubled(gan.noise(3, rng()))
     real, fake = (
         augmented(each, noise[name], gan.augmentation)
@@ -437,7 +442,7 @@ def test_the_critic_sees_real_and_made_images_each_altered_in_its_own_way():
         ({"penalty": "r1"}, "unknown penalty 'r1': did you mean r1r2"),
         ({"network": "resnet"}, "unknown network 'resnet'"),
         ({"critic_norm": "batch"}, "unknown critic_norm 'batch'"),
-        ({"norm": "batch"}, "norm: expected one of none, group"),
+        ({"norm": "batch"}, "unknown norm 'batch': choose from group, none"),
         ({"augmentation": ("color",)}, "unknown augmentation 'color': did you mean colour"),
         ({"network": "residual", "depth": 0}, "depth: expected 1 or more, got 0"),
         ({"penalty_weight": -1.0}, "penalty_weight: expected 0 or more"),
@@ -454,10 +459,47 @@ def test_options_that_mean_nothing_are_refused_in_one_line(options, said):
     assert "\n" not in str(refused.value)
 
 
+# presets
+
+
+def test_options_that_are_not_given_are_those_of_the_preset():
+    gan = GAN(**SMALL, preset="wgan_gp", depth=2)
+    assert (gan.preset, gan.game, gan.penalty, gan.penalty_weight) == ("wgan_gp", "wasserstein", "gradient_penalty", 10)
+    assert (gan.network, gan.depth, gan.norm, gan.critic_norm, gan.augmentation) == ("dcgan", 2, "group", "none", ())
+    assert GAN(**SMALL, preset="sngan").penalty_weight == 0
+    assert GAN(**SMALL).augmentation == ("translation", "cutout")
+    assert GAN(**SMALL, augmentation=()).augmentation == ()
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize(
+    "options", [{}, {"network": "residual", "depth": 1, "d_steps": 2, "augmentation": ("colour",)}]
+)
+def test_a_preset_can_be_written_down_and_built_again(preset, options):
+    told = generators.describe(GAN(**SMALL, preset=preset, **options))
+    assert generators.describe(generators.build(json.loads(json.dumps(told)))) == told
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"preset": "r4"}, "unknown preset 'r4': did you mean r3"),
+        ({"preset": "sngan", "penalty_weight": 1.0}, "penalty_weight: there is no penalty to weigh, got 1.0"),
+        ({"penalty": "none", "penalty_weight": 1.0}, "penalty_weight: there is no penalty to weigh"),
+        ({"preset": "wgan_gp", "critic_norm": "spectral"}, "critic_norm: under spectral no slope could reach the 1"),
+        ({"preset": "sngan", "penalty": "gradient_penalty"}, "critic_norm: under spectral"),
+    ],
+)
+def test_what_a_preset_has_no_use_for_is_refused(options, said):
+    with pytest.raises(MetagenError, match=said) as refused:
+        GAN(**{**SMALL, **options})
+    assert "\n" not in str(refused.value)
+
+
 # latents of images
 
 
-@pytest.mark.parametrize("name", ["r3", "sngan", "wgan_gp"])
+@pytest.mark.parametrize("name", PRESETS)
 def test_an_image_that_a_gan_made_is_found_again(name):
     torch.manual_seed(0)
     gan = tiny_generator(name, widths=(8, 8))
@@ -485,7 +527,7 @@ def test_images_are_projected_apart_and_at_the_weights_of_each_task():
 
 def test_the_way_between_latents_stays_as_far_out_as_its_ends():
     first, last = rand(3, 8) - 0.5, 4 * (rand(3, 8, seed=1) - 0.5)
-    path = way(first, last, 5)
+    path = interpolated(first, last, 5)
     torch.testing.assert_close(path[:, 0], first)
     torch.testing.assert_close(path[:, -1], last)
     torch.testing.assert_close(path[:, 2].norm(dim=1), (first.norm(dim=1) + last.norm(dim=1)) / 2)
@@ -507,7 +549,7 @@ def test_what_is_drawn_from_a_support_has_no_latent_of_its_own():
     images = torch.rand(2, 1, 8, 8)
     mine = Model(Amortised(tiny_generator("redraw_gan")), {}).adapt(images)
     for use in (mine.project, mine.reconstruct):
-        with pytest.raises(MetagenError, match=r"RedrawGAN cannot (project|reconstruct); these can: .*R3"):
+        with pytest.raises(MetagenError, match=r"RedrawGAN cannot (project|reconstruct); these can: .*GAN"):
             use(images)
     gan = VAEGAN(**SMALL)
     expected, _ = gan.generator.posterior(images)

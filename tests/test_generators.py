@@ -8,10 +8,10 @@ from torch.utils._pytree import tree_leaves
 
 from metagen.core.functional import with_weights
 from metagen.generators import generators
-from tests.doubles import tiny_generator
+from tests.doubles import VARIANTS, tiny_generator
 
 
-@pytest.fixture(params=list(generators))
+@pytest.fixture(params=VARIANTS)
 def generator(request, device):
     torch.manual_seed(0)
     return tiny_generator(request.param, size=28).to(device)

@@ -7,11 +7,10 @@ import torch
 
 from metagen.adaptation import select_params
 from metagen.errors import MetagenError
-from metagen.generators import generators
 from metagen.learners import ANIL, FOMAML, MAML, MAMLPP, Auxiliary, Joint, LowRankMAML, MetaSGD, adapt_tasks
 from metagen.learners.model_files import build, describe
 from metagen.model import Model, load
-from tests.doubles import Quadratic, tiny_generator, tiny_vae
+from tests.doubles import VARIANTS, Quadratic, tiny_generator, tiny_vae
 from tests.test_meta_gradients import IMAGES, batch_for, check_finite_differences, gradient, matrix, meta_of
 
 CURVATURE = matrix(1) @ matrix(1).T / 4
@@ -35,7 +34,7 @@ def assert_same(found, expected, **tolerance):
 # what moves
 
 
-@pytest.mark.parametrize("name", generators)
+@pytest.mark.parametrize("name", VARIANTS)
 def test_every_generator_has_parts_that_mean_weights(name):
     generator = tiny_generator(name)
     assert {"head", "last_block", "biases"} <= generator.parts.keys()

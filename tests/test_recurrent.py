@@ -11,9 +11,9 @@ from metagen.adaptation import SGD, adapt, trajectory
 from metagen.adaptation.steps import CoordinateLSTM, MetaLSTM
 from metagen.adaptation.steps.recurrent import lstm_cell, preprocessed
 from metagen.errors import MetagenError
-from metagen.generators import VAE, generators
+from metagen.generators import VAE
 from metagen.learners import MAML, LearnedOptimiser, LSTMLearner
-from tests.doubles import Bilinear, Quadratic, tiny_generator, tiny_vae
+from tests.doubles import VARIANTS, Bilinear, Quadratic, tiny_generator, tiny_vae
 from tests.test_meta_gradients import IMAGES, batch_for, check_finite_differences, gradient
 
 RATE = 0.1
@@ -144,7 +144,7 @@ def test_a_coordinate_does_not_hear_of_the_others_and_remembers_its_own_past(rul
 
 
 @pytest.mark.parametrize("kind", LEARNERS)
-@pytest.mark.parametrize("name", generators)
+@pytest.mark.parametrize("name", VARIANTS)
 def test_the_gradient_through_the_inner_gradients_is_that_of_finite_differences(name, kind):
     torch.manual_seed(0)
     generator = tiny_generator(name).double()

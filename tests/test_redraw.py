@@ -100,7 +100,7 @@ def test_log_prob_sums_over_the_sources():
     width = math.log(16 / 4000)
     each = []
     for source in support:
-        seen = redraw.seen(redraw.draw(grid, source.expand(4001, 1, 8, 8)))
+        seen = redraw.decoded(redraw.draw(grid, source.expand(4001, 1, 8, 8)))
         mean, log_variance = redraw.prior_of(source[None])
         prior = -0.5 * ((grid - mean) ** 2 / log_variance.exp() + log_variance + math.log(2 * math.pi))[:, 0]
         each.append(

@@ -48,7 +48,7 @@ def test_options_that_are_not_the_default_survive():
         ({}, "unknown generator 'None'"),
         ({"name": ["vae"]}, "unknown generator"),
         ({"name": "vae", "latnt": 3}, "unknown option of generator vae 'latnt': did you mean latent"),
-        ({"name": "r3", "deviaton": True}, "unknown option of generator r3 'deviaton': did you mean deviation"),
+        ({"name": "gan", "deviaton": True}, "unknown option of generator gan 'deviaton': did you mean deviation"),
         ({"name": "vae", "latent": -3}, "latent: expected 1 or more, got -3"),
         ({"name": "vae", "latent": "3"}, "bad options"),
         ({"name": "vae", "latent": {}}, "bad options"),

@@ -13,13 +13,13 @@ from metagen.errors import MetagenError
 from metagen.evaluation import sampling_choice
 from metagen.evaluation.sampling_choice import FIGURES, Bench, Search, choose_sampling, distance_to_people
 from metagen.evaluation.scorecard import measure
-from metagen.generators import Redraw, generators, with_sampling
+from metagen.generators import Redraw, with_sampling
 from metagen.learners import Amortised
 from metagen.metrics import Extractor
 from metagen.model import Model
 from metagen.tasks.episodes import Episodes
 from metagen.training.episode_data import EpisodeData
-from tests.doubles import Blobs, UntouchableBlobs, tiny_generator
+from tests.doubles import VARIANTS, Blobs, UntouchableBlobs, tiny_generator
 
 PEOPLE = {"fd": 1.0, "recognisability": 96.0, "diversity_relative": 100.0, "near_copies": 5.0}
 AFFINE = {"fd": 8.0, "recognisability": 99.0, "diversity_relative": 50.0, "near_copies": 40.0}
@@ -131,7 +131,7 @@ def test_contrast_is_chosen_of_ink_alone():
 
 
 def test_every_setting_of_a_grid_is_allowed():
-    for name in generators:
+    for name in VARIANTS:
         generator = tiny_generator(name)
         assert set(generator.grid) <= set(generator.sampling)
         for option, values in generator.grid.items():

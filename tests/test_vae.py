@@ -107,7 +107,7 @@ def test_interpolation_begins_and_ends_at_the_reconstructions():
     ("options", "message"),
     [
         ({"likelihood": "poisson"}, "unknown likelihood"),
-        ({"norm": "batch"}, "norm: expected one of"),
+        ({"norm": "batch"}, "unknown norm"),
         ({"depth": -1}, "depth: expected 0 or more, got -1"),
         ({"latent": 0}, "latent: expected 1 or more, got 0"),
         ({"size": 30, "widths": (4, 8)}, "multiple of 4"),

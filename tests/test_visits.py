@@ -178,7 +178,7 @@ def test_a_rate_that_fits_no_player_is_one_error(rate, message):
 
 
 def test_a_game_is_chosen_by_its_samples_through_the_named_extractor(fit, tmp_path):
-    game = ("--model.generator", "R3", "--model.generator.depth", "1", "--model.rate", "0.01")
+    game = ("--model.generator", "GAN", "--model.generator.depth", "1", "--model.rate", "0.01")
     assert fit(tmp_path, *game) == 0
     rows = [line.split(",") for line in (tmp_path / "metrics.csv").read_text().splitlines()]
     found = {

@@ -13,7 +13,7 @@ from metagen.adaptation import add_deltas, draw_noise
 from metagen.cli import main, zoo
 from metagen.distributed.processes import Processes
 from metagen.errors import MetagenError
-from metagen.generators import generators
+from metagen.generators import GAN
 from metagen.learners import MAML, Joint, MetaGenerator
 from metagen.learners.model_files import load_model, save_model
 from metagen.model import Model, load
@@ -95,7 +95,7 @@ def test_what_is_fixed_depends_on_the_layer_s_name_alone():
 
 def test_a_game_s_zoo_changes_its_generator_and_tells_both_losses(blobs, data, tmp_path):
     torch.manual_seed(0)
-    game = Joint(generators["r3"](**{**TINY["r3"], "size": 28, "widths": (2, 2)}))
+    game = Joint(GAN(**{**TINY["r3"], "size": 28, "widths": (2, 2)}))
     model = Model(game, {"data": data.description}, split=data.task_set.split)
     training = Training("game", model, data, Plan(3, 3, 1, None, 2, 0.01, 0))
     found = training.train_batch(training.numbers[:2])

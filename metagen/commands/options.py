@@ -17,7 +17,7 @@ from metagen.core.registry import options_of
 from metagen.errors import MetagenError, unknown
 from metagen.generators import generators
 from metagen.storage.bundled import resource
-from metagen.storage.earlier import renamed_option, run_config
+from metagen.storage.earlier import class_note, renamed_option, run_config
 from metagen.storage.files import placed
 
 log = logging.getLogger(__name__)
@@ -57,8 +57,14 @@ OF_THE_MODEL = (
 _UNION = re.compile(r".*Union subtypes Subtypes: \[(.*?)\] Errors: .*Given value: (.*)")
 _NESTED = re.compile(r"NestedArg\(key='(\w+)', val='?(.*?)'?\)")
 
+# What the parser says of a value that a Literal does not list, where no other type could take it either.
+_UNLISTED = re.compile(r"Expected a typing\.Literal\[([^]]*)\](?:\. Got value: (.+?)(?= - |$)|.*Given value: (.+))")
+_OTHER_TYPES = re.compile(r"Expected a (?!typing\.Literal|<class 'NoneType'>)")
+
 # What the parser says of a class that may be named, but cannot be made so, among what is wrong with all other types.
-_REFUSED = re.compile(r"Problem with given class_path '(?:[\w.]*\.)?(\w+)': (.+?)(?= - [A-Z]| Given value|$)")
+_REFUSED = re.compile(
+    r"Problem with given class_path '(?:[\w.]*\.)?(\w+)': (?!Parser key)(.+?)(?= - [A-Z]| Given value|$)"
+)
 
 # Where the parser names the class that was meant: in what it got, or in what it could not import.
 _CLASS = re.compile(r"(?:class_path ?=?|has no attribute )'(?:[\w.]*\.)?(\w+)'|import path string: (?:[\w.]*\.)?(\w+)")
@@ -174,6 +180,10 @@ def explained(
     if found := re.search(r"unrecognized arguments: ([^\s=]+)|does not accept option '([^']+)'", text):
         return _unknown_option(found[1] or f"--{found[2]}", verb, options)
     keys = re.findall(r'Parser key "([^"]+)"', text)
+    if (unlisted := _UNLISTED.search(text)) and not _OTHER_TYPES.search(text):
+        choices_of_it = [choice.strip(" '") for choice in unlisted[1].split(",")]
+        wrong = unknown(keys[-1].rpartition(".")[2], unlisted[2] or unlisted[3], choices_of_it)
+        return MetagenError(f"--{'.'.join(keys)}: {wrong}")
     complaint = re.sub(r"Expected a <class '(\w+)'>. Got value: ", r"expected \1, got ", text.rpartition('": ')[2])
     for option, classes in (choices or {}).items():
         if keys and keys[0] == option and len(keys) == 1:
@@ -207,7 +217,8 @@ def _unknown_choice(kind: str, complaint: str, classes: Iterable[type[Any]]) -> 
     found, option = _CLASS.search(complaint), re.search(r"Option '(\w+)' is not accepted", complaint)
     name = next(filter(None, found.groups())) if found else ""
     if name and name not in known:
-        return unknown(kind, name, known)
+        note = class_note(name)
+        return MetagenError(f"unknown {kind} {name!r}: {note}") if note else unknown(kind, name, known)
     if name and option and (new := renamed_option(kind, option[1])):
         return MetagenError(f"unknown option of {kind} {name} {option[1]!r}: it is called {new} now")
     if name and option:

@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 
-from metagen.errors import unknown
-
-CHOICES = ("relaxed", "sampled")
-
-
-def check_choice(choice: str) -> None:
-    """Refuse a way to choose that there is not.
-
-    Args:
-        choice: what was given.
-
-    Raises:
-        MetagenError: naming those that there are.
-    """
-    if choice not in CHOICES:
-        raise unknown("choice", choice, CHOICES)
+ChoiceName = Literal["relaxed", "sampled"]  # by the logits as they are; or by a draw for each task
 
 
 def gumbel(rng: torch.Generator, *shape: int) -> torch.Tensor:

@@ -1,15 +1,12 @@
-"""Base generators: what makes the images. To add one: a file here and a line below."""
+"""Base generators, which make the images. To add one: a file here and a line below."""
 
 from metagen.core.registry import Registry
 from metagen.generators.base import Context, Generator, Noise
 from metagen.generators.consistency import consistency_penalty, distance_consistency
-from metagen.generators.gans.game import Game
+from metagen.generators.gans.base import AdversarialGenerator
 from metagen.generators.gans.gan import GAN
-from metagen.generators.gans.r3 import R3
 from metagen.generators.gans.redraw_gan import RedrawGAN
-from metagen.generators.gans.sngan import SNGAN
 from metagen.generators.gans.vae_gan import VAEGAN
-from metagen.generators.gans.wgan_gp import WGANGP
 from metagen.generators.generator_options import PerPlayer, by_player, with_sampling
 from metagen.generators.redraw import Redraw
 from metagen.generators.search_vae import SearchVAE
@@ -26,22 +23,17 @@ generators: Registry[Generator] = Registry(
     set_vae=SetVAE,
     tokenizer=Tokenizer,
     token_vae=TokenVAE,
-    r3=R3,
-    sngan=SNGAN,
-    wgan_gp=WGANGP,
+    gan=GAN,
     vae_gan=VAEGAN,
     redraw_gan=RedrawGAN,
 )
 
 __all__ = [
     "GAN",
-    "R3",
-    "SNGAN",
     "VAE",
     "VAEGAN",
-    "WGANGP",
+    "AdversarialGenerator",
     "Context",
-    "Game",
     "Generator",
     "Noise",
     "PerPlayer",

@@ -12,7 +12,7 @@ TINY = 1e-12  # added to a squared length, so that its root has every derivative
 
 
 def distance_consistency(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
-    """How far adaptation changed which images are like which: a scalar, 0 where it did not, or of less than 3 images.
+    """Change by adaptation of which images are like which: a scalar, 0 where it did not, or of less than 3 images.
 
     For each image the softmax of its cosine similarities to the others; the mean KL divergence of those after
     adaptation from those before (Ojha 2021, arXiv:2104.06820, eqs. 1 and 2).

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 from torch import nn
 
-from metagen.errors import MetagenError, unknown
+from metagen.errors import MetagenError, check_choice
 
 DEFAULT_WIDTHS = {28: (32, 64), 32: (32, 64), 64: (32, 64, 64), 128: (32, 64, 64, 64)}
-NORMS = ("none", "group")
+NormName = Literal["none", "group"]
+OperationName = Literal["skip", "conv1", "conv3", "separable", "dilated", "residual"]
 
 Refinement = Callable[[int, str], list[nn.Module]]  # of channels and a norm: the layers after a change of scale
 
@@ -53,8 +55,7 @@ def normalisation(norm: str, channels: int) -> nn.Module:
     Raises:
         MetagenError: the name is neither "none" nor "group".
     """
-    if norm not in NORMS:
-        raise MetagenError(f"norm: expected one of {', '.join(NORMS)}, got {norm!r}")
+    check_choice("norm", norm, NormName)
     groups = next(g for g in range(max(channels // 8, 1), 0, -1) if channels % g == 0)
     return GroupNorm(groups, channels) if norm == "group" else nn.Identity()
 
@@ -101,7 +102,7 @@ def _residual(width: int, norm: str) -> nn.Module:
 
 
 # What may stand after a change of scale, by name: of channels and a norm, features [n, C, s, s] -> [n, C, s, s].
-OPERATIONS: dict[str, Callable[[int, str], nn.Module]] = {
+OPERATIONS: dict[OperationName, Callable[[int, str], nn.Module]] = {
     "skip": lambda width, norm: nn.Identity(),
     "conv1": lambda width, norm: nn.Sequential(*convolution(width, norm, kernel=1)),
     "conv3": lambda width, norm: nn.Sequential(*convolution(width, norm)),
@@ -111,14 +112,13 @@ OPERATIONS: dict[str, Callable[[int, str], nn.Module]] = {
 }
 
 
-def operation(name: str) -> Refinement:
+def operation(name: OperationName) -> Refinement:
     """The operation of that name, as one layer.
 
     Raises:
         MetagenError: there is none.
     """
-    if name not in OPERATIONS:
-        raise unknown("operation", name, OPERATIONS)
+    check_choice("operation", name, OperationName)
     return lambda width, norm: [OPERATIONS[name](width, norm)]
 
 
@@ -127,7 +127,7 @@ def repeated(depth: int, layer: type[nn.Conv2d] = nn.Conv2d) -> Refinement:
     return lambda width, norm: [each for _ in range(depth) for each in convolution(width, norm, layer=layer)]
 
 
-def refinements(depth: int, blocks: tuple[str, ...] | None, widths: tuple[int, ...]) -> list[Refinement]:
+def refinements(depth: int, blocks: tuple[OperationName, ...] | None, widths: tuple[int, ...]) -> list[Refinement]:
     """The refinements of an encoder, then those of its decoder: `depth` convolutions each, or the operations named.
 
     Raises:

@@ -48,7 +48,7 @@ class Redraw(Generator):
         channels: 1 or 3.
         latent: number of latent dimensions.
         widths: channels after each halving; by default two to four of them, by size.
-        hidden: channels where latent and source meet.
+        hidden: channels of the layers that join latent and source.
         likelihood: "bernoulli" (ink) or "gaussian" (photographs); see `Likelihood`.
         beta: how often the KL counts; above 1 the loss is a looser bound.
         temperature: what the prior's standard deviations are multiplied by when sampling.
@@ -136,7 +136,7 @@ class Redraw(Generator):
         posterior = self.posterior(images, source)
         drawing = self.draw(posterior.draw(noise["latent"]), source)
         kl = posterior.kl(self.prior_of(source)).sum(-1)
-        return (self.beta * kl - self.log_likelihood(self.seen(drawing), images)).mean()
+        return (self.beta * kl - self.log_likelihood(self.decoded(drawing), images)).mean()
 
     def sample(self, noise: Noise, context: Sources) -> torch.Tensor:
         """Drawings [n, C, H, W] for latents from the prior at the temperature."""
@@ -166,8 +166,8 @@ class Redraw(Generator):
         gain, shade = self.light(pooled)[:, :, None, None, None].unbind(1)
         return (drawn * gain.exp() + shade).clamp(0, 1)
 
-    def seen(self, drawing: torch.Tensor) -> torch.Tensor:
-        """What the likelihood takes: the drawing [n, C, H, W] blurred, and its spray."""
+    def decoded(self, drawing: torch.Tensor) -> torch.Tensor:
+        """Decoded values for the likelihood: the drawing [n, C, H, W] blurred, and its spray."""
         return self.contrast[0] * _mean_around(drawing, 3) + self.contrast[1] + self.spray(drawing)
 
     def log_weights(self, images: torch.Tensor, noise: torch.Tensor, support: torch.Tensor) -> torch.Tensor:
@@ -183,9 +183,9 @@ class Redraw(Generator):
         posterior = self.posterior(images, source)
         codes = posterior.draw(noise)
         sources = source.expand(len(noise), *source.shape).flatten(0, 1)
-        seen = self.seen(self.draw(codes.flatten(0, 1), sources)).unflatten(0, noise.shape[:2])
+        decoded = self.decoded(self.draw(codes.flatten(0, 1), sources)).unflatten(0, noise.shape[:2])
         ratio = log_ratio(codes, noise, posterior, *self.prior_of(source))
-        return ratio + self.log_likelihood(seen, images.expand_as(seen))
+        return ratio + self.log_likelihood(decoded, images.expand_as(decoded))
 
     def _source(self, noise: Noise, context: Sources) -> torch.Tensor:
         """One source a target [n, C, H, W]: an allowed support image; an affine copy of the only one; or the null."""
@@ -202,7 +202,7 @@ class Redraw(Generator):
 
 
 def _widening(source: torch.Tensor, drawn: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-    """How many times wider, squared, lines became when the source was read at those places: [n, C, H, W].
+    """Squared ratio by which lines became wider when the source was read at those places: [n, C, H, W].
 
     Across a line that is stretched m times, slopes are m times gentler.
     """

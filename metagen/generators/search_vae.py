@@ -5,16 +5,16 @@ DARTS (Liu 2019, arXiv:1806.09055); MetaNAS (Elsken 2020, arXiv:1911.11090).
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import torch
 from torch import nn
 
 from metagen.core.functional import Weights
-from metagen.core.gumbel import check_choice, gumbel
-from metagen.errors import MetagenError
+from metagen.core.gumbel import ChoiceName, gumbel
+from metagen.errors import MetagenError, check_choice
 from metagen.generators.base import Noise
-from metagen.generators.networks import OPERATIONS, Refinement, operation
+from metagen.generators.networks import OPERATIONS, NormName, OperationName, Refinement
 from metagen.generators.vae import VAE, LikelihoodName
 
 
@@ -28,7 +28,7 @@ class Mixed(nn.Module):
         temperature: near 0 the largest logit takes all.
     """
 
-    def __init__(self, names: tuple[str, ...], width: int, norm: str, temperature: float) -> None:
+    def __init__(self, names: tuple[OperationName, ...], width: int, norm: str, temperature: float) -> None:
         super().__init__()
         self.temperature = temperature
         self.operations = nn.ModuleDict({name: OPERATIONS[name](width, norm) for name in names})
@@ -79,14 +79,16 @@ class SearchVAE(VAE):
         latent: int = 16,
         widths: tuple[int, ...] | None = None,
         likelihood: LikelihoodName = "bernoulli",
-        norm: str = "none",
+        norm: NormName = "none",
         free_bits: float = 0.0,
-        operations: tuple[str, ...] = tuple(OPERATIONS),
-        choice: str = "relaxed",
+        operations: tuple[OperationName, ...] = get_args(OperationName),
+        choice: ChoiceName = "relaxed",
         warm: float = 1.0,
         cold: float = 0.1,
     ) -> None:
-        check_choice(choice)
+        check_choice("choice", choice, ChoiceName)
+        for name in operations:
+            check_choice("operation", name, OperationName)
         if not 0 < cold <= warm < float("inf"):
             raise MetagenError(f"expected temperatures 0 < cold <= warm, got cold {cold} and warm {warm}")
         if len(operations) < 2 or len(set(operations)) < len(operations):
@@ -96,8 +98,6 @@ class SearchVAE(VAE):
 
     def refinements(self) -> list[Refinement]:
         """See `VAE`."""
-        for name in self.operations:
-            operation(name)  # refuses one that there is not
         return [lambda width, norm: [Mixed(self.operations, width, norm, self.cold)]] * (2 * len(self.widths))
 
     @property

@@ -1,4 +1,4 @@
-"""What a set VAE is made of: attention from one map of features to those of a set, and a latent at one scale."""
+"""Layers of a set VAE: attention from one map of features to those of a set, and a latent at one scale."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from metagen.generators.vae import Normal
 
 
 class SetContext(NamedTuple):
-    """What each target may know of a set: the features of a null image, which all see, then of the support."""
+    """A set as each target may see it: the features of a null image, which all see, then of the support."""
 
     features: torch.Tensor  # [1 + k, C, s, s]
     mask: torch.Tensor  # [n, 1 + k]

@@ -1,4 +1,4 @@
-"""A hierarchical VAE of sets: what images of a task look like is read from its support, by pooling and by attention.
+"""A hierarchical VAE of sets, whose priors read the support by pooling and by attention.
 
 The Neural Statistician (Edwards & Storkey 2017, arXiv:1606.02185), with attention to the set as in Generative Matching
 Networks (Bartunov & Vetrov 2018, arXiv:1612.02192) and hierarchical few-shot models (Giannone & Winther 2022,
@@ -140,7 +140,7 @@ class SetVAE(Generator):
         return self.log_likelihood.expected(self._down(context, self.temperature * noise["latent"])[0])
 
     def embed(self, support: torch.Tensor) -> torch.Tensor:
-        """Where a task lies, by its support [k, C, H, W]: the mean [code] of its code's prior."""
+        """Embedding of a task by its support [k, C, H, W]: the mean [code] of its code's prior."""
         return self.prior(self._summed(self.context(support, whole_support(support, 1))))[0, : self.code]
 
     def log_weights(self, images: torch.Tensor, noise: torch.Tensor, support: torch.Tensor) -> torch.Tensor:
@@ -156,15 +156,15 @@ class SetVAE(Generator):
             log_ratio(each.value, draws, each.posterior, *each.prior)
             for each, draws in zip(latents, noise.flatten(0, 1).split(self.spans, -1), strict=True)
         ]
-        found = torch.stack(ratios).sum(0) + self.log_likelihood(decoded, images.repeat(samples, 1, 1, 1))
-        return found.unflatten(0, noise.shape[:2])
+        weights = torch.stack(ratios).sum(0) + self.log_likelihood(decoded, images.repeat(samples, 1, 1, 1))
+        return weights.unflatten(0, noise.shape[:2])
 
     def _features(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Features [n, width, s, s] of images at each scale, from fine to coarse."""
-        found = [images]
+        maps = [images]
         for layers in self.features:
-            found.append(layers(found[-1]))
-        return found[1:]
+            maps.append(layers(maps[-1]))
+        return maps[1:]
 
     def _summed(self, context: SetContext) -> torch.Tensor:
         """The mean [n, hidden] over what each target sees."""

@@ -12,7 +12,7 @@ from torch import nn
 from metagen.errors import MetagenError, check_at_least, check_choice
 from metagen.generators.base import Context, Generator, Noise
 from metagen.generators.latents import LatentCodes
-from metagen.generators.networks import Decoder, Encoder, Refinement, refinements, widths_for
+from metagen.generators.networks import Decoder, Encoder, NormName, OperationName, Refinement, refinements, widths_for
 
 LikelihoodName = Literal["bernoulli", "gaussian"]  # for ink; for photographs
 
@@ -106,9 +106,9 @@ class VAE(LatentCodes, Generator):
         widths: tuple[int, ...] | None = None,
         likelihood: LikelihoodName = "bernoulli",
         depth: int = 0,
-        norm: str = "none",
+        norm: NormName = "none",
         free_bits: float = 0.0,
-        blocks: tuple[str, ...] | None = None,
+        blocks: tuple[OperationName, ...] | None = None,
     ) -> None:
         super().__init__()
         check_at_least("latent", latent, 1)

@@ -199,7 +199,7 @@ class MetaTraining(pl.LightningModule):
         described: list[Any] = self.data.judged_on
         for each in (self.learner.generator, self.learner):
             options = {name: getattr(each, name, None) for name in options_of(type(each))}
-            described += [type(each).__name__, as_of_version_1(options)]  # whose runs may go on
+            described += as_of_version_1(type(each).__name__, options)  # whose runs may go on
         few = self._trainer.limit_val_batches if self._trainer else 1.0
         if isinstance(few, int) or few < 1:  # 1 is one batch, 1.0 are all
             described.append(few)

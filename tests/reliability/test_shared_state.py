@@ -31,7 +31,6 @@ from metagen.core.functional import with_weights
 from metagen.core.seeding import DRAWING, seeded, torch_rng
 from metagen.distributed.processes import tells
 from metagen.evaluation.scorecard import untrained
-from metagen.generators import generators
 from metagen.learners import learners
 from metagen.learners.model_files import load_model
 from metagen.metrics.extractors.extractor_files import load_extractor
@@ -39,7 +38,7 @@ from metagen.metrics.torchmetric import FrechetDistance
 from metagen.model import Model
 from metagen.storage.bundled import bundled
 from metagen.storage.images import read_image, save_png
-from tests.doubles import tiny_generator, tiny_learner, tiny_vae
+from tests.doubles import VARIANTS, tiny_generator, tiny_learner, tiny_vae
 
 THREADS, ROUNDS = 3, 2
 
@@ -99,7 +98,7 @@ def test_adapting_with_any_learner(learner):
     assert_undamaged(model, before)
 
 
-@pytest.mark.parametrize("generator", generators)
+@pytest.mark.parametrize("generator", VARIANTS)
 def test_adapting_any_generator(generator):
     torch.manual_seed(0)
     learner = learners["maml" if generator != "token_vae" else "amortised"]

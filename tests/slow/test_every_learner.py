@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from metagen.generators import generators
 from metagen.learners import learners
-from tests.doubles import pairs
+from tests.doubles import class_of, pairs
 from tests.test_training import INTERRUPT, assert_same_run
 
 pytestmark = pytest.mark.slow
@@ -15,7 +14,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(params=list(learners))
 def learner(request):
     """The options that choose it, over the first generator that it takes."""
-    generator = next(generators[of] for name, of in pairs() if name == request.param).__name__
+    generator = next(class_of(of) for name, of in pairs() if name == request.param).__name__
     small = ("--model.generator.latent", "2", "--model.generator.widths", "[2, 4]")
     return ("--model.generator", generator, *small, "--model.learner", learners[request.param].__name__)
 

@@ -10,7 +10,7 @@ from tests.test_training import assert_same_run
 
 
 def test_two_processes_play_what_one_plays(fit, tiny, tmp_path):
-    game = ["--model.generator", "R3", "--model.generator.depth", "1", "--model.generator.widths", "[2, 4]"]
+    game = ["--model.generator", "GAN", "--model.generator.depth", "1", "--model.generator.widths", "[2, 4]"]
     options = [*game, "--model.rate", "{discriminator: 0.002, generator: 0.001}"]
     options += ["--data.episodes", "4", "--trainer.val_check_interval", "2"]
     assert fit(tmp_path / "one", *options) == 0

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from metagen.adaptation.batch import State
 from metagen.adaptation.steps.base import PerWeight, Step, layer_of
 from metagen.core.functional import Weights
-from metagen.core.gumbel import check_choice, gumbel
-from metagen.errors import check_positive
+from metagen.core.gumbel import ChoiceName, gumbel
+from metagen.errors import check_choice, check_positive
 from metagen.generators import Noise
 
 MEMBERS = ("sgd", "momentum", "rmsprop", "adam")
@@ -41,7 +41,7 @@ class Mixture(Step):
         self,
         weights: Weights,
         rates: tuple[float, float, float, float],
-        choice: str = "relaxed",
+        choice: ChoiceName = "relaxed",
         temperature: float = 1.0,
         momentum: float = 0.9,
         memory: float = 0.99,
@@ -49,7 +49,7 @@ class Mixture(Step):
         epsilon: float = 1e-8,
     ) -> None:
         super().__init__()
-        check_choice(choice)
+        check_choice("choice", choice, ChoiceName)
         check_positive("rate", min(rates))
         check_positive("temperature", temperature)
         self.rates, self.choice, self.temperature = rates, choice, temperature

@@ -1,4 +1,4 @@
-"""What critic and generator play for: losses of their logits, penalties on the critic's slope, mode seeking.
+"""Adversarial losses of logits, penalties on the critic's slope, and the mode-seeking loss.
 
 All are differentiable to any order and run under vmap.
 """
@@ -6,22 +6,25 @@ All are differentiable to any order and run under vmap.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch.func import grad
 
 Critic = Callable[[torch.Tensor], torch.Tensor]  # images [n, C, H, W] to logits [n], high where they seem real
-Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # of logits of real and of made images, each [n]
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # of logits of real and of generated images, each [n]
+GameName = Literal["relativistic", "hinge", "wasserstein"]
+PenaltyName = Literal["r1r2", "gradient_penalty", "none"]
 Penalty = Callable[[Critic, torch.Tensor, Sequence[torch.Tensor], torch.Tensor, float], torch.Tensor]
 
 NEAR = 1e-4  # added to mean squared differences: images nearer than 0.01 count as that near
 TINY = 1e-12  # added to a squared norm, so that its root has every derivative also at 0
 
 
-# By name, what each player minimises.
-LOSSES: dict[str, dict[str, Loss]] = {
-    # each real image beside a made one (RpGAN; R3GAN, Huang 2024, arXiv:2501.05441, eq. 2)
+# By the name of the game, the loss of each player.
+LOSSES: dict[GameName, dict[str, Loss]] = {
+    # each real image paired with a generated one (RpGAN; R3GAN, Huang 2024, arXiv:2501.05441, eq. 2)
     "relativistic": {
         "discriminator": lambda real, fake: F.softplus(fake - real).mean(),
         "generator": lambda real, fake: F.softplus(real - fake).mean(),
@@ -47,7 +50,7 @@ def squared_slopes(critic: Critic, images: torch.Tensor) -> torch.Tensor:
 def r1r2(
     critic: Critic, real: torch.Tensor, fakes: Sequence[torch.Tensor], mix: torch.Tensor, weight: float
 ) -> torch.Tensor:
-    """R1 + R2: weight / 2 times the mean squared slope at real images, plus that at made ones.
+    """R1 + R2: weight / 2 times the mean squared slope at real images, plus that at generated ones.
 
     Mescheder 2018, arXiv:1801.04406, eq. 9.
 
@@ -55,23 +58,23 @@ def r1r2(
         critic: whose slopes.
         real: images [n, C, H, W].
         fakes: sets of images, each [n, C, H, W].
-        mix: not looked at.
+        mix: unused.
         weight: gamma.
     """
-    made = torch.stack([squared_slopes(critic, fake) for fake in fakes])
-    return weight / 2 * (squared_slopes(critic, real).mean() + made.mean())
+    at_fakes = torch.stack([squared_slopes(critic, fake) for fake in fakes])
+    return weight / 2 * (squared_slopes(critic, real).mean() + at_fakes.mean())
 
 
 def gradient_penalty(
     critic: Critic, real: torch.Tensor, fakes: Sequence[torch.Tensor], mix: torch.Tensor, weight: float
 ) -> torch.Tensor:
-    """The mean of weight * (|dD / dx| - 1)^2 between real and made images (Gulrajani 2017, arXiv:1704.00028, eq. 3).
+    """Mean of weight * (|dD / dx| - 1)^2 between real and generated images (Gulrajani 2017, arXiv:1704.00028, eq. 3).
 
     Args:
         critic: whose slopes.
         real: images [n, C, H, W].
         fakes: sets of images, each [n, C, H, W].
-        mix: how far each place is from the made image to the real one, uniform draws [n] in [0, 1).
+        mix: how far each place is from the generated image to the real one, uniform draws [n] in [0, 1).
         weight: lambda.
     """
     between = [torch.lerp(fake, real, mix[:, None, None, None]) for fake in fakes]
@@ -82,23 +85,23 @@ def gradient_penalty(
 def no_penalty(
     critic: Critic, real: torch.Tensor, fakes: Sequence[torch.Tensor], mix: torch.Tensor, weight: float
 ) -> torch.Tensor:
-    """Nothing: 0."""
+    """No penalty: 0."""
     return real.new_zeros(())
 
 
-PENALTIES: dict[str, Penalty] = {"r1r2": r1r2, "gradient_penalty": gradient_penalty, "none": no_penalty}
+PENALTIES: dict[PenaltyName, Penalty] = {"r1r2": r1r2, "gradient_penalty": gradient_penalty, "none": no_penalty}
 
 
-def crowding(latents: torch.Tensor, made: torch.Tensor) -> torch.Tensor:
-    """How near the images of neighbours in the batch lie for latents that far apart: mean |z - z'| / |G(z) - G(z')|.
+def mode_seeking_loss(latents: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+    """Mean |z - z'| / |G(z) - G(z')| over neighbours in the batch: large where images lie near for their latents.
 
     Mode seeking (Mao 2019, arXiv:1903.05628, eq. 2) asks for much of the reverse, which nothing bounds; this, which is
-    also what its authors' code minimises, has least to say where images differ already. Of one image it is 0.
+    also minimised by its authors' code, has least effect where images differ already. Of one image it is 0.
 
     Args:
         latents: z [n, latent].
-        made: G(z) [n, C, H, W].
+        images: G(z) [n, C, H, W].
     """
-    steps = ((x[1:] - x[:-1]).flatten(1).square().mean(1) for x in (latents, made))
-    apart, seen = ((step + NEAR).sqrt() for step in steps)
-    return (apart / seen).sum() / max(len(made) - 1, 1)
+    squared = ((x[1:] - x[:-1]).flatten(1).square().mean(1) for x in (latents, images))
+    between_latents, between_images = ((each + NEAR).sqrt() for each in squared)
+    return (between_latents / between_images).sum() / max(len(images) - 1, 1)

@@ -1,19 +1,21 @@
-"""Critics, and the networks that make images for them; all survive vmap and third order."""
+"""Networks of critics and of generators; all survive vmap and third order."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from metagen.errors import check_at_least, unknown
-from metagen.generators.networks import NORMS, Decoder, Refinement, Residual, convolution, halvings, repeated, silent
+from metagen.errors import check_at_least, check_choice
+from metagen.generators.networks import Decoder, NormName, Refinement, Residual, convolution, halvings, repeated, silent
 
-NETWORKS = ("dcgan", "residual")
-CRITIC_NORMS = (*NORMS, "spectral")
+NetworkName = Literal["dcgan", "residual"]
+CriticNormName = Literal[NormName, "spectral"]
+
 SQUARINGS = 6  # of the Gram matrix: as many as 64 power iterations
 TINY = 1e-12  # keeps a weight of zeros from dividing by 0
 VARIANCE = 1e-8  # added to a variance, so that its root has every derivative also at 0
@@ -73,7 +75,7 @@ class Critic(nn.Module):
     "residual" (after R3GAN, Huang 2024, arXiv:2501.05441) has a linear stem, then averages by twos; residual blocks
     follow each change of scale and begin as nothing.
 
-    The last layer has no bias: losses that compare real with made images do not hear of one.
+    The last layer has no bias: losses that compare real with generated images do not depend on one.
 
     Args:
         size: height and width in pixels; a multiple of 2 ** len(widths).
@@ -82,7 +84,7 @@ class Critic(nn.Module):
         network: "dcgan" or "residual".
         depth: 3x3 convolutions, or residual blocks, that follow each halving.
         norm: "none", "group" or "spectral"; with the last, blocks do not begin as nothing.
-        deviation: whether the last layer hears how far the images of a batch differ; see `MinibatchDeviation`.
+        deviation: whether the last layer sees how far the images of a batch differ; see `MinibatchDeviation`.
 
     Raises:
         MetagenError: an option is out of range.
@@ -93,14 +95,13 @@ class Critic(nn.Module):
         size: int,
         channels: int,
         widths: tuple[int, ...],
-        network: str,
+        network: NetworkName,
         depth: int,
-        norm: str,
+        norm: CriticNormName,
         deviation: bool,
     ) -> None:
         super().__init__()
-        if norm not in CRITIC_NORMS:
-            raise unknown("critic_norm", norm, CRITIC_NORMS)
+        check_choice("critic_norm", norm, CriticNormName)
         self.convs = _halvings(channels, widths, network, depth, norm)
         self.deviation = MinibatchDeviation() if deviation else nn.Identity()
         linear = SpectralLinear if norm == "spectral" else nn.Linear
@@ -145,7 +146,7 @@ class Affine(nn.Module):
         return self.shift + self.log_scale.exp() * latents
 
 
-class Maker(nn.Module):
+class GeneratorNetwork(nn.Module):
     """Latents [n, latent] -> images [n, C, S, S] in [0, 1]: the counterpart of a `Critic`.
 
     The latents pass through an `Affine` map first: the part "latent", for adaptation that moves nothing else.
@@ -164,7 +165,14 @@ class Maker(nn.Module):
     """
 
     def __init__(
-        self, size: int, channels: int, widths: tuple[int, ...], latent: int, network: str, depth: int, norm: str
+        self,
+        size: int,
+        channels: int,
+        widths: tuple[int, ...],
+        latent: int,
+        network: NetworkName,
+        depth: int,
+        norm: NormName,
     ) -> None:
         super().__init__()
         refinement, kind = _refinement(network, depth), ResidualDecoder if network == "residual" else Decoder
@@ -196,16 +204,17 @@ def blocks(depth: int, layer: type[nn.Conv2d] = nn.Conv2d) -> Refinement:
     return lambda width, norm: [block(width, norm) for _ in range(depth)]
 
 
-def _refinement(network: str, depth: int, layer: type[nn.Conv2d] = nn.Conv2d) -> Refinement:
-    """What follows each change of scale in the network of that name; refuses one that there is not."""
-    if network not in NETWORKS:
-        raise unknown("network", network, NETWORKS)
+def _refinement(network: NetworkName, depth: int, layer: type[nn.Conv2d] = nn.Conv2d) -> Refinement:
+    """The layers after each change of scale in the network of that name."""
+    check_choice("network", network, NetworkName)
     check_at_least("depth", depth, 1 if network == "residual" else 0)
     return blocks(depth, layer) if network == "residual" else repeated(depth, layer)
 
 
-def _halvings(channels: int, widths: tuple[int, ...], network: str, depth: int, norm: str) -> nn.Sequential:
-    layer, norm = (SpectralConv2d, "none") if norm == "spectral" else (nn.Conv2d, norm)
+def _halvings(
+    channels: int, widths: tuple[int, ...], network: NetworkName, depth: int, critic_norm: CriticNormName
+) -> nn.Sequential:
+    layer, norm = (SpectralConv2d, "none") if critic_norm == "spectral" else (nn.Conv2d, critic_norm)
     refinement = _refinement(network, depth, layer)
     if network == "dcgan":
         return halvings(channels, widths, norm, [refinement] * len(widths), layer)

@@ -1,4 +1,4 @@
-"""The latents of given images, for a generator without an encoder; and the way between two latents."""
+"""The latents of given images, for a generator without an encoder; and interpolation between two latents."""
 
 from __future__ import annotations
 
@@ -15,35 +15,37 @@ MEAN, SQUARE, TINY = 0.9, 0.99, 1e-8  # how much of its moments Adam keeps; no d
 PRIOR = 1e-3  # of mean squared pixels, what latents of length 1 a dimension cost
 
 
-def projected(make: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor, latent: int) -> torch.Tensor:
+def nearest_latents(
+    generator: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor, latent: int
+) -> torch.Tensor:
     """Latents [n, latent] whose images are nearest to those given, by descent from several places (always the same).
 
-    Near are images that differ little in their pixels and, so that a line that lies beside its place is drawn there,
-    in their pixels blurred. A normal prior keeps latents where the generator is at home.
+    Near are images that differ little in their pixels and, so that a line beside its place is drawn towards it, in
+    their pixels blurred. A normal prior keeps latents where the generator was trained.
 
     Args:
-        make: latents [m, latent] to images [m, C, H, W], each of its own latent alone.
+        generator: latents [m, latent] to images [m, C, H, W], each of its own latent alone.
         images: [n, C, H, W].
         latent: dimensions.
     """
 
     def distances(latents: torch.Tensor) -> torch.Tensor:
-        gap = make(latents.flatten(0, 1)) - images.repeat(STARTS, 1, 1, 1)
+        gap = generator(latents.flatten(0, 1)) - images.repeat(STARTS, 1, 1, 1)
         sharp, blurred = (each.square().mean((1, 2, 3)) for each in (gap, F.avg_pool2d(gap, 5, 1, 2)))
         return (sharp + blurred).unflatten(0, (STARTS, -1)) + PRIOR * latents.square().mean(-1)
 
-    begin = torch.as_tensor(numpy_rng("project").standard_normal((STARTS, 1, latent))).to(images)
-    found = _descended(distances, begin.expand(-1, len(images), -1))
-    nearest = distances(found).argmin(0)[None, :, None]
-    return found.gather(0, nearest.expand(-1, -1, latent))[0]
+    start = torch.as_tensor(numpy_rng("project").standard_normal((STARTS, 1, latent))).to(images)
+    latents = _minimised(distances, start.expand(-1, len(images), -1))
+    nearest = distances(latents).argmin(0)[None, :, None]
+    return latents.gather(0, nearest.expand(-1, -1, latent))[0]
 
 
-def way(first: torch.Tensor, last: torch.Tensor, steps: int) -> torch.Tensor:
-    """From latents [n, latent] to others, bent: [n, steps, latent].
+def interpolated(first: torch.Tensor, last: torch.Tensor, steps: int) -> torch.Tensor:
+    """Latents on the way from `first` [n, latent] to `last`: [n, steps, latent].
 
-    Normal latents lie near a sphere, and the middle of a straight way is well inside it, where a generator without an
-    encoder was never trained (White 2016, arXiv:1609.04468): so each place gets the length back that lies between those
-    of the ends.
+    Normal latents lie near a sphere, and the middle of a straight line is well inside it, where a generator without an
+    encoder was never trained (White 2016, arXiv:1609.04468): so each latent is given a length between those of the
+    ends.
     """
     share = torch.linspace(0, 1, steps, dtype=first.dtype, device=first.device)[:, None]
     start, end = first[:, None], last[:, None]
@@ -52,7 +54,7 @@ def way(first: torch.Tensor, last: torch.Tensor, steps: int) -> torch.Tensor:
     return straight * lengths / (straight.norm(dim=-1, keepdim=True) + TINY)
 
 
-def _descended(distances: Callable[[torch.Tensor], torch.Tensor], latents: torch.Tensor) -> torch.Tensor:
+def _minimised(distances: Callable[[torch.Tensor], torch.Tensor], latents: torch.Tensor) -> torch.Tensor:
     """Adam (Kingma & Ba 2015, arXiv:1412.6980) on latents [s, n, latent], each by its own distance [s, n]."""
     slope = grad(lambda x: distances(x).sum())
     mean = square = torch.zeros_like(latents)

@@ -1,4 +1,4 @@
-"""`redraw_gan`: the support drawn again, by a hand whose drawings a critic looks at too."""
+"""`redraw_gan`: the support drawn again, with an adversarial loss of the drawings."""
 
 from __future__ import annotations
 
@@ -8,35 +8,37 @@ import torch
 
 from metagen.errors import check_at_least
 from metagen.generators.base import Noise
-from metagen.generators.gans.game import Game
+from metagen.generators.gans.adversarial import GameName, PenaltyName
+from metagen.generators.gans.base import AdversarialGenerator
+from metagen.generators.gans.gan_networks import CriticNormName, NetworkName
 from metagen.generators.redraw import Redraw, Sources
 from metagen.generators.vae import LikelihoodName
 
 
-class RedrawGAN(Game):
-    """The second player is `Redraw`; it minimises its own loss plus `adversarial_weight` times its loss in the game.
+class RedrawGAN(AdversarialGenerator):
+    """The second player is `Redraw`; its loss is that of `Redraw` plus `adversarial_weight` times its adversarial loss.
 
-    The game is played with new drawings, each beside a real image. The critic does not look at the support: whether a
-    drawing shows what the support shows is for the bound to say, whether it looks drawn by a hand for the critic.
+    New drawings are each paired with a real image. The critic does not look at the support: whether a drawing shows
+    what the support shows is for the bound to say, whether it looks drawn by a hand for the critic.
 
     Args:
         size: height and width in pixels; a multiple of 2 ** len(widths).
         channels: 1 or 3.
         latent: number of latent dimensions.
         widths: channels after each halving; by default two to four of them, by size.
-        hidden: channels where latent and source meet; see `Redraw`.
+        hidden: channels of the layers that join latent and source; see `Redraw`.
         likelihood: "bernoulli" (ink) or "gaussian" (photographs); see `Likelihood`.
         beta: how often the KL counts.
-        temperature: what the prior's standard deviations are multiplied by when sampling, and in the game.
+        temperature: what the prior's standard deviations are multiplied by when sampling, and in the adversarial loss.
         null_rate: share of training images drawn from no source; see `Redraw`.
         network: of the critic: "dcgan" or "residual"; see `Critic`.
         depth: 3x3 convolutions, or residual blocks, at each scale of the critic.
         critic_norm: "none", "group" or "spectral".
-        game: what the players minimise: "relativistic", "hinge" or "wasserstein"; see `LOSSES`.
+        game: the losses: "relativistic", "hinge" or "wasserstein"; see `LOSSES`.
         penalty: on the critic's slopes: "r1r2", "gradient_penalty" or "none"; see `PENALTIES`.
         penalty_weight: gamma or lambda, 0 or more, of images in [0, 1].
-        adversarial_weight: nats that one unit of the game is worth, 0 or more.
-        practice: the further options of `Game`.
+        adversarial_weight: nats that one unit of the adversarial loss is worth, 0 or more.
+        options: the further options of `AdversarialGenerator`.
 
     Raises:
         MetagenError: an option is out of range.
@@ -56,14 +58,14 @@ class RedrawGAN(Game):
         beta: float = 3.0,
         temperature: float = 1.0,
         null_rate: float = 0.03,
-        network: str = "dcgan",
+        network: NetworkName = "dcgan",
         depth: int = 1,
-        critic_norm: str = "none",
-        game: str = "relativistic",
-        penalty: str = "r1r2",
+        critic_norm: CriticNormName = "none",
+        game: GameName = "relativistic",
+        penalty: PenaltyName = "r1r2",
         penalty_weight: float = 0.02,
         adversarial_weight: float = 10.0,
-        **practice: Any,  # noqa: ANN401
+        **options: Any,  # noqa: ANN401
     ) -> None:
         check_at_least("adversarial_weight", adversarial_weight, 0)
         self.hidden, self.likelihood, self.beta, self.temperature = hidden, likelihood, beta, temperature
@@ -80,11 +82,11 @@ class RedrawGAN(Game):
             game,
             penalty,
             penalty_weight,
-            **practice,
+            **options,
         )
 
-    def maker(self) -> Redraw:
-        """See `Game`."""
+    def build_generator(self) -> Redraw:
+        """See `AdversarialGenerator`."""
         return Redraw(
             self.size,
             self.channels,
@@ -102,15 +104,15 @@ class RedrawGAN(Game):
         return self.generator.context(support, mask)
 
     def noise(self, n: int, rng: torch.Generator) -> Noise:
-        """See `Game` and `Redraw`."""
+        """See `AdversarialGenerator` and `Redraw`."""
         return {**super().noise(n, rng), **self.generator.noise(n, rng)}
 
-    def play(self, player: str, images: torch.Tensor, noise: Noise, context: Sources) -> torch.Tensor:
-        """Of the critic its loss in the game; of the drawer nats per image."""
-        game = super().play(player, images, noise, context)
+    def player_loss(self, player: str, images: torch.Tensor, noise: Noise, context: Sources) -> torch.Tensor:
+        """The adversarial loss of the critic; of the drawer nats per image."""
+        adversarial = super().player_loss(player, images, noise, context)
         if player == "discriminator":
-            return game
-        return self.generator.loss("vae", images, noise, context) + self.adversarial_weight * game
+            return adversarial
+        return self.generator.loss("vae", images, noise, context) + self.adversarial_weight * adversarial
 
     def sample(self, noise: Noise, context: Sources) -> torch.Tensor:
         """Drawings [n, C, H, W] for latents from the prior at the temperature."""

@@ -1,4 +1,4 @@
-"""VAE-GAN: a VAE whose images a critic looks at too (Larsen 2016, arXiv:1512.09300)."""
+"""VAE-GAN: a VAE with an adversarial loss (Larsen 2016, arXiv:1512.09300)."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ import torch
 
 from metagen.errors import check_at_least
 from metagen.generators.base import Context, Noise
-from metagen.generators.gans.game import Game
+from metagen.generators.gans.adversarial import GameName, PenaltyName
+from metagen.generators.gans.base import AdversarialGenerator
+from metagen.generators.gans.gan_networks import CriticNormName, NetworkName
+from metagen.generators.networks import NormName
 from metagen.generators.vae import VAE, LikelihoodName
 
 
-class VAEGAN(Game):
-    """The second player is a VAE; it minimises its negative ELBO plus `adversarial_weight` times its loss in the game.
+class VAEGAN(AdversarialGenerator):
+    """The second player is a VAE; its loss is its negative ELBO plus `adversarial_weight` times its adversarial loss.
 
-    The game is played with reconstructions and with samples from the prior, each beside the real images, and counts the
-    mean of both. The likelihood is that of pixels, not of a critic's features as in the paper: so the bound stays one.
+    The adversarial loss is the mean of that of reconstructions and that of samples from the prior, each paired with the
+    real images. The likelihood is that of pixels, not of a critic's features as in the paper: so the bound stays one.
 
     Args:
         size: height and width in pixels; a multiple of 2 ** len(widths).
@@ -28,11 +31,11 @@ class VAEGAN(Game):
         depth: 3x3 convolutions (in a residual critic, blocks) at each scale.
         norm: of the VAE: "none" or "group".
         critic_norm: "none", "group" or "spectral".
-        game: what the players minimise: "relativistic", "hinge" or "wasserstein"; see `LOSSES`.
+        game: the losses: "relativistic", "hinge" or "wasserstein"; see `LOSSES`.
         penalty: on the critic's slopes: "r1r2", "gradient_penalty" or "none"; see `PENALTIES`.
         penalty_weight: gamma or lambda, 0 or more, of images in [0, 1].
-        adversarial_weight: nats that one unit of the game is worth, 0 or more.
-        practice: the further options of `Game`.
+        adversarial_weight: nats that one unit of the adversarial loss is worth, 0 or more.
+        options: the further options of `AdversarialGenerator`.
 
     Raises:
         MetagenError: an option is out of range.
@@ -47,39 +50,39 @@ class VAEGAN(Game):
         latent: int = 16,
         widths: tuple[int, ...] | None = None,
         likelihood: LikelihoodName = "bernoulli",
-        network: str = "dcgan",
+        network: NetworkName = "dcgan",
         depth: int = 1,
-        norm: str = "none",
-        critic_norm: str = "none",
-        game: str = "relativistic",
-        penalty: str = "r1r2",
+        norm: NormName = "none",
+        critic_norm: CriticNormName = "none",
+        game: GameName = "relativistic",
+        penalty: PenaltyName = "r1r2",
         penalty_weight: float = 0.02,
         adversarial_weight: float = 10.0,
-        **practice: Any,  # noqa: ANN401
+        **options: Any,  # noqa: ANN401
     ) -> None:
         check_at_least("adversarial_weight", adversarial_weight, 0)
         self.likelihood, self.adversarial_weight = likelihood, adversarial_weight
         super().__init__(
-            size, channels, latent, widths, network, depth, norm, critic_norm, game, penalty, penalty_weight, **practice
+            size, channels, latent, widths, network, depth, norm, critic_norm, game, penalty, penalty_weight, **options
         )
 
-    def maker(self) -> VAE:
-        """See `Game`."""
+    def build_generator(self) -> VAE:
+        """See `AdversarialGenerator`."""
         return VAE(self.size, self.channels, self.latent, self.widths, self.likelihood, self.depth, self.norm)
 
     def noise(self, n: int, rng: torch.Generator) -> Noise:
-        """See `Game`; and standard normal draws [n, latent] for the posterior."""
+        """See `AdversarialGenerator`; and standard normal draws [n, latent] for the posterior."""
         return {**super().noise(n, rng), "posterior": torch.randn(n, self.latent, generator=rng)}
 
-    def play(self, player: str, images: torch.Tensor, noise: Noise, context: Context) -> torch.Tensor:
-        """Of the critic its mean loss in both games; of the VAE nats per image."""
+    def player_loss(self, player: str, images: torch.Tensor, noise: Noise, context: Context) -> torch.Tensor:
+        """The adversarial loss of the critic; of the VAE nats per image."""
         posterior = self.generator.posterior(images)
         decoded = self.generator.decoder(posterior.draw(noise["posterior"]))
-        made = (self.generator.log_likelihood.expected(decoded), self.sample(noise, context))
-        game = self.against(player, images, made, noise)
+        generated = (self.generator.log_likelihood.expected(decoded), self.sample(noise, context))
+        adversarial = self.adversarial_loss(player, images, generated, noise)
         if player == "discriminator":
-            return game
-        return self.generator.bound(images, posterior, decoded) + self.adversarial_weight * game
+            return adversarial
+        return self.generator.bound(images, posterior, decoded) + self.adversarial_weight * adversarial
 
     def sample(self, noise: Noise, context: Context) -> torch.Tensor:
         """Expected images [n, C, H, W] for latents drawn from the prior."""

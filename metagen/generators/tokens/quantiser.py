@@ -28,8 +28,9 @@ class Quantiser:
 
     def __init__(self, levels: tuple[int, ...]) -> None:
         if not levels or not all(isinstance(level, int) and level >= 3 for level in levels):
-            told = f"levels: expected a whole number of 3 or more for each channel of the code, got {list(levels)}"
-            raise MetagenError(told)
+            raise MetagenError(
+                f"levels: expected a whole number of 3 or more for each channel of the code, got {list(levels)}"
+            )
         self.levels = levels
         self.codes = math.prod(levels)
 

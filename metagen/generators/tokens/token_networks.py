@@ -137,8 +137,8 @@ class CodeBlock(nn.Module):
     ) -> tuple[torch.Tensor, Heads]:
         """Tokens [..., n, L, width], and the keys and values of these and of the past; see `CodePrior.forward`."""
         scale = 1.0 if dropout_mask is None else dropout_mask
-        found, now = self.own(x, past, causal=past is None)
-        x = x + scale * found
+        attended, now = self.own(x, past, causal=past is None)
+        x = x + scale * attended
         x = x + scale * self.cross(x, memory, mask)
         return x + scale * self.mix(x), now
 

@@ -13,7 +13,7 @@ HIGHEST = 1 - 2**-20  # of a uniform number: rounded sums must not reach past th
 
 
 class Sampling(NamedTuple):
-    """How codes are drawn; see `TokenVAE`."""
+    """Options for drawing codes; see `TokenVAE`."""
 
     guidance: float
     temperature: float

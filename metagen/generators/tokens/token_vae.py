@@ -205,7 +205,7 @@ class TokenVAE(Generator):
             missing = ROWS - len(uniform)
             mask = None if context.mask is None else context.mask[start : start + ROWS]
             seen = None if mask is None else F.pad(mask, (0, 0, 0, missing), value=True)
-            made.append(self._made(F.pad(uniform, (0, 0, 0, missing)), context.memory, seen)[: len(uniform)])
+            made.append(self._drawn(F.pad(uniform, (0, 0, 0, missing)), context.memory, seen)[: len(uniform)])
         return torch.cat(made)
 
     def generate(self, noise: Noise, support: torch.Tensor) -> torch.Tensor:
@@ -225,7 +225,7 @@ class TokenVAE(Generator):
             part = rows[start : start + at_once]
             whose = [min(group // groups, len(support) - 1) for group in range(start, start + at_once)]
             uniform = F.pad(part, (0, 0, 0, 0, 0, at_once - len(part)))
-            made.append(self._made(uniform, _stacked([memories[task] for task in whose]), None)[: len(part)])
+            made.append(self._drawn(uniform, _stacked([memories[task] for task in whose]), None)[: len(part)])
         return torch.cat(made).unflatten(0, (len(support), groups)).flatten(1, 2)[:, :count]
 
     def project(self, images: torch.Tensor) -> torch.Tensor:
@@ -234,7 +234,7 @@ class TokenVAE(Generator):
 
     def reconstruct(self, images: torch.Tensor) -> torch.Tensor:
         """Images [n, C, H, W] through their codes and back."""
-        return self._painted(self._codes(images))
+        return self._decoded(self._codes(images))
 
     def interpolate(self, first: torch.Tensor, last: torch.Tensor, steps: int) -> torch.Tensor:
         """From each image of `first` [n, C, H, W] to that of `last`, by maps not yet rounded: [n, steps, C, H, W]."""
@@ -270,14 +270,14 @@ class TokenVAE(Generator):
         decoded = at_least_single(self.tokenizer.decode(codes.flatten(0, -2)))
         return -self.log_likelihood(decoded, images.flatten(0, -4)).unflatten(0, codes.shape[:-1])
 
-    def _made(self, uniform: torch.Tensor, memory: list[Heads], mask: torch.Tensor | None) -> torch.Tensor:
+    def _drawn(self, uniform: torch.Tensor, memory: list[Heads], mask: torch.Tensor | None) -> torch.Tensor:
         """Images [..., n, C, H, W] by uniform draws [..., n, places]; not-a-numbers of a prior that has diverged."""
         shots = (memory[0][0].shape[-2] - self.null_tokens) // self.tokenizer.places
         how = Sampling(self.guidance * shots / (shots + 1), self.temperature, self.top_p)
         codes, finite = draw_codes(self.prior, uniform, memory, mask, how)
-        return torch.where(finite[..., None, None, None], self._painted(codes), torch.nan)
+        return torch.where(finite[..., None, None, None], self._decoded(codes), torch.nan)
 
-    def _painted(self, codes: torch.Tensor) -> torch.Tensor:
+    def _decoded(self, codes: torch.Tensor) -> torch.Tensor:
         """Images [..., n, C, H, W] of codes [..., n, places]."""
         return self._expected(self.tokenizer.decode(codes.flatten(0, -2)).unflatten(0, codes.shape[:-1]))
 

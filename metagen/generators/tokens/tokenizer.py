@@ -68,7 +68,7 @@ class Tokenizer(Generator):
 
     @property
     def places(self) -> int:
-        """How many codes an image has."""
+        """The number of codes of an image."""
         return self.side**2
 
     def noise(self, n: int, rng: torch.Generator) -> Noise:
@@ -130,7 +130,7 @@ def at_least_single(x: torch.Tensor) -> torch.Tensor:
 
 
 def halvings_for(size: int, halvings: int | None) -> int:
-    """How often an image of that size is halved: as given if it fits, or its default.
+    """The number of halvings of an image of that size: the given one if it fits, or its default.
 
     Raises:
         MetagenError: the size is no multiple of 2 ** halvings, or has no default.

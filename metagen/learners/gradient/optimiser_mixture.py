@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from metagen.adaptation import Exact, Mixture, select_params
+from metagen.core.gumbel import ChoiceName
 from metagen.generators import Generator
 from metagen.learners.base import Learner
 
@@ -29,7 +30,7 @@ class OptimiserMixture(Learner):
         generator: Generator,
         steps: int = 5,
         rate: float = 1e-2,
-        choice: str = "relaxed",
+        choice: ChoiceName = "relaxed",
         temperature: float = 1.0,
         adapted_params: tuple[str, ...] = ("*",),
         test_steps: int | None = None,
