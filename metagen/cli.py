@@ -27,7 +27,7 @@ from metagen.storage.files import check_free, fresh_folder, placed
 from metagen.storage.images import conversions, grid, save_png, save_pngs
 
 if TYPE_CHECKING:
-    from metagen.training.episode_data import EpisodeData
+    from metagen.tasks.task_data import TaskData
 
 ONE = Processes()
 
@@ -134,7 +134,7 @@ def sample(model: str, n: int, out: str, seed: int = 0, overwrite: bool = False,
 def tune(
     model: str,
     out: str,
-    data: EpisodeData,
+    data: TaskData,
     shots: tuple[int, ...] = (1, 5),
     extractor: str | None = None,
     limit: int | None = 100,
@@ -164,7 +164,7 @@ def tune(
 def evaluate(
     model: str,
     out: str,
-    data: EpisodeData,
+    data: TaskData,
     split: str = "test",
     limit: int | None = 100,
     extractor: str | None = None,
@@ -240,7 +240,7 @@ def embed(
     model: str,
     out: str,
     ways: list[str],
-    data: EpisodeData,
+    data: TaskData,
     dims: int = 16,
     params: list[str] | None = None,
     steps: int | None = None,
@@ -281,7 +281,7 @@ def embed(
 def zoo(
     model: str,
     out: str,
-    data: EpisodeData,
+    data: TaskData,
     tasks: int | None = None,
     images: int | None = None,
     rank: int = RANK,
@@ -321,7 +321,7 @@ def zoo(
 
 def train_extractor(
     out: str,
-    data: EpisodeData,
+    data: TaskData,
     steps: int = 3000,
     rate: float = 2e-3,
     widths: tuple[int, ...] = (32, 64, 128),

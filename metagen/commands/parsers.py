@@ -17,7 +17,7 @@ from metagen.distributed.processes import Processes
 from metagen.model import load_base
 
 if TYPE_CHECKING:
-    from metagen.training.episode_data import EpisodeData
+    from metagen.tasks.task_data import TaskData
 
 
 def run_verb(function: Callable[..., None], argv: Sequence[str]) -> None:
@@ -62,10 +62,10 @@ def _parser(function: Callable[..., None], verb: str, groups: Sequence[str], arg
     return parser
 
 
-def _made(group: str, options: dict[str, Any]) -> EpisodeData | Processes:
-    from metagen.training.episode_data import EpisodeData
+def _made(group: str, options: dict[str, Any]) -> TaskData | Processes:
+    from metagen.tasks.task_data import TaskData
 
-    return EpisodeData(**options) if group == "data" else Processes(**options)
+    return TaskData(**options) if group == "data" else Processes(**options)
 
 
 def _add_data_arguments(parser: ArgumentParser, argv: Sequence[str], twice: bool) -> None:
@@ -74,9 +74,9 @@ def _add_data_arguments(parser: ArgumentParser, argv: Sequence[str], twice: bool
     twice: a task is looked at by its shots and by as many queries, so that there are no fewer by default.
     """
     from metagen.tasks.shots import distribution_of, held_out_shots
-    from metagen.training.episode_data import EpisodeData
+    from metagen.tasks.task_data import TaskData
 
-    parser.add_class_arguments(EpisodeData, "data")
+    parser.add_class_arguments(TaskData, "data")
     first = argparse.ArgumentParser(exit_on_error=False, add_help=False, allow_abbrev=False)
     first.add_argument("--model", nargs="?")
     first.add_argument("--config", action="append", default=[])
@@ -86,7 +86,7 @@ def _add_data_arguments(parser: ArgumentParser, argv: Sequence[str], twice: bool
     model = typed.model or _written(typed.config).get("model")
     data = load_base(model).info.get("data") if isinstance(model, str) else None
     if isinstance(data, dict):
-        known = inspect.signature(EpisodeData).parameters
+        known = inspect.signature(TaskData).parameters
         parser.set_defaults({f"data.{key}": value for key, value in data.items() if key in known})
     if twice:
         shots = typed.shots or held_out_shots(distribution_of(parser.get_default("data.shots")))[-1]
