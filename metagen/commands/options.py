@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import difflib
 import logging
 import re
@@ -11,29 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from metagen.core.registry import options_of
 from metagen.errors import MetagenError, unknown
-from metagen.generators import generators
 from metagen.storage.bundled import resource
 from metagen.storage.earlier import renamed_option, run_config
 from metagen.storage.files import placed
 
 log = logging.getLogger(__name__)
 
-EXAMPLES = {
-    "fit": "metagen fit --config configs/quickstart.yaml",
-    "adapt": "metagen adapt --model runs/x/export --support five_images/ --out my_glyph/",
-    "sample": "metagen sample --model my_glyph/ --n 64 --out samples/",
-    "tune": "metagen tune --model runs/x/export --out runs/x/tuned",
-    "evaluate": "metagen evaluate --model runs/x/export --out runs/x/evaluation",
-    "compare": "metagen compare runs/x runs/y runs/z --out league/",
-    "embed": "metagen embed --model runs/x/export --ways gradient adapted --out runs/x/embedding",
-    "zoo": "metagen zoo --model runs/x/export --tasks 300 --out runs/x/zoo",
-    "train-extractor": "metagen train-extractor --data.task_set folder --data.root my_images/ --out my_extractor/",
-    "models": "metagen models",
-}
 SWITCHES = (
     "--overwrite",
     "--standalone",
@@ -47,12 +32,6 @@ SWITCHES = (
     "--data.augment",
 )
 
-# What an exported model says of its tasks, which are the defaults of verbs that take one.
-OF_THE_MODEL = (
-    *("task_set", "size", "channels", "invert", "val", "test", "partition"),
-    *("binarise", "min_images", "shots", "queries"),
-)
-
 # What the parser says of a value that none of several types takes, and how it writes down an option of a group.
 _UNION = re.compile(r".*Union subtypes Subtypes: \[(.*?)\] Errors: .*Given value: (.*)")
 _NESTED = re.compile(r"NestedArg\(key='(\w+)', val='?(.*?)'?\)")
@@ -62,15 +41,6 @@ _REFUSED = re.compile(r"Problem with given class_path '(?:[\w.]*\.)?(\w+)': (.+?
 
 # Where the parser names the class that was meant: in what it got, or in what it could not import.
 _CLASS = re.compile(r"(?:class_path ?=?|has no attribute )'(?:[\w.]*\.)?(\w+)'|import path string: (?:[\w.]*\.)?(\w+)")
-
-
-class OfTheModel(DefaultHelpFormatter):
-    """The help of a verb that takes a model, whose own tasks are the default."""
-
-    def _get_help_string(self, action: argparse.Action) -> str:
-        text = super()._get_help_string(action)
-        group, _, name = action.dest.partition(".")
-        return text.replace("%(default)s", "the model's own") if group == "data" and name in OF_THE_MODEL else text
 
 
 def spelled_out(argv: Sequence[str]) -> list[str]:
@@ -149,14 +119,6 @@ def _check_keys(path: Path, node: yaml.Node, above: tuple[yaml.Node, ...], done:
 
 def _line_of(node: yaml.Node) -> str:
     return f"line {node.start_mark.line + 1}"
-
-
-def add_sampling_arguments(parser: ArgumentParser) -> None:
-    """One option for each that bears on samples alone, of all generators: which of them the model has, it knows."""
-    for name in sorted({name for cls in generators.classes for name in cls.sampling}):
-        able = ", ".join(cls.__name__ for cls in generators.classes if name in cls.sampling)
-        about = f"in place of the model's own; of {able}"
-        parser.add_argument(f"--{name}", type=float | None, default=None, help=about)
 
 
 def explained(
