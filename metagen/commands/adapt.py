@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from metagen.adaptation import EmitsRule
 from metagen.model import Steps, load_base
@@ -15,7 +15,7 @@ def adapt(
     model: str,
     support: str,
     out: str,
-    steps: int | str | None = None,
+    steps: Steps = None,
     seed: int = 0,
     invert: bool | Literal["auto"] = "auto",
     standalone: bool = False,
@@ -38,9 +38,9 @@ def adapt(
     check_free(placed(out), overwrite, [support, base.path])
     started = time.perf_counter()
     images = base.read(support, invert)
-    for told in conversions(placed(support), images.shape[-1], images.shape[1]):
-        print(told)
-    adapted = base.adapt(images, cast(Steps, steps), seed, invert=False)
+    for conversion in conversions(placed(support), images.shape[-1], images.shape[1]):
+        print(conversion)
+    adapted = base.adapt(images, steps, seed, invert=False)
     seconds = time.perf_counter() - started
     adapted.save(out, standalone, overwrite)
     if steps == "auto":

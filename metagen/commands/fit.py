@@ -76,7 +76,7 @@ class FitCLI(LightningCLI):
             try:
                 super().instantiate_classes()
             except ValueError as error:
-                if (refused := refused_class(error)) is None:
+                if (refused := refused_class(str(error))) is None:
                     raise
                 raise MetagenError(f"fit: {refused}") from error
 

@@ -32,15 +32,20 @@ SWITCHES = (
     "--data.augment",
 )
 
-# What the parser says of a value that none of several types takes, and how it writes down an option of a group.
-_UNION = re.compile(r".*Union subtypes Subtypes: \[(.*?)\] Errors: .*Given value: (.*)")
-_NESTED = re.compile(r"NestedArg\(key='(\w+)', val='?(.*?)'?\)")
+# jsonargparse raises every complaint as text alone, so that option, type and value are read from its wording. The key
+# of an option, each key within the one before; a value of another type than one or several; how a type is written down,
+# and an option of a dictionary.
+_KEY = re.compile(r'Parser key "([^"]+)"')
+_MISMATCH = re.compile(r"Expected an? (.+?)\. Got value: (.*)|.*Subtypes: \[(.*?)\] Errors: .*Given value: (.*)")
+_TYPE = re.compile(r"<class '(?:\w+\.)*(\w+)'>|typing\.Literal\[([^]]*)\]|typing\.")
+_ITEM = re.compile(r"NestedArg\(key='(\w+)', val='?(.*?)'?\)")
 
-# What the parser says of a class that may be named, but cannot be made so, among what is wrong with all other types.
+# A class that may be named but cannot be made so, among what is wrong with all other types.
 _REFUSED = re.compile(r"Problem with given class_path '(?:[\w.]*\.)?(\w+)': (.+?)(?= - [A-Z]| Given value|$)")
 
-# Where the parser names the class that was meant: in what it got, or in what it could not import.
+# The class that was meant: in the value, or in what could not be imported; and an option that it does not have.
 _CLASS = re.compile(r"(?:class_path ?=?|has no attribute )'(?:[\w.]*\.)?(\w+)'|import path string: (?:[\w.]*\.)?(\w+)")
+_OPTION = re.compile(r"Option '(\w+)' is not accepted")
 
 
 def spelled_out(argv: Sequence[str]) -> list[str]:
@@ -133,29 +138,27 @@ def explained(
         choices: the classes that may be named after an option, by option.
     """
     text = " ".join(str(error).split())
-    if found := re.search(r"unrecognized arguments: ([^\s=]+)|does not accept option '([^']+)'", text):
-        return _unknown_option(found[1] or f"--{found[2]}", verb, options)
-    keys = re.findall(r'Parser key "([^"]+)"', text)
-    complaint = re.sub(r"Expected a <class '(\w+)'>. Got value: ", r"expected \1, got ", text.rpartition('": ')[2])
-    for option, classes in (choices or {}).items():
-        if keys and keys[0] == option and len(keys) == 1:
-            return _unknown_choice(option.rpartition(".")[2], complaint, classes)
-    if refused := refused_class(error):
-        return MetagenError(f"--{'.'.join(keys)}: {refused}")
-    complaint = _UNION.sub(_none_of, complaint).partition(". Got value: Namespace")[0]
+    if unrecognized := re.search(r"unrecognized arguments: ([^\s=]+)|does not accept option '([^']+)'", text):
+        return _unknown_option(unrecognized[1] or f"--{unrecognized[2]}", verb, options)
+    keys = _KEY.findall(text)
+    complaint = text.rpartition('": ')[2].partition(". Got value: Namespace")[0]
+    if len(keys) == 1 and choices and keys[0] in choices:
+        return _unknown_choice(keys[0].rpartition(".")[2], text.rpartition('": ')[2], choices[keys[0]])
+    complaint = refused_class(complaint) or _MISMATCH.sub(_expected, complaint)
     return MetagenError(f"--{'.'.join(keys)}: {complaint}" if keys else text)
 
 
-def refused_class(error: Exception) -> str | None:
+def refused_class(text: str) -> str | None:
     """Why a class that a user names cannot be made, as one line: its library is missing, say; None of other errors."""
-    found = _REFUSED.search(" ".join(str(error).split()))
-    return f"{found[1]}: {found[2]}" if found else None
+    refused = _REFUSED.search(" ".join(text.split()))
+    return f"{refused[1]}: {refused[2]}" if refused else None
 
 
-def _none_of(union: re.Match[str]) -> str:
-    types = re.sub(r"<class '(?:\w+\.)*(\w+)'>|typing\.", r"\1", union[1]).replace("NoneType", "null")
-    value = _NESTED.sub(r"\1=\2", union[2])
-    return f"expected one of {types}, got {value}"
+def _expected(mismatch: re.Match[str]) -> str:
+    prose, value = (each for each in mismatch.groups() if each is not None)
+    several = "one of " if "Subtypes" in mismatch[0] or "Literal" in prose else ""
+    types = _TYPE.sub(lambda each: each[1] or (each[2] or "").replace("'", ""), prose).replace("NoneType", "null")
+    return f"expected {several}{types}, got " + _ITEM.sub(r"\1=\2", value)
 
 
 def _unknown_option(name: str, verb: str, options: Collection[str]) -> MetagenError:
@@ -166,8 +169,8 @@ def _unknown_option(name: str, verb: str, options: Collection[str]) -> MetagenEr
 
 def _unknown_choice(kind: str, complaint: str, classes: Iterable[type[Any]]) -> MetagenError:
     known = {cls.__name__: cls for cls in classes}
-    found, option = _CLASS.search(complaint), re.search(r"Option '(\w+)' is not accepted", complaint)
-    name = next(filter(None, found.groups())) if found else ""
+    named, option = _CLASS.search(complaint), _OPTION.search(complaint)
+    name = next(filter(None, named.groups())) if named else ""
     if name and name not in known:
         return unknown(kind, name, known)
     if name and option and (new := renamed_option(kind, option[1])):

@@ -8,10 +8,11 @@ import re
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 import torch
 
-from metagen.errors import MetagenError, check_at_least, some, unknown
+from metagen.errors import MetagenError, check_at_least, check_choice, some
 from metagen.storage.files import placed
 from metagen.storage.images import read_files
 from metagen.tasks.base import TaskSet, with_enough_images
@@ -20,7 +21,7 @@ from metagen.tasks.splits import SPLITS, Split, read_split, split_by_hash
 log = logging.getLogger(__name__)
 
 IDENTITIES, OFFICIAL, IMAGES = "identity_CelebA.txt", "list_eval_partition.txt", "img_align_celeba"
-PARTITIONS = ("identity", "official")
+CelebAPartition = Literal["identity", "official"]
 SIDE = 178  # pixels of the central square of a photograph
 SHARES = {"val": 0.1, "test": 0.1}  # of `identity`
 
@@ -57,15 +58,14 @@ class CelebA(TaskSet):
         root: str,
         size: int = 64,
         channels: int = 3,
-        partition: str = "identity",
+        partition: CelebAPartition = "identity",
         min_images: int = 20,
         download: bool = False,
         split_file: str | None = None,
         invert: bool = False,
     ) -> None:
         super().__init__(size, channels, invert)
-        if partition not in PARTITIONS:
-            raise unknown("partition", partition, PARTITIONS)
+        check_choice("partition", partition, CelebAPartition)
         check_at_least("min_images", min_images, 1)
         self.root, self.partition, self.min_images, self.download = root, partition, min_images, download
         self.split_file = split_file

@@ -8,11 +8,12 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
 from PIL import Image
 
-from metagen.errors import MetagenError, check_at_least, some, unknown
+from metagen.errors import MetagenError, check_at_least, check_choice, some
 from metagen.storage.archives import ARCHIVE_SUFFIXES, is_archive, unpacked
 from metagen.storage.files import placed
 from metagen.storage.images import image_files, is_image_name, is_other, needed, read_files, read_image, whole_pixels
@@ -22,7 +23,7 @@ from metagen.tasks.splits import SPLITS, Split, as_named_there, plain, read_spli
 
 log = logging.getLogger(__name__)
 
-ON_BAD_IMAGE = ("raise", "skip")
+OnBadImage = Literal["raise", "skip"]
 MAX_KEPT = 1 << 30  # bytes of all images together
 
 
@@ -65,12 +66,11 @@ class Folder(TaskSet):
         test: int | float = 0.1,
         seed: int = 0,
         invert: bool = False,
-        on_bad_image: str = "raise",
+        on_bad_image: OnBadImage = "raise",
         min_images: int = 1,
     ) -> None:
         super().__init__(size, channels, invert)
-        if on_bad_image not in ON_BAD_IMAGE:
-            raise unknown("on_bad_image", on_bad_image, ON_BAD_IMAGE)
+        check_choice("on_bad_image", on_bad_image, OnBadImage)
         self._counted = _counted(val, test)
         check_at_least("min_images", min_images, 1)
         self.root = root

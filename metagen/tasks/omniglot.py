@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 from metagen.core.seeding import numpy_rng
-from metagen.errors import MetagenError, unknown
+from metagen.errors import MetagenError, check_choice
 from metagen.storage.files import placed
 from metagen.storage.images import image_files, read_folder
 from metagen.tasks.base import TaskSet
@@ -75,7 +76,7 @@ EVALUATION = {
 }
 FOLDERS = {"images_background": BACKGROUND, "images_evaluation": EVALUATION}
 VAL_ALPHABETS = tuple(sorted(BACKGROUND)[5::6])  # every sixth of the background, 158 characters
-PARTITIONS = ("canonical", "random1200")
+OmniglotPartition = Literal["canonical", "random1200"]
 RANDOM_TRAIN, RANDOM_VAL = 1200, 100  # of the first, the second is set apart from training
 SIDE = 105  # pixels of a drawing
 INK = 0.3  # at 28 pixels the thinner lines cover about a third of a pixel
@@ -108,7 +109,7 @@ class Omniglot(TaskSet):
         root: str,
         size: int = 28,
         channels: int = 1,
-        partition: str = "canonical",
+        partition: OmniglotPartition = "canonical",
         binarise: bool = False,
         download: bool = False,
         split_file: str | None = None,
@@ -116,8 +117,7 @@ class Omniglot(TaskSet):
         invert: bool = False,
     ) -> None:
         super().__init__(size, channels, invert)
-        if partition not in PARTITIONS:
-            raise unknown("partition", partition, PARTITIONS)
+        check_choice("partition", partition, OmniglotPartition)
         self.root, self.partition, self.binarise, self.download = root, partition, binarise, download
         self.split_file, self.seed = split_file, seed
         self._folders = _characters(placed(root), download)
@@ -179,7 +179,7 @@ class Omniglot(TaskSet):
         return f"{self.root}: {len(self.missing)} of {total} characters are missing, of {named}"
 
 
-def whole_split(partition: str, seed: int = 0) -> Split:
+def whole_split(partition: OmniglotPartition, seed: int = 0) -> Split:
     """The split of all 1,623 characters, whatever of them is there."""
     if partition == "canonical":
         train = {name: n for name, n in BACKGROUND.items() if name not in VAL_ALPHABETS}

@@ -9,7 +9,10 @@ import torch
 
 from metagen.errors import MetagenError, check_at_least
 from metagen.tasks import TaskSet, task_sets
+from metagen.tasks.celeba import CelebAPartition
 from metagen.tasks.episodes import Episodes
+from metagen.tasks.folder import OnBadImage
+from metagen.tasks.omniglot import OmniglotPartition
 from metagen.tasks.shots import distribution_of, held_out_shots
 
 log = logging.getLogger(__name__)
@@ -60,10 +63,10 @@ class TaskOptions:
         split_file: str | None = None,
         val: int | float | None = None,
         test: int | float | None = None,
-        partition: str | None = None,
+        partition: OmniglotPartition | CelebAPartition | None = None,
         binarise: bool = False,
         download: bool = False,
-        on_bad_image: str | None = None,
+        on_bad_image: OnBadImage | None = None,
         min_images: int | None = None,
         shots: int | dict[int, float] = 5,
         queries: int = 15,
