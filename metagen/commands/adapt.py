@@ -30,7 +30,7 @@ def adapt(
         steps: inner steps; the model's own number if not given; "auto" to choose it by support images left out.
         seed: of the noise in the inner loop.
         invert: exchange black and white in the images first; "auto" to do so where their ink stands on another ground
-            than the model was trained on, which is told.
+            than the model was trained on, with a warning.
         standalone: put a copy of the whole base model inside.
         overwrite: replace what stands at `out`.
     """

@@ -1,4 +1,4 @@
-"""What a user types: bare switches spelled out, and the parser's complaints in words that help."""
+"""The words that a user types: bare switches spelled out, and the parser's complaints as lines that help."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _OPTION = re.compile(r"Option '(\w+)' is not accepted")
 
 
 def spelled_out(argv: Sequence[str]) -> list[str]:
-    """What a user types as the parser wants it.
+    """Turn the words that a user types into those that the parser takes.
 
     `--overwrite` is `--overwrite true`, `--dry-run` is `--print_config`, and a config that is no file here is the one
     of that name bundled with metagen.
@@ -98,8 +98,8 @@ def check_config(path: Path) -> None:
             raise MetagenError(f"--config: {path}: expected options by name, as in model: {{...}}")
         _check_keys(path, root, (), set())
     except (OSError, ValueError, yaml.YAMLError) as error:
-        told = " ".join(str(error).split()).replace(' in "<unicode string>"', "")
-        raise MetagenError(f"--config: {path}: cannot be read as YAML: {told}") from error
+        reason = " ".join(str(error).split()).replace(' in "<unicode string>"', "")
+        raise MetagenError(f"--config: {path}: cannot be read as YAML: {reason}") from error
     except RecursionError:
         raise MetagenError(f"--config: {path}: nested too deep") from None
 
@@ -149,7 +149,7 @@ def explained(
 
 
 def refused_class(text: str) -> str | None:
-    """Why a class that a user names cannot be made, as one line: its library is missing, say; None of other errors."""
+    """The reason why a class that a user names cannot be made, such as a missing library; None of other complaints."""
     refused = _REFUSED.search(" ".join(text.split()))
     return f"{refused[1]}: {refused[2]}" if refused else None
 

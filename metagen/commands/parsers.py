@@ -16,7 +16,7 @@ FLAT = "options"  # the parameter whose fields are options of the verb itself, w
 
 
 class Schema:
-    """How the parameters of a verb's function are typed.
+    """The options of a verb: the parameters of its function.
 
     Attributes:
         function: the verb's.

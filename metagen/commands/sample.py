@@ -31,5 +31,5 @@ def sample(model: str, n: int, out: str, seed: int = 0, overwrite: bool = False,
     with fresh_folder(placed(out), overwrite) as folder:
         save_pngs(images, folder)
         save_png(grid(cells), folder / "grid.png")
-    told = [f"{name} {value:g} (its own: {own[name]:g})" for name, value in changed.items() if value != own[name]]
-    print(f"wrote {n} images and grid.png to {out}" + "".join(f"; {each}" for each in told))
+    notes = [f"{name} {value:g} (its own: {own[name]:g})" for name, value in changed.items() if value != own[name]]
+    print(f"wrote {n} images and grid.png to {out}" + "".join(f"; {each}" for each in notes))

@@ -30,11 +30,11 @@ class CelebA(TaskSet):
     """Each identity is a task, named by its number as text, such as "2880".
 
     Of the aligned photographs (178 x 218) the central 178 x 178 are cut out and resized with Lanczos. They are read
-    from disk each time a task is asked for; only their file names are kept. Which identities a model was trained on is
-    told by their numbers alone, without hashes of photographs.
+    from disk each time a task is asked for; only their file names are kept. The identities that a
+    model was trained on are known by their numbers alone, without hashes of photographs.
 
     `identity`: a hash of each number decides, about a tenth of them val and a tenth test. `official`: the parts of
-    list_eval_partition.txt. Identities with fewer than `min_images` files there are left out of either, and told.
+    list_eval_partition.txt. Identities with fewer than `min_images` files there are left out of either, with a warning.
 
     Args:
         root: the folder with identity_CelebA.txt, list_eval_partition.txt (for `official`) and img_align_celeba, or
@@ -101,7 +101,7 @@ class CelebA(TaskSet):
         return 255 - images if self.invert else images
 
     def image_count(self, task: str) -> int:
-        """How many photographs one identity has."""
+        """The number of photographs of one identity."""
         return len(self._files[task])
 
     def _make_split(self) -> Split:
@@ -150,14 +150,14 @@ def _official_split(files: Mapping[str, list[str]], path: Path) -> Split:
         unlisted = [name for name in files[identity] if name not in part_of]
         if unlisted:
             raise MetagenError(f"{path}: no line for {unlisted[0]} of identity {identity}; fetch the whole list again")
-        found = sorted({part_of[name] for name in files[identity]})
-        if len(found) > 1:
-            named = " and ".join(SPLITS[part] for part in found)
+        of_images = sorted({part_of[name] for name in files[identity]})
+        if len(of_images) > 1:
+            named = " and ".join(SPLITS[part] for part in of_images)
             raise MetagenError(
                 f"{path}: expected each identity in one part, got identity {identity} in {named}; "
                 "use --data.partition identity, or fetch the list again"
             )
-        parts[found[0]].append(identity)
+        parts[of_images[0]].append(identity)
     return Split(*map(tuple, parts))
 
 

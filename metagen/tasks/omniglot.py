@@ -87,7 +87,7 @@ class Omniglot(TaskSet):
 
     `canonical`: train and val are the background alphabets (val: every sixth of them), test the evaluation alphabets.
     `random1200`: 1,200 characters drawn from all, 100 of them val, and the other 423 test. What is not under `root`
-    is left out of either, and told.
+    is left out of either, with a warning.
 
     Args:
         root: the folder with images_background and images_evaluation (or with the omniglot-py that torchvision makes).
@@ -126,7 +126,7 @@ class Omniglot(TaskSet):
         whole = read_split(placed(split_file)) if split_file else whole_split(partition, seed)
         self.missing = tuple(name for part in SPLITS for name in whole[part] if name not in self._folders)
         if self.missing:
-            log.warning("%s", self._missing_told(whole))
+            log.warning("%s", self._missing_summary(whole))
         self.split = Split(*(tuple(name for name in whole[part] if name in self._folders) for part in SPLITS))
         empty = [part for part in SPLITS if not self.split[part]]
         if empty:
@@ -169,10 +169,10 @@ class Omniglot(TaskSet):
         return paper if self.invert else 255 - paper
 
     def image_count(self, task: str) -> int:
-        """How many drawings one character has."""
+        """The number of drawings of one character."""
         return len(image_files(self._folders[task]))
 
-    def _missing_told(self, whole: Split) -> str:
+    def _missing_summary(self, whole: Split) -> str:
         alphabets = sorted({name.partition("/")[0] for name in self.missing})
         total = sum(len(whole[part]) for part in SPLITS)
         named = ", ".join(alphabets[:8]) + (f" and {len(alphabets) - 8} more" if len(alphabets) > 8 else "")
@@ -207,12 +207,12 @@ def _characters(root: Path, download: bool) -> dict[str, Path]:
             f"{root}: expected {' and '.join(FOLDERS)} in it; name the folder above them, or fetch them with "
             "--data.download true"
         )
-    found = {}
+    folders = {}
     for folder, alphabets in FOLDERS.items():
         for name in _names(alphabets):
             if (tree / folder / name).is_dir():
-                found[name] = tree / folder / name
-    return found
+                folders[name] = tree / folder / name
+    return folders
 
 
 def _tree(root: Path) -> Path | None:

@@ -35,7 +35,7 @@ class TaskOptions:
         binarise: make every pixel 0 or 1 (omniglot).
         download: fetch the images into `root` first if they are not there (omniglot, celeba).
         on_bad_image: "raise", or "skip" images that cannot be read (folder).
-        min_images: tasks with fewer images are left out, and told (folder, celeba).
+        min_images: tasks with fewer images are left out, with a warning (folder, celeba).
         shots: k, the support images of a task; or, of train episodes, the probability of each k: {1: 0.4, 5: 0.6}.
         queries: the images of a task that judge an adaptation.
         tasks: train tasks an episode, over all processes.

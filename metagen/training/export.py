@@ -41,11 +41,11 @@ class Export:
     def stays(self, start: Start) -> bool:
         """Print that a run which went on had nothing left to do; whether the export of before is of its best model."""
         stays, most = self._is_current(start), self.trainer.max_steps
-        asked = f"data.episodes {self.data.episodes_per_epoch}"
-        asked += f" and trainer.max_steps {most}" if most > 0 else ""
+        limit = f"data.episodes {self.data.episodes_per_epoch}"
+        limit += f" and trainer.max_steps {most}" if most > 0 else ""
         end = f"; {self.path} stays as it is" if stays else ""
         end += ", and what was changed is not used" if stays and start.changes else ""
-        print(f"nothing left to train: the run is at step {start.step}, and {asked} asks for no more{end}")
+        print(f"nothing left to train: the run is at step {start.step}, and {limit} asks for no more{end}")
         return stays
 
     def _is_current(self, start: Start) -> bool:
@@ -99,7 +99,7 @@ class Export:
 
     @property
     def info(self) -> dict[str, Any]:
-        """What a saved model says of its training, as JSON-ready data."""
+        """The description of the model's tasks and training, as JSON-ready data."""
         data, checkpoints, regulariser = self.data, self.checkpoints, self.module.learner.regulariser
         given = {
             **checkpoints.record["origins"],

@@ -32,7 +32,7 @@ Changes = dict[str, list[Any]]
 
 @dataclass(frozen=True)
 class Start:
-    """Where a run begins.
+    """The first step of a run, and the record of the steps before.
 
     Attributes:
         step: 0, or that of the checkpoint.
@@ -48,7 +48,7 @@ class Start:
 def start_of(
     settings: Settings, origins: Origins, resumed: Path | None, module: MetaTraining, data: EpisodeData, warns: bool
 ) -> Start:
-    """Where a run begins; changes of the settings of the run that it continues are logged.
+    """Find where a run begins, and log its changes of the settings of the run that it continues.
 
     Args:
         settings: of this run, see `settings_of`.
