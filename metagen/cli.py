@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 from jsonargparse import ArgumentError
 
-from metagen.commands.options import spelled_out
 from metagen.commands.parsers import run_verb
+from metagen.commands.words import spelled_out
 from metagen.core.quiet import from_first_process, quieten
 from metagen.errors import MetagenError, unknown
 

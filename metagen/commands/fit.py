@@ -12,7 +12,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.strategies import DeepSpeedStrategy, FSDPStrategy
 
-from metagen.commands.options import explained, refused_class
+from metagen.commands.complaints import explained, refused_class
 from metagen.core.quiet import quieten
 from metagen.core.seeding import DRAWING
 from metagen.errors import MetagenError

@@ -10,7 +10,7 @@ from typing import Any, get_origin, get_type_hints
 import docstring_parser
 from jsonargparse import ArgumentError, ArgumentParser
 
-from metagen.commands.options import explained
+from metagen.commands.complaints import explained
 
 FLAT = "options"  # the parameter whose fields are options of the verb itself, without its name before them
 
