@@ -61,14 +61,14 @@ def test_every_switch_may_be_bare_or_valued(switch):
         ),
         (
             "Parser key \"split\":\n  Expected a typing.Literal['val', 'test']. Got value: train",
-            "--split: expected one of val, test, got train",
+            "--split: expected one of val, test, got 'train'",
         ),
         (
             'Parser key "model.generator": Problem with given class_path \'metagen.generators.VAE\': Parser key "norm":'
             "\n  Does not validate against any of the Union subtypes\n  Subtypes: [typing.Literal['group', 'batch'], "
             "<class 'NoneType'>]\n  Errors:\n    - Expected a typing.Literal['group', 'batch']\n    - Expected a "
             "<class 'NoneType'>\n  Given value type: <class 'str'>\n  Given value: x",
-            "--model.generator.norm: expected one of group, batch, null, got x",
+            "--model.generator.norm: expected one of group, batch, null, got 'x'",
         ),
         ("something\n  else", "something else"),
     ],

@@ -57,8 +57,11 @@ def refused_class(text: str) -> str | None:
 
 def _expected(mismatch: re.Match[str]) -> str:
     prose, value = (each for each in mismatch.groups() if each is not None)
-    several = "one of " if "Subtypes" in mismatch[0] or "Literal" in prose else ""
     types = _TYPE.sub(lambda each: each[1] or (each[2] or "").replace("'", ""), prose).replace("NoneType", "null")
+    if "Literal" in prose:
+        near = difflib.get_close_matches(value, types.split(", "), n=1, cutoff=0.5)
+        return f"expected one of {types}, got {value!r}" + "".join(f"; did you mean {each}?" for each in near)
+    several = "one of " if "Subtypes" in mismatch[0] else ""
     return f"expected {several}{types}, got " + _ITEM.sub(r"\1=\2", value)
 
 
