@@ -1,8 +1,27 @@
-"""metagen: image generators that learn to learn."""
+"""metagen: image generators that learn to learn.
+
+`import metagen` is quick: torch is imported where a name is first used that needs it.
+"""
+
+from typing import TYPE_CHECKING
 
 from metagen.errors import MetagenError
-from metagen.model import AdaptedModel, AdaptedModels, Model, load
+
+if TYPE_CHECKING:
+    from metagen.model import AdaptedModel, AdaptedModels, Model, load
 
 __version__ = "0.1.0"
 
 __all__ = ["AdaptedModel", "AdaptedModels", "MetagenError", "Model", "load"]
+
+if not TYPE_CHECKING:  # a type checker that saw it would take any name for one of the package's
+
+    def __getattr__(name):  # noqa: ANN001, ANN202
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from metagen import model
+
+        return getattr(model, name)
+
+    def __dir__():  # noqa: ANN202
+        return [*globals(), *__all__]

@@ -18,7 +18,8 @@ from PIL import Image
 
 import metagen
 from metagen.cli import OVERVIEW, VERBS, main
-from metagen.commands.options import EXAMPLES, OF_THE_MODEL
+from metagen.commands import fit
+from metagen.commands.model_options import OF_THE_MODEL
 from metagen.errors import MetagenError
 from metagen.evaluation import scorecard
 from metagen.learners import Amortised, Reptile
@@ -105,6 +106,26 @@ def test_it_runs_as_a_module():
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize("words", [None, ["--help"], ["sampl"], ["models", "--help"]])
+def test_what_needs_no_torch_does_not_import_it(words):
+    heavy = "{name.partition('.')[0] for name in sys.modules} & {'torch', 'pytorch_lightning', 'lightning_fabric'}"
+    lines = ["import atexit, sys", f"atexit.register(lambda: print('imported', sorted({heavy})))"]
+    lines += ["import metagen"] if words is None else ["from metagen.cli import main", f"main({words})"]
+    command = [sys.executable, "-c", "\n".join(lines)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    assert done.stdout.endswith("imported []\n")
+
+
+def test_every_public_name_is_imported_when_it_is_used():
+    assert {name: getattr(metagen, name).__module__ for name in metagen.__all__} == {
+        **dict.fromkeys(["AdaptedModel", "AdaptedModels", "Model", "load"], "metagen.model"),
+        "MetagenError": "metagen.errors",
+    }
+    assert set(metagen.__all__) <= set(dir(metagen))
+    with pytest.raises(AttributeError, match="module 'metagen' has no attribute 'loda'"):
+        metagen.loda  # type: ignore[attr-defined]  # noqa: B018
+
+
 def test_an_unknown_verb_names_the_nearest(capsys):
     refused(capsys, ["sampl", "--n", "3"], "unknown verb 'sampl': did you mean sample?")
 
@@ -116,7 +137,7 @@ def test_every_verb_explains_itself(capsys, verb):
     assert stop.value.code == 0
     out = capsys.readouterr().out
     if verb != "fit":  # whose help is LightningCLI's
-        assert f"example: {EXAMPLES[verb]}" in " ".join(out.split())
+        assert f"example: {VERBS[verb].example}" in " ".join(out.split())
     expected = {"adapt": "--support", "sample": "--n", "compare": "--by", "models": "--config"}
     assert expected.get(verb, "--data.shots") in out
 
@@ -236,10 +257,10 @@ def test_debug_shows_where_an_error_came_from(place):
 
 
 def test_an_interruption_has_a_code_of_its_own(monkeypatch, capsys):
-    def stopped(argv):
+    def stopped(*_):
         raise KeyboardInterrupt("at step 3")
 
-    monkeypatch.setitem(VERBS, "fit", stopped)
+    monkeypatch.setattr(fit, "fit", stopped)
     assert main(["fit"]) == 130
     assert capsys.readouterr().err == "metagen: stopped at step 3\n"
 

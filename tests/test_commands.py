@@ -10,13 +10,11 @@ from pathlib import Path
 import pytest
 
 from metagen.cli import VERBS, main
-from metagen.commands import parsers
-from metagen.commands.options import EXAMPLES
+from metagen.commands import fit, parsers
 from metagen.core.registry import options_of
 from metagen.errors import MetagenError
 from metagen.generators import generators
 from metagen.learners import learners
-from metagen.training import fitting
 from tests.projects import ROOT, SCRIPTS, accepts
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -49,7 +47,7 @@ def shown(place: Path) -> list[str]:
 
 
 SHOWN = {line: place for place in (*PAGES, *CONFIGS) for line in shown(place) if re.match(VERB, line)}
-SHOWN |= dict.fromkeys(EXAMPLES.values(), ROOT / "metagen/commands/options.py")
+SHOWN |= dict.fromkeys((verb.example for verb in VERBS.values()), ROOT / "metagen/cli.py")
 
 SCRIPT = re.compile(r"(?:python|bash|sbatch|sudo bash) scripts/(\w+)\.(py|sh)\b(.*)")
 RUN = {found[0]: (place, found) for place in PAGES for found in map(SCRIPT.fullmatch, shown(place)) if found}
@@ -73,7 +71,7 @@ def options():
             known.update(options)
             return MetagenError("")
 
-        for module in (parsers, fitting):
+        for module in (parsers, fit):
             patch.setattr(module, "explained", explained)
         for verb in VERBS:
             assert main([verb, "--no-such-option"]) == 2

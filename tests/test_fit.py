@@ -51,6 +51,10 @@ def error_of(capsys, *words):
         ("--model.learner.steps -1", "steps: expected 0 or more, got -1"),
         ("--model.regularise 3", "--model.regularise: expected one of dict[str, float], null, got 3"),
         ("--model.regularise.l2 x", "--model.regularise: expected one of dict[str, float], null, got l2=x"),
+        ("--model.schedule x", "--model.schedule: expected one of constant, linear, cosine, got 'x'"),
+        ("--data.on_bad_image rise", "expected one of raise, skip, null, got 'rise'; did you mean raise?"),
+        ("--model.generator.likelihood x", "generator.likelihood: expected one of bernoulli, gaussian, got 'x'"),
+        ("--model.generator.widths x", "--model.generator.widths: expected one of tuple[int, ...], null, got x"),
         ("--model.chunk x", "--model.chunk: expected one of int, null, got x"),
         (
             "--model.learner MetaSGD --model.learner.per layer --model.learner.adapted_params []",

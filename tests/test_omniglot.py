@@ -7,6 +7,7 @@ import logging
 import re
 import shutil
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from PIL import Image
 
 from metagen.errors import MetagenError
 from metagen.tasks import Omniglot, task_sets
-from metagen.tasks.omniglot import BACKGROUND, EVALUATION, PARTITIONS, RANDOM_VAL, VAL_ALPHABETS, whole_split
+from metagen.tasks.omniglot import BACKGROUND, EVALUATION, RANDOM_VAL, VAL_ALPHABETS, OmniglotPartition, whole_split
 from metagen.tasks.splits import SPLITS, Split
 
 # Of each alphabet the first few characters, and which part of the canonical split it is in.
@@ -138,7 +139,7 @@ def test_the_canonical_split_is_by_alphabet(root):
 def test_the_whole_has_as_many_characters_as_its_publishers_say():
     assert (len(BACKGROUND), len(EVALUATION)) == (30, 20)
     assert (sum(BACKGROUND.values()), sum(EVALUATION.values())) == (964, 659)
-    for partition in PARTITIONS:
+    for partition in get_args(OmniglotPartition):
         names = all_names(whole_split(partition))
         assert len(names) == len(set(names)) == 1623
     assert set(all_names(whole_split("canonical"))) == set(all_names(whole_split("random1200")))

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from metagen.commands.options import SWITCHES, explained, spelled_out
+from metagen.commands.complaints import explained
+from metagen.commands.words import SWITCHES, spelled_out
 from metagen.errors import MetagenError
 from metagen.learners import learners
 
@@ -57,6 +58,17 @@ def test_every_switch_may_be_bare_or_valued(switch):
             "[<class 'int'>, <class 'NoneType'>]\n  Errors:\n    - Expected a <class 'int'>\n  Given value type: "
             "<class 'str'>\n  Given value: x",
             "--model.chunk: expected one of int, null, got x",
+        ),
+        (
+            "Parser key \"split\":\n  Expected a typing.Literal['val', 'test']. Got value: train",
+            "--split: expected one of val, test, got 'train'",
+        ),
+        (
+            'Parser key "model.generator": Problem with given class_path \'metagen.generators.VAE\': Parser key "norm":'
+            "\n  Does not validate against any of the Union subtypes\n  Subtypes: [typing.Literal['group', 'batch'], "
+            "<class 'NoneType'>]\n  Errors:\n    - Expected a typing.Literal['group', 'batch']\n    - Expected a "
+            "<class 'NoneType'>\n  Given value type: <class 'str'>\n  Given value: x",
+            "--model.generator.norm: expected one of group, batch, null, got 'x'",
         ),
         ("something\n  else", "something else"),
     ],

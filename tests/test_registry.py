@@ -7,7 +7,7 @@ import json
 import pytest
 from jsonargparse import ArgumentParser
 
-from metagen.commands.options import spelled_out
+from metagen.commands.words import spelled_out
 from metagen.core.registry import Registry, options_of
 from metagen.errors import MetagenError, unknown
 from metagen.generators import generators

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from metagen.adaptation import add_deltas, draw_noise
-from metagen.cli import main, zoo
+from metagen.cli import main
+from metagen.commands.zoo import zoo
 from metagen.distributed.processes import Processes
 from metagen.errors import MetagenError
 from metagen.generators import GAN

@@ -2,102 +2,99 @@
 
 from __future__ import annotations
 
-import argparse
 import inspect
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import fields
+from typing import Any, get_origin, get_type_hints
 
-import yaml
-from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter
+import docstring_parser
+from jsonargparse import ArgumentError, ArgumentParser
 
-from metagen.commands.options import EXAMPLES, OfTheModel, add_sampling_arguments, explained
-from metagen.distributed.processes import Processes
-from metagen.model import load_base
+from metagen.commands.complaints import explained
 
-if TYPE_CHECKING:
-    from metagen.training.episode_data import EpisodeData
+FLAT = "options"  # the parameter whose fields are options of the verb itself, without its name before them
 
 
-def run_verb(function: Callable[..., None], argv: Sequence[str]) -> None:
-    """Call the function of a verb with what a user typed; a group of options is made into the object it describes.
+class Schema:
+    """The options of a verb: the parameters of its function.
+
+    Attributes:
+        function: the verb's.
+        groups: the classes that parameters are annotated with, by the parameters' names: NAME.OPTION for each argument
+            of the class. The fields of a dataclass whose parameter is called `options` are typed without a name before
+            them.
+        words: parameters that are one or more words, `Sequence[str]`; a positional-only one is typed without its name.
+        settings: the names of `**settings`, in whose place the options of sampling are typed.
+    """
+
+    def __init__(self, function: Callable[..., None]) -> None:
+        parameters, hints = inspect.signature(function).parameters.values(), get_type_hints(function)
+        self.function = function
+        self.groups: dict[str, type[Any]] = {
+            each.name: hints[each.name] for each in parameters if _is_group(hints[each.name])
+        }
+        self.words = [each for each in parameters if hints[each.name] == Sequence[str]]
+        self.settings = [each.name for each in parameters if each.kind is each.VAR_KEYWORD]
+
+    def add_to(self, parser: ArgumentParser) -> None:
+        """Let a parser know of all parameters but the settings."""
+        about = {each.arg_name: each.description for each in docstring_parser.parse(self.function.__doc__ or "").params}
+        for each in self.words:
+            if each.kind is each.POSITIONAL_ONLY:
+                parser.add_argument(each.name, nargs="+", help=about[each.name])
+            else:
+                parser.add_argument(f"--{each.name}", nargs="+", default=[*each.default], help=about[each.name])
+        skipped: set[str | int] = {*self.groups, *self.settings, *(each.name for each in self.words)}
+        parser.add_function_arguments(self.function, as_positional=False, skip=skipped)
+        for name, cls in self.groups.items():
+            parser.add_class_arguments(cls, None if name == FLAT else name)
+
+    def call(self, options: dict[str, Any]) -> None:
+        """Call the function with parsed options; a group of them is made into the object that it describes."""
+        for name, cls in self.groups.items():
+            flat = name == FLAT
+            own = {field.name: options.pop(field.name) for field in fields(cls)} if flat else options[name]
+            options[name] = cls(**own)
+        positional = [options.pop(each.name) for each in self.words if each.kind is each.POSITIONAL_ONLY]
+        self.function(*positional, **options)
+
+
+def _is_group(hint: object) -> bool:
+    return isinstance(hint, type) and get_origin(hint) is None and hint not in (str, int, float, bool, type(None))
+
+
+def run_verb(function: Callable[..., None], argv: Sequence[str], example: str) -> None:
+    """Call the function of a verb with the options that a user typed.
+
+    Args:
+        function: whose signature says what may be typed (see `Schema`), and whose docstring explains it.
+        argv: the words after the verb.
+        example: a command that the help ends with.
 
     Raises:
         MetagenError: an option is unknown, missing or refused.
     """
-    verb = function.__name__.replace("_", "-")
-    groups = [name for name in ("data", "trainer") if name in inspect.signature(function).parameters]
-    parser = _parser(function, verb, groups, argv)
+    verb, schema = function.__name__.replace("_", "-"), Schema(function)
+    parser = _parser(verb, schema, argv, example)
     try:
         options = parser.parse_args(list(argv)).as_dict()
     except ArgumentError as error:
         raise explained(error, verb, parser._option_string_actions) from error
-    made = {name: _made(name, options[name]) for name in groups}
-    function(**{key: value for key, value in {**options, **made}.items() if key != "config"})
+    schema.call({name: value for name, value in options.items() if name != "config"})
 
 
-def _parser(function: Callable[..., None], verb: str, groups: Sequence[str], argv: Sequence[str]) -> ArgumentParser:
-    of_the_model = "model" in inspect.signature(function).parameters
+def _parser(verb: str, schema: Schema, argv: Sequence[str], example: str) -> ArgumentParser:
     parser = ArgumentParser(
-        prog=f"metagen {verb}",
-        exit_on_error=False,
-        allow_abbrev=False,
-        epilog=f"example: {EXAMPLES[verb]}",
-        formatter_class=OfTheModel if of_the_model else DefaultHelpFormatter,
+        prog=f"metagen {verb}", exit_on_error=False, allow_abbrev=False, epilog=f"example: {example}"
     )
     parser.add_argument("--config", action="config", help="read options from a YAML file")
-    if verb == "compare":
-        parser.add_argument("results", nargs="+", help="result folders, runs or exported models, each evaluated alike")
-    if verb == "embed":
-        about = "one or more of gradient, fisher, adapted, filtering and generative; the first is drawn"
-        parser.add_argument("--ways", nargs="+", default=["gradient"], help=about)
-    parser.add_function_arguments(function, as_positional=False, skip={*groups, "results", "ways", "settings"})
-    if verb == "sample":
-        add_sampling_arguments(parser)
-    if "data" in groups:
-        _add_data_arguments(parser, argv, verb == "embed")
-    if "trainer" in groups:
-        parser.add_class_arguments(Processes, "trainer")
+    schema.add_to(parser)
+    of_a_model = "data" in schema.groups and "--model" in parser._option_string_actions
+    if schema.settings or of_a_model:
+        from metagen.commands import model_options  # slow to import, and not for every verb
+
+        if schema.settings:
+            model_options.add_sampling_arguments(parser)
+        if of_a_model:
+            model_options.take_defaults(parser, argv, as_many_queries=verb == "embed")
     return parser
-
-
-def _made(group: str, options: dict[str, Any]) -> EpisodeData | Processes:
-    from metagen.training.episode_data import EpisodeData
-
-    return EpisodeData(**options) if group == "data" else Processes(**options)
-
-
-def _add_data_arguments(parser: ArgumentParser, argv: Sequence[str], twice: bool) -> None:
-    """The one set of `--data.*` options; by default those that the named model was trained with.
-
-    twice: a task is looked at by its shots and by as many queries, so that there are no fewer by default.
-    """
-    from metagen.tasks.shots import distribution_of, held_out_shots
-    from metagen.training.episode_data import EpisodeData
-
-    parser.add_class_arguments(EpisodeData, "data")
-    first = argparse.ArgumentParser(exit_on_error=False, add_help=False, allow_abbrev=False)
-    first.add_argument("--model", nargs="?")
-    first.add_argument("--config", action="append", default=[])
-    if twice:
-        first.add_argument("--data.shots", dest="shots", type=int)
-    typed = first.parse_known_args(list(argv))[0]
-    model = typed.model or _written(typed.config).get("model")
-    data = load_base(model).info.get("data") if isinstance(model, str) else None
-    if isinstance(data, dict):
-        known = inspect.signature(EpisodeData).parameters
-        parser.set_defaults({f"data.{key}": value for key, value in data.items() if key in known})
-    if twice:
-        shots = typed.shots or held_out_shots(distribution_of(parser.get_default("data.shots")))[-1]
-        parser.set_defaults({"data.queries": max(shots, parser.get_default("data.queries"))})
-
-
-def _written(configs: Sequence[str]) -> dict[str, Any]:
-    """The options in YAML files, the later before the earlier; nothing of those that the parser will refuse."""
-    found: dict[str, Any] = {}
-    for name in configs:
-        with suppress(OSError, ValueError, yaml.YAMLError):
-            options = yaml.safe_load(Path(name).read_text(encoding="utf-8"))
-            found |= options if isinstance(options, dict) else {}
-    return found

@@ -1,8 +1,10 @@
-"""Messages of libraries that a user cannot act on, silenced in one place."""
+"""Warnings: those of libraries that a user cannot act on are silenced, and of several processes one warns."""
 
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
@@ -40,3 +42,11 @@ def quieten() -> None:
         logging.getLogger(library).setLevel(logging.WARNING)
         logging.getLogger(f"{library}.utilities.rank_zero").setLevel(logging.WARNING)
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # that it looks for fonts, once a machine
+
+
+def from_first_process(_: logging.LogRecord) -> bool:
+    """Whether this process prints a warning: until the processes are joined all warn alike, so the first one does."""
+    starters = ("RANK", "SLURM_PROCID", "LOCAL_RANK")  # by torchrun, SLURM and Lightning
+    number = next((os.environ[name] for name in starters if name in os.environ), "0")
+    distributed = sys.modules.get("torch.distributed")  # imported by whoever joins processes
+    return number == "0" or (distributed is not None and distributed.is_initialized())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -68,13 +67,6 @@ class Processes:
         finally:
             if dist.is_initialized():
                 dist.destroy_process_group()
-
-
-def tells(record: logging.LogRecord) -> bool:
-    """Whether this process prints a warning: until they have met, all find the same, and the first one tells it."""
-    starters = ("RANK", "SLURM_PROCID", "LOCAL_RANK")  # by torchrun, SLURM and Lightning
-    number = next((os.environ[name] for name in starters if name in os.environ), "0")
-    return number == "0" or dist.is_initialized()
 
 
 def rank() -> int:

@@ -31,7 +31,7 @@ from metagen.storage.strict_json import finite, page
 from metagen.tasks.base import group_of
 from metagen.tasks.episodes import Episode
 from metagen.tasks.splits import HELD_OUT
-from metagen.training.episode_data import EpisodeData
+from metagen.tasks.task_data import TaskData
 
 NEIGHBOURS = 5
 SAMPLES = 1000  # of each prior
@@ -118,7 +118,7 @@ class Wanted:
     seed: int
 
 
-def embed(wanted: Wanted, out: Path, tasks: EpisodeData, overwrite: bool) -> None:
+def embed(wanted: Wanted, out: Path, tasks: TaskData, overwrite: bool) -> None:
     """Write embeddings.safetensors, embeddings.json and embedding.png, and print the scores.
 
     Raises:
@@ -166,7 +166,7 @@ def embed(wanted: Wanted, out: Path, tasks: EpisodeData, overwrite: bool) -> Non
     print(f"wrote embeddings.safetensors, embeddings.json and embedding.png to {out}")
 
 
-def _numbers(wanted: Wanted, tasks: EpisodeData) -> dict[str, list[int]]:
+def _numbers(wanted: Wanted, tasks: TaskData) -> dict[str, list[int]]:
     """The tasks to fit on and those to judge, by number in their splits."""
     if wanted.split not in HELD_OUT:
         raise MetagenError(f"split: expected one of {', '.join(HELD_OUT)}, got {wanted.split!r}")
@@ -185,7 +185,7 @@ def _numbers(wanted: Wanted, tasks: EpisodeData) -> dict[str, list[int]]:
     return numbers
 
 
-def _embeddings(wanted: Wanted, base: Model, tasks: EpisodeData) -> tuple[dict[str, Embedding], dict[str, Any] | None]:
+def _embeddings(wanted: Wanted, base: Model, tasks: TaskData) -> tuple[dict[str, Embedding], dict[str, Any] | None]:
     """By the names of their rows, the references last; and what is told of the extractor."""
     made: dict[str, Embedding] = {}
     for way in wanted.ways:

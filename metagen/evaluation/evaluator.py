@@ -30,7 +30,7 @@ from metagen.storage.bundled import bundled
 from metagen.storage.files import check_free, fresh_folder, placed, write_atomically
 from metagen.storage.images import save_png
 from metagen.storage.strict_json import finite, page
-from metagen.training.episode_data import EpisodeData
+from metagen.tasks.task_data import TaskData
 
 SHOWN = 12  # tasks in the picture
 
@@ -79,7 +79,7 @@ class Question:
 def judge(
     question: Question,
     out: Path,
-    tasks: EpisodeData,
+    tasks: TaskData,
     options: Mapping[str, Any],
     processes: Processes,
     batch: int,
@@ -154,7 +154,7 @@ def _told_how_to_go_on() -> Iterator[None]:
         raise KeyboardInterrupt("before the end; the same command goes on from here") from None
 
 
-def _depended_on(tasks: EpisodeData, base: Model, joint: Model | None) -> dict[str, Any]:
+def _depended_on(tasks: TaskData, base: Model, joint: Model | None) -> dict[str, Any]:
     """What figures depend on beside weights and options."""
     root = tasks.options["root"] and os.path.realpath(placed(tasks.options["root"]))
     return {
@@ -179,7 +179,7 @@ def _write(
         write_atomically(folder / "curve.png", curve_png(result))
 
 
-def load_for_tasks(name: str, tasks: EpisodeData, split: str) -> Model:
+def load_for_tasks(name: str, tasks: TaskData, split: str) -> Model:
     """A model that may be judged on these tasks: of their size, and never trained on them."""
     base = load_base(name)
     generator = base.learner.generator
@@ -196,7 +196,7 @@ def take_steps(steps: int, model: Model) -> None:
     model.learner.test_steps = steps
 
 
-def _joint(name: str, tasks: EpisodeData, split: str) -> Model:
+def _joint(name: str, tasks: TaskData, split: str) -> Model:
     """A model for the row "joint + fine-tune"."""
     model = load_for_tasks(name, tasks, split)
     if model.learner.steps or model.learner.conditioned:
@@ -210,7 +210,7 @@ Looks = dict[str, tuple[Extractor, dict[str, Any]]]
 LITERATURE: dict[str, type[Inception] | type[LPIPS]] = {naming.INCEPTION: Inception, naming.LPIPS: LPIPS}
 
 
-def looked_through(question: Question, tasks: EpisodeData, split: str) -> Looks:
+def looked_through(question: Question, tasks: TaskData, split: str) -> Looks:
     """The extractors by name, each with what is told of it: that of the domain first, by default its reporting one.
 
     Raises:

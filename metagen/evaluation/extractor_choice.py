@@ -17,10 +17,10 @@ from metagen.metrics.extractors.scripted import SUFFIXES
 from metagen.storage.bundled import bundled
 from metagen.storage.files import placed
 from metagen.tasks.seen import seen_of
-from metagen.training.episode_data import EpisodeData
+from metagen.tasks.task_data import TaskData
 
 
-def extractor_of(name: str | None, tasks: EpisodeData, split: str) -> tuple[Extractor, dict[str, Any]]:
+def extractor_of(name: str | None, tasks: TaskData, split: str) -> tuple[Extractor, dict[str, Any]]:
     """An extractor by its name or folder, and its description; None for TASK_SET-report, which is bundled.
 
     Raises:
@@ -36,7 +36,7 @@ def extractor_of(name: str | None, tasks: EpisodeData, split: str) -> tuple[Extr
     return extractor, told | info | told  # first, and not what the info calls so
 
 
-def selecting(name: str | None, tasks: EpisodeData, device: torch.device | str = "cpu") -> tuple[str, Look]:
+def selecting(name: str | None, tasks: TaskData, device: torch.device | str = "cpu") -> tuple[str, Look]:
     """What models are chosen through on val tasks, and how it looks at images that lie on a device.
 
     Args:
@@ -59,7 +59,7 @@ def selecting(name: str | None, tasks: EpisodeData, device: torch.device | str =
     return told["name"], extractor.to(device).of
 
 
-def _bundled_at_this_size(tasks: EpisodeData) -> str:
+def _bundled_at_this_size(tasks: TaskData) -> str:
     name, shape = f"{tasks.name}-select", _shape(tasks)
     try:
         path = bundled("extractors", name)
@@ -69,12 +69,12 @@ def _bundled_at_this_size(tasks: EpisodeData) -> str:
     return name if [extractor.channels, extractor.size] == [*shape[1:3]] else PIXELS
 
 
-def _shape(tasks: EpisodeData) -> torch.Size:
+def _shape(tasks: TaskData) -> torch.Size:
     task_set = tasks.task_set
     return torch.Size((1, task_set.channels, task_set.size, task_set.size))
 
 
-def _folder(name: str | None, tasks: EpisodeData) -> Path:
+def _folder(name: str | None, tasks: TaskData) -> Path:
     try:
         return bundled("extractors", name or f"{tasks.name}-report")
     except MetagenError as error:

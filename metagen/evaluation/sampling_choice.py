@@ -27,7 +27,7 @@ from metagen.storage.bundled import bundled
 from metagen.storage.files import check_free
 from metagen.tasks.episodes import Episode, Episodes
 from metagen.tasks.seen import SeenTasks
-from metagen.training.episode_data import EpisodeData
+from metagen.tasks.task_data import TaskData
 
 SHOTS = (1, 5)
 TASKS = 100  # val tasks, at most
@@ -180,7 +180,7 @@ class Search:
 
 def choose_sampling(
     learner: Learner,
-    data: EpisodeData,
+    data: TaskData,
     shots: Sequence[int] = SHOTS,
     extractor: str | None = None,
     limit: int | None = TASKS,
@@ -227,13 +227,13 @@ def choose_sampling(
     return Choice(chosen, info)
 
 
-def _looked_through(name: str, data: EpisodeData, device: torch.device) -> tuple[str, Look]:
+def _looked_through(name: str, data: TaskData, device: torch.device) -> tuple[str, Look]:
     found, about = extractor_of(name, data, "val")
     found.check(torch.Size((1, data.task_set.channels, data.task_set.size, data.task_set.size)))
     return about["name"], found.to(device).of
 
 
-def _episodes(data: EpisodeData, tasks: Sequence[int], shots: Sequence[int]) -> list[Episodes]:
+def _episodes(data: TaskData, tasks: Sequence[int], shots: Sequence[int]) -> list[Episodes]:
     """Those of each number of shots that leaves every val task enough images to judge by."""
     least = min((data.task_set.image_count(data.task_set.split.val[task]) for task in tasks), default=0)
     fitting = [k for k in shots if k >= 1 and least - k >= 4]
@@ -264,7 +264,7 @@ def told(choice: Choice) -> str:
 def tune(
     model: str,
     out: Path,
-    data: EpisodeData,
+    data: TaskData,
     shots: Sequence[int],
     extractor: str | None,
     limit: int | None,

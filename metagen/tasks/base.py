@@ -1,4 +1,4 @@
-"""What a task set is: images by task, split by task."""
+"""Task sets: images by task, split by task."""
 
 from __future__ import annotations
 
@@ -66,16 +66,16 @@ class TaskSet(ABC):
         return () if self.streamed else prints_of(self.originals(task))
 
     def image_count(self, task: str) -> int:
-        """How many images one task has, as far as that is known without reading them."""
+        """The number of images of one task, as far as it is known without reading them."""
         return len(self.images(task))
 
     def readable_count(self, task: str) -> int:
-        """How many images one task has that can be read, which may take reading them."""
+        """The number of images of one task that can be read, for which it may take reading them."""
         return self.image_count(task)
 
 
 def group_of(task: str) -> str:
-    """What a task's name says it belongs to: its alphabet, script or folder above; the task itself if nothing."""
+    """The group in a task's name: its alphabet, script or folder above; the task itself if there is none."""
     return task.rpartition("/")[0] or task
 
 
@@ -101,6 +101,8 @@ def with_enough_images(
             "lower --data.min_images, or add images"
         )
     if small := [name for name in files if name not in enough]:
-        told = f"{len(small)} of {len(files)} {tasks} are left out, with fewer than {min_images} images there"
-        log.warning("%s: %s: %s", root, told, some(map(repr, small)))
+        count = f"{len(small)} of {len(files)} {tasks}"
+        log.warning(
+            "%s: %s are left out, with fewer than %d images there: %s", root, count, min_images, some(map(repr, small))
+        )
     return enough

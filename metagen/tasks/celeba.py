@@ -8,10 +8,11 @@ import re
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 import torch
 
-from metagen.errors import MetagenError, check_at_least, some, unknown
+from metagen.errors import MetagenError, check_at_least, check_choice, some
 from metagen.storage.files import placed
 from metagen.storage.images import read_files
 from metagen.tasks.base import TaskSet, with_enough_images
@@ -20,7 +21,7 @@ from metagen.tasks.splits import SPLITS, Split, read_split, split_by_hash
 log = logging.getLogger(__name__)
 
 IDENTITIES, OFFICIAL, IMAGES = "identity_CelebA.txt", "list_eval_partition.txt", "img_align_celeba"
-PARTITIONS = ("identity", "official")
+CelebAPartition = Literal["identity", "official"]
 SIDE = 178  # pixels of the central square of a photograph
 SHARES = {"val": 0.1, "test": 0.1}  # of `identity`
 
@@ -29,11 +30,11 @@ class CelebA(TaskSet):
     """Each identity is a task, named by its number as text, such as "2880".
 
     Of the aligned photographs (178 x 218) the central 178 x 178 are cut out and resized with Lanczos. They are read
-    from disk each time a task is asked for; only their file names are kept. Which identities a model was trained on is
-    told by their numbers alone, without hashes of photographs.
+    from disk each time a task is asked for; only their file names are kept. The identities that a
+    model was trained on are known by their numbers alone, without hashes of photographs.
 
     `identity`: a hash of each number decides, about a tenth of them val and a tenth test. `official`: the parts of
-    list_eval_partition.txt. Identities with fewer than `min_images` files there are left out of either, and told.
+    list_eval_partition.txt. Identities with fewer than `min_images` files there are left out of either, with a warning.
 
     Args:
         root: the folder with identity_CelebA.txt, list_eval_partition.txt (for `official`) and img_align_celeba, or
@@ -57,15 +58,14 @@ class CelebA(TaskSet):
         root: str,
         size: int = 64,
         channels: int = 3,
-        partition: str = "identity",
+        partition: CelebAPartition = "identity",
         min_images: int = 20,
         download: bool = False,
         split_file: str | None = None,
         invert: bool = False,
     ) -> None:
         super().__init__(size, channels, invert)
-        if partition not in PARTITIONS:
-            raise unknown("partition", partition, PARTITIONS)
+        check_choice("partition", partition, CelebAPartition)
         check_at_least("min_images", min_images, 1)
         self.root, self.partition, self.min_images, self.download = root, partition, min_images, download
         self.split_file = split_file
@@ -101,7 +101,7 @@ class CelebA(TaskSet):
         return 255 - images if self.invert else images
 
     def image_count(self, task: str) -> int:
-        """How many photographs one identity has."""
+        """The number of photographs of one identity."""
         return len(self._files[task])
 
     def _make_split(self) -> Split:
@@ -150,14 +150,14 @@ def _official_split(files: Mapping[str, list[str]], path: Path) -> Split:
         unlisted = [name for name in files[identity] if name not in part_of]
         if unlisted:
             raise MetagenError(f"{path}: no line for {unlisted[0]} of identity {identity}; fetch the whole list again")
-        found = sorted({part_of[name] for name in files[identity]})
-        if len(found) > 1:
-            named = " and ".join(SPLITS[part] for part in found)
+        of_images = sorted({part_of[name] for name in files[identity]})
+        if len(of_images) > 1:
+            named = " and ".join(SPLITS[part] for part in of_images)
             raise MetagenError(
                 f"{path}: expected each identity in one part, got identity {identity} in {named}; "
                 "use --data.partition identity, or fetch the list again"
             )
-        parts[found[0]].append(identity)
+        parts[of_images[0]].append(identity)
     return Split(*map(tuple, parts))
 
 

@@ -150,7 +150,7 @@ class Episodes:
     def _places(
         self, names: Sequence[str], counts: Iterable[int], rngs: Sequence[np.random.Generator], shots: int
     ) -> list[np.ndarray[Any, np.dtype[np.int64]]]:
-        """Which images of each task are drawn."""
+        """The places of the images of each task that are drawn."""
         need, places = shots + self.queries, []
         for name, count, rng in zip(names, counts, rngs, strict=True):
             if count < need:

@@ -8,11 +8,12 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
 from PIL import Image
 
-from metagen.errors import MetagenError, check_at_least, some, unknown
+from metagen.errors import MetagenError, check_at_least, check_choice, some
 from metagen.storage.archives import ARCHIVE_SUFFIXES, is_archive, unpacked
 from metagen.storage.files import placed
 from metagen.storage.images import image_files, is_image_name, is_other, needed, read_files, read_image, whole_pixels
@@ -22,7 +23,7 @@ from metagen.tasks.splits import SPLITS, Split, as_named_there, plain, read_spli
 
 log = logging.getLogger(__name__)
 
-ON_BAD_IMAGE = ("raise", "skip")
+OnBadImage = Literal["raise", "skip"]
 MAX_KEPT = 1 << 30  # bytes of all images together
 
 
@@ -45,7 +46,7 @@ class Folder(TaskSet):
         seed: another seed, another split, when a hash decides.
         invert: exchange black and white, for ink on paper.
         on_bad_image: "raise", or "skip" those that cannot be read, which a warning names and counts.
-        min_images: folders with fewer image files are no tasks, and told.
+        min_images: folders with fewer image files are no tasks, with a warning.
 
     Attributes:
         skipped: the files skipped so far.
@@ -65,12 +66,11 @@ class Folder(TaskSet):
         test: int | float = 0.1,
         seed: int = 0,
         invert: bool = False,
-        on_bad_image: str = "raise",
+        on_bad_image: OnBadImage = "raise",
         min_images: int = 1,
     ) -> None:
         super().__init__(size, channels, invert)
-        if on_bad_image not in ON_BAD_IMAGE:
-            raise unknown("on_bad_image", on_bad_image, ON_BAD_IMAGE)
+        check_choice("on_bad_image", on_bad_image, OnBadImage)
         self._counted = _counted(val, test)
         check_at_least("min_images", min_images, 1)
         self.root = root
@@ -85,8 +85,8 @@ class Folder(TaskSet):
         self._folders = _find_tasks(_below_top(unpacked(place)) if is_archive(place) else place)
         self._images: dict[str, torch.Tensor] = {}
         self._prints: dict[str, tuple[str, ...]] = {}
-        found = {task: [path.name for path in image_files(folder)] for task, folder in self._folders.items()}
-        self._files = with_enough_images(found, min_images, root)
+        files = {task: [path.name for path in image_files(folder)] for task, folder in self._folders.items()}
+        self._files = with_enough_images(files, min_images, root)
         self._untried = set(self._files if on_bad_image == "skip" else ())
         self.streamed = sum(map(len, self._files.values())) * channels * size**2 > MAX_KEPT
         self.split = self._make_split()
@@ -120,11 +120,11 @@ class Folder(TaskSet):
         return self._prints[task]
 
     def image_count(self, task: str) -> int:
-        """How many images one task has, those included that cannot be read and were not tried yet."""
+        """The number of images of one task, with those that cannot be read and were not tried yet."""
         return len(self._files[task])
 
     def readable_count(self, task: str) -> int:
-        """How many images of one task can be read: where bad ones are skipped, all are tried the first time."""
+        """The number of images of one task that can be read: where bad ones are skipped, all are tried at first."""
         if task in self._untried:
             self._all(task)
         return self.image_count(task)
@@ -175,8 +175,8 @@ class Folder(TaskSet):
             mend = f"name at least one task for each split in {self.split_file}"
         empty = [part for part in SPLITS if not split[part]]
         if empty:
-            found = f"{len(self._files)} tasks under {self.root}"
-            raise MetagenError(f"{found}, but none of them in the split {' and '.join(empty)}: {mend}")
+            count = f"{len(self._files)} tasks under {self.root}"
+            raise MetagenError(f"{count}, but none of them in the split {' and '.join(empty)}: {mend}")
         if self.split_file is None and (shared := _namesakes(split)):
             log.warning(
                 "%s: tasks of one name stand under several folders and in several splits, %s; if they are one class, "
@@ -221,7 +221,7 @@ def _namesakes(split: Split) -> list[str]:
     for part in SPLITS:
         for task in split[part]:
             parts.setdefault(task.rpartition("/")[2], set()).add(part)
-    return [name for name, found in parts.items() if len(found) > 1 and not any(map(str.isdigit, name))]
+    return [name for name, several in parts.items() if len(several) > 1 and not any(map(str.isdigit, name))]
 
 
 def _below_top(root: Path) -> Path:
@@ -251,14 +251,12 @@ def _find_tasks(root: Path) -> dict[str, Path]:
         others += [os.path.join(os.path.relpath(here, root), name) for name in none]
         if any(map(is_image_name, files)):
             tasks[_task_name(Path(here), root)] = Path(here)
-    told = some([os.path.normpath(name) + needed(name) for name in others])
+    passed_over = some([os.path.normpath(name) + needed(name) for name in others])
     if not tasks:
-        found = f", but {told}" if others else ""
-        raise MetagenError(
-            f"{root}: no images in it or in any folder below{found}; expected one folder of images a task"
-        )
+        but = f", but {passed_over}" if others else ""
+        raise MetagenError(f"{root}: no images in it or in any folder below{but}; expected one folder of images a task")
     if others:
-        log.warning("%s: %d files passed over, as no images that can be read: %s", root, len(others), told)
+        log.warning("%s: %d files passed over, as no images that can be read: %s", root, len(others), passed_over)
     times = Counter(map(plain, tasks))  # two folders may differ in their Unicode form alone, and then keep it
     return {plain(name) if times[plain(name)] == 1 else name: folder for name, folder in tasks.items()}
 

@@ -76,7 +76,7 @@ def thin(masks: Bools) -> Bools:
 
 
 def _links(pixels: Ints) -> list[list[int]]:
-    """Which pixels of a skeleton are joined. A diagonal is left out where two sides already make the way."""
+    """The pixels of a skeleton that are joined. A diagonal is left out where two sides already make the way."""
     index = np.full(pixels.max(0) + 3, -1)
     rows, columns = pixels[:, 0] + 1, pixels[:, 1] + 1
     index[rows, columns] = np.arange(len(pixels))
@@ -159,7 +159,7 @@ class Skeleton:
     to_end: Floats
 
     def length(self) -> float:
-        """How long all lines are together, in units of the letter."""
+        """The length of all lines together, in units of the letter."""
         joined = self.line[1:] == self.line[:-1]
         return float(np.hypot(*np.diff(self.points, axis=0)[joined].T).sum())
 
@@ -176,7 +176,7 @@ class Skeleton:
 
 
 def _to_end(length: int, free: tuple[bool, bool], width: float) -> Floats:
-    """How far each pixel of a line is from its nearest free end; FAR where there is none, and throughout a dot."""
+    """The distance of each pixel of a line from its nearest free end; FAR where there is none, and throughout a dot."""
     if all(free) and length < 2 * width:
         return np.full(length, FAR)
     way, never = np.arange(length, dtype=float), np.full(length, FAR)
@@ -251,7 +251,7 @@ ENDS = ("round", "square", "taper", "flare")
 
 
 def _ahead(points: Floats, line: Ints) -> Floats:
-    """Which way the pen moves at every point: the next point of the line less the one before, [n, 2]."""
+    """The direction of the pen at every point: the next point of the line less the one before, [n, 2]."""
     index = np.arange(len(points))
     after, before = np.minimum(index + 1, len(points) - 1), np.maximum(index - 1, 0)
     after, before = np.where(line[after] == line, after, index), np.where(line[before] == line, before, index)
@@ -313,7 +313,7 @@ def _tips(skeleton: Skeleton, points: Floats) -> Floats:
 
 
 def fineness(size: int) -> int:
-    """How many times finer than its pixels an image of this size is drawn."""
+    """The factor by which an image of this size is drawn finer than its pixels."""
     return 3 if size < 40 else 2
 
 

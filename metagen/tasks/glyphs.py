@@ -107,14 +107,14 @@ def own_fonts(folder: str) -> list[Path]:
     path = placed(folder)
     if not path.is_dir():
         raise MetagenError(f"fonts: {folder}: no such folder; give a folder of {', '.join(SUFFIXES)} files")
-    found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-    if not found:
+    fonts = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+    if not fonts:
         raise MetagenError(f"fonts: {folder}: no {', '.join(SUFFIXES)} file in it; put fonts there or leave out `root`")
-    return found
+    return fonts
 
 
 class Faces:
-    """Which typefaces have which letter, and what the letters look like there."""
+    """Typefaces, the letters that each has, and their shapes there."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self.paths = tuple(paths)
@@ -189,11 +189,11 @@ def _lines(letter: str, faces: Faces) -> list[Skeleton]:
 
 def looks(letters: Iterable[str], faces: Faces) -> dict[str, Likeness]:
     """Each letter's likenesses in all its faces, [faces, pixels], ink in [0, 1]; blanks and mere dots are left out."""
-    found = {}
+    likenesses = {}
     for letter in letters:
         if plain := [draw_plain(lines, COMPARED).ravel() for lines in _lines(letter, faces)]:
-            found[letter] = np.asarray(plain, np.float32)
-    return found
+            likenesses[letter] = np.asarray(plain, np.float32)
+    return likenesses
 
 
 def apart(letters: Iterable[str], faces: Faces, gallery: Gallery) -> list[str]:
@@ -363,7 +363,7 @@ class Glyphs(TaskSet):
         self._drawn: Image | None = None
 
     def images(self, task: str, which: Sequence[int] | None = None) -> torch.Tensor:
-        """Drawings of one letter, uint8 [n, C, H, W]. The first call draws every letter, or finds them kept.
+        """Drawings of one letter, uint8 [n, C, H, W]. The first call draws every letter, or reads those that were kept.
 
         which: the places of the n drawings, in this order; None for all.
 

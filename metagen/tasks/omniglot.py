@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 from metagen.core.seeding import numpy_rng
-from metagen.errors import MetagenError, unknown
+from metagen.errors import MetagenError, check_choice
 from metagen.storage.files import placed
 from metagen.storage.images import image_files, read_folder
 from metagen.tasks.base import TaskSet
@@ -75,7 +76,7 @@ EVALUATION = {
 }
 FOLDERS = {"images_background": BACKGROUND, "images_evaluation": EVALUATION}
 VAL_ALPHABETS = tuple(sorted(BACKGROUND)[5::6])  # every sixth of the background, 158 characters
-PARTITIONS = ("canonical", "random1200")
+OmniglotPartition = Literal["canonical", "random1200"]
 RANDOM_TRAIN, RANDOM_VAL = 1200, 100  # of the first, the second is set apart from training
 SIDE = 105  # pixels of a drawing
 INK = 0.3  # at 28 pixels the thinner lines cover about a third of a pixel
@@ -86,7 +87,7 @@ class Omniglot(TaskSet):
 
     `canonical`: train and val are the background alphabets (val: every sixth of them), test the evaluation alphabets.
     `random1200`: 1,200 characters drawn from all, 100 of them val, and the other 423 test. What is not under `root`
-    is left out of either, and told.
+    is left out of either, with a warning.
 
     Args:
         root: the folder with images_background and images_evaluation (or with the omniglot-py that torchvision makes).
@@ -108,7 +109,7 @@ class Omniglot(TaskSet):
         root: str,
         size: int = 28,
         channels: int = 1,
-        partition: str = "canonical",
+        partition: OmniglotPartition = "canonical",
         binarise: bool = False,
         download: bool = False,
         split_file: str | None = None,
@@ -116,8 +117,7 @@ class Omniglot(TaskSet):
         invert: bool = False,
     ) -> None:
         super().__init__(size, channels, invert)
-        if partition not in PARTITIONS:
-            raise unknown("partition", partition, PARTITIONS)
+        check_choice("partition", partition, OmniglotPartition)
         self.root, self.partition, self.binarise, self.download = root, partition, binarise, download
         self.split_file, self.seed = split_file, seed
         self._folders = _characters(placed(root), download)
@@ -126,7 +126,7 @@ class Omniglot(TaskSet):
         whole = read_split(placed(split_file)) if split_file else whole_split(partition, seed)
         self.missing = tuple(name for part in SPLITS for name in whole[part] if name not in self._folders)
         if self.missing:
-            log.warning("%s", self._missing_told(whole))
+            log.warning("%s", self._missing_summary(whole))
         self.split = Split(*(tuple(name for name in whole[part] if name in self._folders) for part in SPLITS))
         empty = [part for part in SPLITS if not self.split[part]]
         if empty:
@@ -169,17 +169,17 @@ class Omniglot(TaskSet):
         return paper if self.invert else 255 - paper
 
     def image_count(self, task: str) -> int:
-        """How many drawings one character has."""
+        """The number of drawings of one character."""
         return len(image_files(self._folders[task]))
 
-    def _missing_told(self, whole: Split) -> str:
+    def _missing_summary(self, whole: Split) -> str:
         alphabets = sorted({name.partition("/")[0] for name in self.missing})
         total = sum(len(whole[part]) for part in SPLITS)
         named = ", ".join(alphabets[:8]) + (f" and {len(alphabets) - 8} more" if len(alphabets) > 8 else "")
         return f"{self.root}: {len(self.missing)} of {total} characters are missing, of {named}"
 
 
-def whole_split(partition: str, seed: int = 0) -> Split:
+def whole_split(partition: OmniglotPartition, seed: int = 0) -> Split:
     """The split of all 1,623 characters, whatever of them is there."""
     if partition == "canonical":
         train = {name: n for name, n in BACKGROUND.items() if name not in VAL_ALPHABETS}
@@ -207,12 +207,12 @@ def _characters(root: Path, download: bool) -> dict[str, Path]:
             f"{root}: expected {' and '.join(FOLDERS)} in it; name the folder above them, or fetch them with "
             "--data.download true"
         )
-    found = {}
+    folders = {}
     for folder, alphabets in FOLDERS.items():
         for name in _names(alphabets):
             if (tree / folder / name).is_dir():
-                found[name] = tree / folder / name
-    return found
+                folders[name] = tree / folder / name
+    return folders
 
 
 def _tree(root: Path) -> Path | None:

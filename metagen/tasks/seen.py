@@ -1,4 +1,4 @@
-"""Which tasks a model was trained and chosen on: their names, and hashes of their images whatever they are called."""
+"""The tasks that a model was trained and chosen on, by their names and, whatever they are called, by image hashes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Tasks = dict[str, dict[str, dict[str, str]]]  # by task set, part and name: the 
 
 @dataclass(frozen=True)
 class SeenTasks:
-    """What a model, an extractor or a run has seen.
+    """The tasks that a model, an extractor or a run has seen.
 
     Attributes:
         tasks: by the name of a task set, by "train" or "val", and by the name of a task, the hashes of its images;
@@ -48,12 +48,12 @@ class SeenTasks:
 
     def prints(self, parts: Sequence[str] = PARTS) -> set[str]:
         """The hashes of all images of these parts, of any task set."""
-        found = (task for each in self.tasks.values() for part in parts for task in each.get(part, {}).values())
-        return {each for task in found for each in separate(task)}
+        texts = (text for each in self.tasks.values() for part in parts for text in each.get(part, {}).values())
+        return {each for text in texts for each in separate(text)}
 
     @property
     def without_prints(self) -> int:
-        """How many tasks are known by their names alone."""
+        """The number of tasks that are known by their names alone."""
         return sum(not task for each in self.tasks.values() for part in each.values() for task in part.values())
 
     def named(self, task_set: str, names: Sequence[str], parts: Sequence[str] = PARTS) -> list[str]:
@@ -72,10 +72,10 @@ class SeenTasks:
 
 
 def seen_by(tasks: Any, where: object) -> SeenTasks:  # noqa: ANN401
-    """What `SeenTasks.tasks` holds, read from anywhere.
+    """Seen tasks from data of any origin, of the form of `SeenTasks.tasks`.
 
     Raises:
-        MetagenError: it is none.
+        MetagenError: it has another form.
     """
     try:
         whole = all(
@@ -89,9 +89,9 @@ def seen_by(tasks: Any, where: object) -> SeenTasks:  # noqa: ANN401
 
 
 def seen_of(folder: Path, info: Mapping[str, Any]) -> SeenTasks | None:
-    """What the model or extractor of a saved folder has seen: by its split, and by the hashes that were kept.
+    """The tasks that the model or extractor of a saved folder has seen, by its split and the hashes that were kept.
 
-    info: what is told of it. None where nobody knows.
+    info: of the model or extractor. None where nobody knows.
 
     Raises:
         MetagenError: it is damaged.
@@ -108,7 +108,7 @@ def files_of(split: Split | None, seen: SeenTasks | None) -> dict[str, bytes]:
 
 
 def kept_in(folder: Path) -> SeenTasks:
-    """What stands in the seen.json of a saved folder; nothing where there is none.
+    """The tasks in the seen.json of a saved folder; none where there is no such file.
 
     Raises:
         MetagenError: it is damaged.
@@ -123,7 +123,7 @@ def kept_in(folder: Path) -> SeenTasks:
 
 
 def seen_in(task_set: str | None, split: Split) -> SeenTasks:
-    """What is seen of a split, of whose images nothing is known."""
+    """The train and val tasks of a split as seen, of whose images nothing is known."""
     return SeenTasks({str(task_set): {part: dict.fromkeys(split[part], "") for part in PARTS}})
 
 
@@ -158,6 +158,6 @@ def pixel_print(pixels: NDArray[np.uint8]) -> str:
     first = pixels[0, 0]
     if (pixels == first).all():
         return ""
-    told = 255 - pixels if first[0] > 127 else pixels
-    digest = hashlib.sha256(b"%dx%d" % pixels.shape[:2] + told.tobytes()).digest()
+    dark = 255 - pixels if first[0] > 127 else pixels
+    digest = hashlib.sha256(b"%dx%d" % pixels.shape[:2] + dark.tobytes()).digest()
     return base64.b64encode(digest)[:LENGTH].decode()

@@ -1,4 +1,4 @@
-"""How many support images a task has: one number k, or a distribution of it."""
+"""The number k of support images of a task, or a distribution of it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def drawn(distribution: Mapping[int, float], rng: np.random.Generator) -> int:
 
 
 def held_out_shots(distribution: Mapping[int, float], val_shots: Sequence[int] | None = None) -> list[int]:
-    """At which k held-out tasks are judged, ascending: those given; else the one k, or of 1 and 5 those within reach.
+    """The k of held-out tasks, ascending: those given; else the one k, or those of 1 and 5 that are within reach.
 
     Raises:
         MetagenError: none is given, or one below 1.

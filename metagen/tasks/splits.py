@@ -1,4 +1,4 @@
-"""Which tasks may be trained on: a list of names for each split, fixed and hashed."""
+"""Splits: the names of the tasks to train on, to choose by and to report on, fixed and hashed."""
 
 from __future__ import annotations
 
@@ -71,9 +71,9 @@ def read_split(path: Path) -> Split:
         raise MetagenError(f"{error}: {path}") from None
     stated = data.get("sha256", split.hash)
     if stated != split.hash:
-        told = " ".join(str(stated).split())[:12]
+        other = " ".join(str(stated).split())[:12]
         raise MetagenError(
-            f"split file {path}: its names hash to {split.hash[:12]}, not to the stated {told}; if you have changed "
+            f"split file {path}: its names hash to {split.hash[:12]}, not to the stated {other}; if you have changed "
             "them on purpose, leave sha256 out"
         )
     return split
@@ -145,13 +145,13 @@ def as_named_there(split: Split, there: Collection[str], where: object) -> Split
     where: the file that it stands in, for the message.
     """
     there, wanted = list(there), [plain(name) for part in SPLITS for name in split[part]]
-    found = [plain(name) for name in there]
+    present = [plain(name) for name in there]
     slashed = [_slashed(name) for name in wanted]
     for spelled, known in (
-        (wanted, found),
-        (slashed, found),
-        (without_top(slashed), found),
-        (slashed, without_top(found)),
+        (wanted, present),
+        (slashed, present),
+        (without_top(slashed), present),
+        (slashed, without_top(present)),
     ):
         names = dict(zip(known, there, strict=True))
         if all(name in names for name in spelled):

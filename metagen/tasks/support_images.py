@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from PIL import Image
@@ -38,7 +38,7 @@ INKS = {"dark": "light ink on a dark ground", "light": "dark ink on a light grou
 
 
 def ground_of(images: torch.Tensor) -> Ground:
-    """What ink stands on in images [n, C, H, W] in [0, 1], by the rims of all together."""
+    """The ground on which ink stands in images [n, C, H, W] in [0, 1], by the rims of all together."""
     if not len(images):
         return "none"
     grounds = [_ground(image[None]) for image in images]
@@ -61,9 +61,9 @@ def _ground(images: torch.Tensor) -> Ground:
 
 
 def trained_ground(info: Mapping[str, Any]) -> Ground | None:
-    """What ink stood on in the images that a model was trained on, by what is told of it; None where nobody knows."""
+    """The ground of ink in the images that a model was trained on, by its info; None where nobody knows."""
     data, ground = info.get("data"), info.get("ground")
-    if ground in ("dark", "light", "none"):
+    if ground in get_args(Ground):
         return ground
     if not isinstance(data, dict):
         return None
@@ -75,7 +75,7 @@ def trained_ground(info: Mapping[str, Any]) -> Ground | None:
 def read_support(images: Images, size: int, channels: int) -> tuple[torch.Tensor, list[str]]:
     """Images as a model takes them, float [k, channels, size, size] in [0, 1], and what each is called.
 
-    Light ink on transparency is laid on black, all else on white; files that are passed over are told.
+    Light ink on transparency is laid on black, all else on white; a warning names files that are passed over.
 
     Raises:
         MetagenError: no image, one that cannot be read, or something else.
@@ -113,7 +113,7 @@ def _from_picture(name: str, image: Image.Image, size: int, channels: int, paper
 
 
 def _sources(images: Images) -> dict[str, Path | Image.Image]:
-    """What is to be read, by what it is called."""
+    """The images that are to be read, by the names that messages give them."""
     if isinstance(images, (str, Path)):
         place = placed(images)
         files = [place] if place.is_file() else image_files(place)
@@ -133,7 +133,7 @@ def _sources(images: Images) -> dict[str, Path | Image.Image]:
 
 
 def span(images: torch.Tensor) -> torch.Tensor:
-    """How far each image [n, C, H, W] goes from its darkest to its lightest, in its widest channel: [n]."""
+    """The range of each image [n, C, H, W], its lightest less its darkest value in its widest channel: [n]."""
     flat = images.flatten(2)
     return (flat.amax(2) - flat.amin(2)).amax(1)
 
@@ -150,13 +150,13 @@ def tell_blank(support: torch.Tensor, names: Sequence[str]) -> None:
 
 
 def turned(support: torch.Tensor, info: Mapping[str, Any], invert: Invert, read: bool = True) -> torch.Tensor:
-    """The images in [0, 1] with ink as the model knows it: light and dark are exchanged where that is needed, and told.
+    """Exchange light and dark of images in [0, 1] where the model was trained on the reverse, with a warning.
 
     Args:
         support: [k, C, H, W].
-        info: what is told of the model.
+        info: of the model.
         invert: whether to exchange them; "auto" to do so where the ground is another one than in training.
-        read: whether they were read from pictures; a tensor is left as it is by "auto", and a difference told.
+        read: whether they were read from pictures; a tensor is left as it is by "auto", which warns of a difference.
 
     Raises:
         MetagenError: `invert` is something else.
@@ -166,31 +166,31 @@ def turned(support: torch.Tensor, info: Mapping[str, Any], invert: Invert, read:
     if invert != "auto":
         return 1 - support if invert else support
     seen = support[span(support) >= FAINT]
-    known, found = trained_ground(info), ground_of(seen)
-    if not len(seen) or known == "none" or (found == "none" and not (known and read)):
+    known, ground = trained_ground(info), ground_of(seen)
+    if not len(seen) or known == "none" or (ground == "none" and not (known and read)):
         return support
-    _tell_odd(seen, found)
-    if known == found:
+    _warn_of_odd(seen, ground)
+    if known == ground:
         return support
-    if known and found != "none" and read:
+    if known and ground != "none" and read:
         log.warning(
             "black and white are exchanged: got %s, the model was trained on %s; invert false keeps them as they are",
-            *(INKS[found], INKS[known]),
+            *(INKS[ground], INKS[known]),
         )
         return 1 - support
     if known or read:
-        log.warning("%s; black and white stay as they are, invert (true or false) says so", _doubt(known, found))
+        log.warning("%s; black and white stay as they are, invert (true or false) says so", _doubt(known, ground))
     return support
 
 
-def _tell_odd(images: torch.Tensor, ground: Ground) -> None:
+def _warn_of_odd(images: torch.Tensor, ground: Ground) -> None:
     odd = sum(_ground(image[None]) not in (ground, "none") for image in images)
     if ground != "none" and odd:
         log.warning("%d of %d images do not show %s, but are taken like the others", odd, len(images), INKS[ground])
 
 
-def _doubt(known: Ground | None, found: Ground) -> str:
+def _doubt(known: Ground | None, ground: Ground) -> str:
     if known is None:
-        return f"got {INKS[found]}, and what ground the model was trained on is not known"
-    got = INKS.get(found, "images whose rims are not all dark or all light")
+        return f"got {INKS[ground]}, and what ground the model was trained on is not known"
+    got = INKS.get(ground, "images whose rims are not all dark or all light")
     return f"got {got}, and the model was trained on {INKS[known]}"

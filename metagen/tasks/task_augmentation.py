@@ -42,7 +42,8 @@ def _mapped(originals: torch.Tensor, maps: torch.Tensor, size: int) -> torch.Ten
 
 
 def _places(maps: torch.Tensor, side: int) -> torch.Tensor:
-    """Where each pixel is read, [T, side, side, 2]; by sums, as a matrix product may round (TF32) by whole shades."""
+    """The place at which each pixel is read, [T, side, side, 2]."""
+    # By sums, as a matrix product may round (TF32) by whole shades.
     x, y = warps.pixel_grid(side, maps)[..., None].unbind(-2)
     across, down, shift = maps[:, None, None].unbind(-1)
     return x * across + y * down + shift

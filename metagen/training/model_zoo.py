@@ -26,7 +26,7 @@ from metagen.storage.images import to_float
 from metagen.storage.strict_json import to_json
 from metagen.tasks.seen import SeenTasks, kept_in, seen_in
 from metagen.tasks.splits import HELD_OUT, Split
-from metagen.training.episode_data import EpisodeData
+from metagen.tasks.task_data import TaskData
 from metagen.training.zoo_files import load_zoo, save_zoo
 
 
@@ -92,7 +92,7 @@ def zoo_for(learner: Learner, place: str, initial: str | None, regress: float | 
     return zoo
 
 
-def check_taught(name: str, zoo: Zoo, data: EpisodeData) -> None:
+def check_taught(name: str, zoo: Zoo, data: TaskData) -> None:
     """Refuse a zoo, by what the user calls it, of which nothing would be learned of these tasks.
 
     Raises:
@@ -141,7 +141,7 @@ class Training:
         MetagenError: an option is out of range, or base and tasks do not go together.
     """
 
-    def __init__(self, name: str, base: Model, data: EpisodeData, plan: Plan) -> None:
+    def __init__(self, name: str, base: Model, data: TaskData, plan: Plan) -> None:
         generator, train = base.learner.generator, data.task_set.split.train
         data.check_size(name, generator.size, generator.channels)
         for option, value in (("tasks", plan.tasks), ("images", plan.images), ("steps", plan.steps)):
@@ -187,7 +187,7 @@ def support_losses(adapted: Adapted, key: Sequence[int | str], numbers: Sequence
     return torch.stack(each, -1)
 
 
-def check_own(name: str, base: Model, data: EpisodeData, tasks: Sequence[str]) -> None:
+def check_own(name: str, base: Model, data: TaskData, tasks: Sequence[str]) -> None:
     """Refuse a base that was trained on tasks held out here, and tasks that are held out of the base.
 
     Raises:
@@ -206,7 +206,7 @@ def check_own(name: str, base: Model, data: EpisodeData, tasks: Sequence[str]) -
 
 
 def make_zoo(
-    model: str, out: Path, data: EpisodeData, plan: Plan, processes: Processes, chunk: int, overwrite: bool
+    model: str, out: Path, data: TaskData, plan: Plan, processes: Processes, chunk: int, overwrite: bool
 ) -> None:
     """Train a zoo and write it; what is trained is kept beside it until the end, and gone on with.
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from metagen.cli import main
-from metagen.commands.options import check_config
+from metagen.commands.words import check_config
 from metagen.errors import MetagenError
 from metagen.storage.strict_json import read_json
 from metagen.tasks.splits import read_split

@@ -28,8 +28,8 @@ import metagen
 from metagen.adaptation.regularisers import path_norms
 from metagen.cli import main
 from metagen.core.functional import with_weights
+from metagen.core.quiet import from_first_process
 from metagen.core.seeding import DRAWING, seeded, torch_rng
-from metagen.distributed.processes import tells
 from metagen.evaluation.scorecard import untrained
 from metagen.learners import learners
 from metagen.learners.model_files import load_model
@@ -356,12 +356,12 @@ def test_seeds_are_those_of_before(key):
 
 @pytest.mark.parametrize("starter", ["RANK", "SLURM_PROCID", "LOCAL_RANK"])
 @pytest.mark.parametrize(("number", "printed"), [("0", True), ("1", False), (None, True)])
-def test_of_many_processes_the_first_one_tells(monkeypatch, starter, number, printed):
+def test_of_many_processes_the_first_one_warns(monkeypatch, starter, number, printed):
     for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
     if number is not None:
         monkeypatch.setenv(starter, number)
     record = logging.LogRecord("metagen", logging.WARNING, "here", 1, "told", (), None)
-    assert tells(record) is printed
+    assert from_first_process(record) is printed
     monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
-    assert tells(record)
+    assert from_first_process(record)
