@@ -19,6 +19,7 @@ from metagen.commands.parsers import run_verb
 from metagen.core.quiet import quieten
 from metagen.distributed.processes import Processes, tells
 from metagen.errors import MetagenError, unknown
+from metagen.evaluation.options import HeldOutSplit
 from metagen.learners.conditioned.meta_generator import RANK
 from metagen.metrics.extractors.extractor_files import save_extractor
 from metagen.model import Steps, load_adapted, load_base
@@ -165,7 +166,7 @@ def evaluate(
     model: str,
     out: str,
     data: EpisodeData,
-    split: str = "test",
+    split: HeldOutSplit = "test",
     limit: int | None = 100,
     extractor: str | None = None,
     inception: str | None = None,
@@ -213,11 +214,13 @@ def evaluate(
         trainer: the processes that share the tasks, batch by batch.
         overwrite: replace what stands at `out`.
     """
-    from metagen.evaluation.evaluator import Question, judge  # slow to import, and for this verb alone
+    from metagen.evaluation.evaluator import evaluate as run  # slow to import, and for this verb alone
+    from metagen.evaluation.options import EvaluationOptions
 
-    question = Question(model, joint, extractor, inception, lpips, metrics, full, steps)
-    options = {"split": split, "limit": limit, "curve": list(curve), "seed": seed, "baselines": baselines, "auto": auto}
-    judge(question, placed(out), data, options, trainer, batch, overwrite)
+    options = EvaluationOptions(
+        split, limit, extractor, inception, lpips, metrics, full, joint, baselines, steps, auto, curve, seed, batch
+    )
+    run(model, placed(out), data, options, trainer, overwrite)
 
 
 def compare(results: list[str], by: str | None = None, out: str | None = None, overwrite: bool = False) -> None:
@@ -244,7 +247,7 @@ def embed(
     dims: int = 16,
     params: list[str] | None = None,
     steps: int | None = None,
-    split: str = "test",
+    split: HeldOutSplit = "test",
     limit: int | None = None,
     fitted_on: int | None = 300,
     extractor: str | None = None,
@@ -270,12 +273,11 @@ def embed(
         seed: of the noise.
         overwrite: replace what stands at `out`.
     """
-    from metagen.embeddings.embedder import Wanted  # slow to import, and for this verb alone
+    from metagen.embeddings.embedder import EmbeddingOptions  # slow to import, and for this verb alone
     from metagen.embeddings.embedder import embed as run
 
-    run(
-        Wanted(model, ways, dims, params, steps, split, limit, fitted_on, extractor, seed), placed(out), data, overwrite
-    )
+    options = EmbeddingOptions(dims, params, steps, split, limit, fitted_on, extractor, seed)
+    run(model, ways, placed(out), data, options, overwrite)
 
 
 def zoo(

@@ -8,7 +8,6 @@ import json
 import math
 import pickle
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,8 +16,9 @@ from torchmetrics.functional.image import lpips as published
 
 from metagen.cli import main
 from metagen.errors import MetagenError
-from metagen.evaluation import scorecard
-from metagen.evaluation.evaluator import looked_through
+from metagen.evaluation import baselines
+from metagen.evaluation.evaluator import load_extractors
+from metagen.evaluation.options import EvaluationOptions
 from metagen.evaluation.scorecard import measure
 from metagen.learners import Reptile
 from metagen.metrics import Extractor, Seen, chosen, metrics
@@ -266,7 +266,7 @@ def test_a_column_that_nothing_at_hand_is_for_is_refused():
 
 
 def test_it_is_looked_through_under_its_name_and_what_it_does_to_images_is_told(trusted, hashed):
-    looks = looked_through(SimpleNamespace(extractor="none", inception=None, lpips=str(trusted)), None, "test")
+    looks = load_extractors(EvaluationOptions(extractor="none", lpips=str(trusted)), None)
     told = {"name": "lpips", "weights_sha256": hashed, "backbone": "alex", "images": "bilinear to 64 px where smaller"}
     assert {name: info for name, (_, info) in looks.items()} == {"lpips": told}
     assert isinstance(looks["lpips"][0], LPIPS)
@@ -286,13 +286,13 @@ class Pixels(Extractor):
 
 
 def test_a_scorecard_has_lpips_of_every_row(monkeypatch):
-    monkeypatch.setattr(scorecard, "SCRATCH_GRID", ((1e-2, 1),))
+    monkeypatch.setattr(baselines, "SCRATCH_GRID", ((1e-2, 1),))
     learner = Reptile(tiny_vae(size=28), steps=1, rate=0.02, test_steps=1).requires_grad_(False)
     episodes = Episodes(Blobs(tasks=80, images=13), 5, 8)  # more shots than images a row
-    found = measure(learner, episodes, "test", 4, (), extractors={"lpips": Pixels()})
+    found = measure(learner, episodes, EvaluationOptions(limit=4, curve=()), {"lpips": Pixels()})
     rows = {row["row"]: row["figures"] for row in found.result["rows"]}
-    for row in (rows["human"], rows["copy"], rows["adapted"]):
-        assert {*row} - {"query_loss"} == {*OF_LPIPS}
+    for figures in (rows["human"], rows["copy"], rows["adapted"]):
+        assert {*figures} - {"query_loss"} == {*OF_LPIPS}
     episode = episodes.of("test", episodes.held_out_numbers("test", 4))
     for row, images in (("human", episode.query[:, 4:]), ("copy", episode.support[:, :4])):
         for name, expected in zip(OF_LPIPS, plain(Pixels(), images, episode.support), strict=True):

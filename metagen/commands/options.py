@@ -57,6 +57,9 @@ OF_THE_MODEL = (
 _UNION = re.compile(r".*Union subtypes Subtypes: \[(.*?)\] Errors: .*Given value: (.*)")
 _NESTED = re.compile(r"NestedArg\(key='(\w+)', val='?(.*?)'?\)")
 
+# What the parser says of a value that is none of the choices.
+_LITERAL = re.compile(r"Expected a typing\.Literal\[([^]]*)\]\. Got value: (.*)")
+
 # What the parser says of a class that may be named, but cannot be made so, among what is wrong with all other types.
 _REFUSED = re.compile(r"Problem with given class_path '(?:[\w.]*\.)?(\w+)': (.+?)(?= - [A-Z]| Given value|$)")
 
@@ -180,6 +183,7 @@ def explained(
             return _unknown_choice(option.rpartition(".")[2], complaint, classes)
     if refused := refused_class(error):
         return MetagenError(f"--{'.'.join(keys)}: {refused}")
+    complaint = _LITERAL.sub(lambda m: f"expected one of {m[1].replace(chr(39), '')}, got {m[2]!r}", complaint)
     complaint = _UNION.sub(_none_of, complaint).partition(". Got value: Namespace")[0]
     return MetagenError(f"--{'.'.join(keys)}: {complaint}" if keys else text)
 

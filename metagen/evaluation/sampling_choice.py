@@ -15,10 +15,11 @@ from rich.progress import track
 from metagen.core.seeding import torch_rng
 from metagen.distributed.processes import Processes
 from metagen.errors import MetagenError, check_at_least
+from metagen.evaluation.contenders import Contender
 from metagen.evaluation.criterion import Look
 from metagen.evaluation.evaluator import load_for_tasks
 from metagen.evaluation.extractor_choice import extractor_of
-from metagen.evaluation.scorecard import Contender, grey_where_diverged, real_rows
+from metagen.evaluation.trial import grey_where_diverged, real_rows
 from metagen.generators import with_sampling
 from metagen.learners import Adapted, Learner
 from metagen.metrics import Seen, metrics

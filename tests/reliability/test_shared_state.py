@@ -30,7 +30,7 @@ from metagen.cli import main
 from metagen.core.functional import with_weights
 from metagen.core.seeding import DRAWING, seeded, torch_rng
 from metagen.distributed.processes import tells
-from metagen.evaluation.scorecard import untrained
+from metagen.evaluation.baselines import untrained
 from metagen.generators import generators
 from metagen.learners import learners
 from metagen.learners.model_files import load_model
