@@ -28,6 +28,7 @@ from making import made, revision
 from safetensors.torch import load_file
 
 from metagen.learners.model_files import build, describe, load_model, save_model
+from metagen.report.result import read_result
 from metagen.storage.artifacts import read_config
 from metagen.storage.files import write_atomically
 from metagen.storage.strict_json import read_json, to_json
@@ -158,14 +159,14 @@ def told(run: Path) -> list[dict[str, float]]:
 
 
 def kept(result: Path) -> dict[str, Any]:
-    """What is kept of a scorecard: what its figures come from, and of how many tasks samples have collapsed, by row."""
-    found, values = read_json(result), load_file(result.parent / "values.safetensors")
-    (spread,) = (key for key in found["rows"][0]["figures"] if key.startswith("diversity["))
-    for row in found["rows"]:
+    """The scorecard, the values of its figures, and of how many tasks samples have collapsed, by row."""
+    scorecard, values = read_result(result), load_file(result.parent / "values.safetensors")
+    (spread,) = (key for key in scorecard["rows"][0]["figures"] if key.startswith("diversity["))
+    for row in scorecard["rows"]:
         collapsed = values[f"{row['row']}/{spread}"] < COLLAPSED * values[f"human/{spread}"]
         row["collapsed"] = int(collapsed.sum())
-    found["differences"] = []  # those that are shown are made anew from the values
-    return {"result": found, "values": {n: [float(f"{x:.6g}") for x in v.tolist()] for n, v in values.items()}}
+    scorecard["differences"] = []  # those that are shown are made anew from the values
+    return {"result": scorecard, "values": {n: [float(f"{x:.6g}") for x in v.tolist()] for n, v in values.items()}}
 
 
 def gather(options: argparse.Namespace) -> None:

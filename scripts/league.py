@@ -37,6 +37,7 @@ from metagen.evaluation.studies.cost import peak_bytes
 from metagen.generators import generators
 from metagen.learners import learners
 from metagen.learners.model_files import load_model
+from metagen.report.result import read_result
 from metagen.storage.artifacts import read_config
 from metagen.storage.files import write_atomically
 from metagen.storage.strict_json import read_json, to_json
@@ -226,8 +227,8 @@ def evaluated(league: League, export: Path, shots: int, baselines: bool) -> Path
 
 
 def kept(folder: Path) -> dict[str, Any]:
-    """What a row's file keeps of a result: the adapted row with its values, and those without a model."""
-    result, values = read_json(folder / "result.json"), load_file(folder / "values.safetensors")
+    """The part of a result that a row's file keeps: the adapted row with its values, and those without a model."""
+    result, values = read_result(folder / "result.json"), load_file(folder / "values.safetensors")
     of_row = {k: v for k, v in values.items() if k.startswith(OF_ROWS) and _is_kept(k.partition("/")[2])}
     rows = [{**row, "figures": {f: v for f, v in row["figures"].items() if _is_kept(f)}} for row in result["rows"]]
     told = {**{key: result[key] for key in RESULT}, "rows": rows, "task_names": result["task_names"]}

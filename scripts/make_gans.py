@@ -15,8 +15,9 @@ from make_league import DOCS, entry, in_lines
 from matplotlib.figure import Figure
 
 from metagen.evaluation.league import Entry, averaged, league
-from metagen.evaluation.scorecard import MODEL_FREE
+from metagen.evaluation.trial import MODEL_FREE
 from metagen.model import Model, load
+from metagen.report.result import Result, row_named
 from metagen.report.tables import short
 from metagen.storage.files import write_atomically
 from metagen.storage.strict_json import number, read_json
@@ -71,13 +72,13 @@ the affine map of the latent, at a rate of 0.03.
 
 
 def read(name: str) -> dict[str, Any]:
-    """What the script left."""
-    found: dict[str, Any] = read_json(PLACE / f"{name}.json")
-    return found
+    """The file that the script left."""
+    part: dict[str, Any] = read_json(PLACE / f"{name}.json")
+    return part
 
 
-def protocol(found: dict[str, Any], result: dict[str, Any], text: str, **more: object) -> str:
-    """How something was measured, in words."""
+def protocol(found: dict[str, Any], result: Result, text: str, **more: object) -> str:
+    """The circumstances of a measurement, in words."""
     told = {"extractor": result["extractors"][0]["name"], "hardware": result["environment"]["hardware"]}
     return wrapped(text.format(**{**found, **result, **told, **more}))
 
@@ -107,7 +108,7 @@ def contest(found: dict[str, Any]) -> list[str]:
     lines += ["|---|---|---|---|---|---|"]
     for name, kept in rows.items():
         of = kept["training"]
-        took = next(row["seconds"] for row in kept["result"]["rows"] if row["row"] == "adapted")
+        took = row_named(kept["result"]["rows"], "adapted")["seconds"]
         cells = (of["meta_steps"], f"{1000 * of['step_seconds']:.0f}", f"{of['seconds']:.0f}", of["best_step"])
         lines.append(f"| {' | '.join(map(str, (name, *cells, f'{took:.1f}')))} |")
     baselines = [
@@ -120,15 +121,16 @@ def contest(found: dict[str, Any]) -> list[str]:
 
 def has(kept: dict[str, Any], row: str) -> bool:
     """Whether a scorecard has that row."""
-    return any(each["row"] == row for each in kept["result"]["rows"])
+    return row_named(kept["result"]["rows"], row) is not None
 
 
-def mean_seed(name: str, row: str, seeds: Sequence[dict[str, Any]]) -> Entry:
+def mean_seed(name: str, row_name: str, seeds: Sequence[dict[str, Any]]) -> Entry:
     """A row's mean over seeds, which are of the noise, too: rows without a model and the seed told are the first's."""
-    each = [entry(name, kept, row) for kept in seeds]
-    shared, seed = [each[0].row(free) for free in MODEL_FREE], each[0].result["seed"]
-    told = [{**e.result, "seed": seed, "rows": [e.row("adapted"), *shared]} for e in each]
-    return averaged(name, [Entry(name, result, e.values) for result, e in zip(told, each, strict=True)])
+    each = [entry(name, kept, row_name) for kept in seeds]
+    first = each[0].result
+    shared = [row for free in MODEL_FREE if (row := row_named(first["rows"], free))]
+    results = [{**e.result, "seed": first["seed"], "rows": [e.adapted, *shared]} for e in each]
+    return averaged(name, [Entry(name, result, e.values) for result, e in zip(results, each, strict=True)])
 
 
 def stability(found: dict[str, Any]) -> list[str]:
@@ -136,7 +138,7 @@ def stability(found: dict[str, Any]) -> list[str]:
     seeds = list(found["seeds"].values())
     lines = ["| | diverged | collapsed | fd of each seed | coverage % of each seed |", "|---|---|---|---|---|"]
     for name, row in ROWS.items():
-        rows = [next(each for each in kept["result"]["rows"] if each["row"] == row) for kept in seeds]
+        rows = [row_named(kept["result"]["rows"], row) for kept in seeds]
         fd, coverage = (
             ", ".join(
                 f"{next(number(v['mean']) for k, v in each['figures'].items() if k.startswith(f'{figure}[')):.1f}"
@@ -163,7 +165,7 @@ def practice(found: dict[str, Any]) -> list[str]:
     """One option after the other."""
     entries = [entry(name, kept, "adapted") for name, kept in found["rows"].items()]
     result = found["rows"][PLAIN]["result"]
-    words = protocol(found, result, PRACTICES, steps=entries[0].row("adapted")["steps"])
+    words = protocol(found, result, PRACTICES, steps=entries[0].adapted["steps"])
     return [words, *table(entries, "energy")]
 
 

@@ -24,6 +24,7 @@ from matplotlib.figure import Figure
 
 from metagen.evaluation.league import Entry, averaged, league, markdown
 from metagen.model import Model, load
+from metagen.report.result import Result
 from metagen.report.tables import short
 from metagen.storage.files import write_atomically
 from metagen.storage.images import grid
@@ -53,9 +54,9 @@ def shots_of(row: dict[str, Any]) -> list[str]:
     return list(row["seeds"][0]["shots"])
 
 
-def one_of(row: dict[str, Any]) -> dict[str, Any]:
+def one_of(row: dict[str, Any]) -> Result:
     """A result of a row: that of its first seed, at the most shots."""
-    result: dict[str, Any] = row["seeds"][0]["shots"][shots_of(row)[-1]]["result"]
+    result: Result = row["seeds"][0]["shots"][shots_of(row)[-1]]["result"]
     return result
 
 
@@ -128,7 +129,7 @@ def entry(name: str, kept: dict[str, Any], row: str) -> Entry:
 def verdicts(found: Sequence[Entry], kind: str) -> list[str]:
     """Who leads by each figure that all have, and who cannot be told from the leader."""
     lines = []
-    known = set.intersection(*({bare(figure) for figure in each.row("adapted")["figures"]} for each in found))
+    known = set.intersection(*({bare(figure) for figure in each.adapted["figures"]} for each in found))
     for by, name in ((by, name) for by, name in FIGURES.items() if by in known):
         table = league(found, by)
         figure, leader = table["by"], table["models"][0]["row"]
@@ -147,16 +148,16 @@ def bare(figure: str) -> str:
 
 def beside_jitter(found: Sequence[Entry], kind: str) -> str:
     """Whether any learner's images are nearer to the real ones than jittered copies of the support."""
-    figure = next(name for name in found[0].row("adapted")["figures"] if name.startswith("fd["))
-    jitter = next(row for row in found[0].result["rows"] if row["row"] == JITTER)["figures"][figure]["mean"]
-    means = {each.name: number(each.row("adapted")["figures"][figure]["mean"]) for each in found}
+    figure = next(name for name in found[0].adapted["figures"] if name.startswith("fd["))
+    jitter = found[0].figures(JITTER, [figure])[figure]["mean"]
+    means = {each.name: number(each.adapted["figures"][figure]["mean"]) for each in found}
     better = [name for name, mean in means.items() if mean < number(jitter)]
     told = f"nearer are {', '.join(better)}" if better else f"no learner of this small {kind} comes near"
     return f"- The support's own images, jittered ({JITTER}), have a Frechet distance of {number(jitter):.4g}: {told}."
 
 
 def with_another(rows: Iterable[dict[str, Any]], shots: str) -> list[str]:
-    """What becomes of a learner that reads something from the support when it is given that of another task."""
+    """The figures of a learner that reads something from the support when it is given that of another task."""
     lines = []
     for row in rows:
         result = row["seeds"][0]["shots"][shots]["result"]
@@ -237,7 +238,7 @@ def spread_of_seeds(rows: Iterable[dict[str, Any]], shots: str) -> list[str]:
     """How far apart two seeds of a learner are, beside which differences have to be seen."""
     lines = ["| | fd of each seed |", "|---|---|"]
     for row in rows:
-        each = [entry("", seed["shots"][shots], "adapted").row("adapted")["figures"] for seed in row["seeds"]]
+        each = [entry("", seed["shots"][shots], "adapted").adapted["figures"] for seed in row["seeds"]]
         means = [number(next(f["mean"] for name, f in figures.items() if name.startswith("fd["))) for figures in each]
         lines.append(f"| {row['name']} | {', '.join(f'{mean:.1f}' for mean in means)} |")
     return lines

@@ -25,9 +25,10 @@ from metagen.generators import SearchVAE
 from metagen.generators.networks import OPERATIONS
 from metagen.learners.model_files import load_model
 from metagen.metrics.intervals import over_tasks_interval
+from metagen.report.result import read_result
 from metagen.storage.artifacts import read_config
 from metagen.storage.files import write_atomically
-from metagen.storage.strict_json import read_json, to_json
+from metagen.storage.strict_json import to_json
 
 SEARCHES: dict[str, list[object]] = {
     "relaxed, second order": [],
@@ -48,7 +49,7 @@ def fit(config: str, run: Path, options: argparse.Namespace, episodes: int, *mor
 
 
 def searched(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """What each search found, by its name: the operations, and the share of each in the trained mixtures."""
+    """The architecture of each search, by its name: the operations, and the share of each in the trained mixtures."""
     found = {}
     for name, more in SEARCHES.items():
         run = options.out / name.replace(", ", "-").replace(" ", "-")
@@ -100,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     losses = {name: judged(blocks, options) for name, blocks in architectures.items()}
     asked = {name: getattr(options, name) for name in ("searching", "training", "tasks")}
     one = next((options.out / "trained").glob("*/test/result.json"))
-    environment = read_json(one)["environment"]
+    environment = read_result(one)["environment"]
     result: dict[str, Any] = {**asked, "limits": LIMITS, "environment": environment, "revision": revision()}
     result |= {"searches": found, "architectures": architectures}
     for split in LIMITS:
