@@ -21,7 +21,7 @@ from metagen.evaluation.evaluator import load_extractors
 from metagen.evaluation.options import EvaluationOptions
 from metagen.evaluation.scorecard import measure
 from metagen.learners import Reptile
-from metagen.metrics import Extractor, Seen, chosen, metrics
+from metagen.metrics import Extractor, RealFeatures, metrics, select_figures
 from metagen.metrics.extractors import LPIPS, lpips
 from metagen.metrics.extractors.lpips import within_support
 from metagen.metrics.naming import OF_LPIPS
@@ -232,7 +232,7 @@ def test_columns_of_what_is_kept_are_loops_over_whole_features(look):
     images[:, 1] = images[:, 0]
     kept = look.of_tasks(images, support, 5)
     assert kept.shape == (TASKS, 5, SHOTS + 5)
-    seen = Seen(look.of_tasks(support, support, 5), kept, kept)
+    seen = RealFeatures(look.of_tasks(support, support, 5), kept, kept)
     for name, expected in zip(OF_LPIPS, plain(look, images, support), strict=True):
         assert min(expected) > 0.01
         assert metrics[name].values(kept, seen).tolist() == pytest.approx(expected, rel=1e-5)
@@ -243,12 +243,12 @@ def test_columns_of_what_is_kept_are_loops_over_whole_features(look):
 
 def test_lpips_is_looked_through_for_its_own_columns_alone():
     looks = ["half", "inception", "lpips"]
-    unasked = chosen(None, metrics, looks)
+    unasked = select_figures(None, metrics, looks)
     assert [name for name, (_, look) in unasked.items() if look == "lpips"] == ["lpips", "lpips_cluster"]
     assert not [name for name, (column, look) in unasked.items() if column in OF_LPIPS and look != "lpips"]
-    assert set(unasked) == {*chosen(None, metrics, ["half", "inception"]), *OF_LPIPS}
-    assert chosen(["lpips_cluster"], metrics, looks) == {"lpips_cluster": ("lpips_cluster", "lpips")}
-    assert set(chosen(["fd"], metrics, looks)) == {"fd[half]", "fid"}
+    assert set(unasked) == {*select_figures(None, metrics, ["half", "inception"]), *OF_LPIPS}
+    assert select_figures(["lpips_cluster"], metrics, looks) == {"lpips_cluster": ("lpips_cluster", "lpips")}
+    assert set(select_figures(["fd"], metrics, looks)) == {"fd[half]", "fid"}
 
 
 @pytest.mark.parametrize(
@@ -257,12 +257,12 @@ def test_lpips_is_looked_through_for_its_own_columns_alone():
 )
 def test_without_its_weights_no_figure_is_called_lpips(name, hint):
     with pytest.raises(MetagenError, match=f"needs an extractor that is not at hand; .* with {hint}"):
-        chosen([name], metrics, ["half"])
+        select_figures([name], metrics, ["half"])
 
 
 def test_a_column_that_nothing_at_hand_is_for_is_refused():
     with pytest.raises(MetagenError, match="'fd' needs an extractor that is not at hand; name it with --extractor"):
-        chosen(["fd"], metrics, ["lpips"])
+        select_figures(["fd"], metrics, ["lpips"])
 
 
 def test_it_is_looked_through_under_its_name_and_what_it_does_to_images_is_told(trusted, hashed):

@@ -23,7 +23,7 @@ from metagen.evaluation.scorecard import check_options, measure
 from metagen.evaluation.studies import StudyContext, studies
 from metagen.evaluation.task_results import LAYOUT
 from metagen.learners.model_files import describe
-from metagen.metrics import Extractor, chosen, metrics, naming
+from metagen.metrics import Extractor, metrics, naming, select_figures
 from metagen.metrics.extractors import LPIPS, Inception
 from metagen.model import Model, load_base
 from metagen.report.plots import curve_png
@@ -70,7 +70,7 @@ def evaluate(
     extractors = load_extractors(options, tasks)
     named = options.metrics or ()
     columns = [name for name in named if name not in studies] or None  # the usual ones, also where studies are named
-    figures = chosen(columns, metrics, extractors, studies)
+    figures = select_figures(columns, metrics, extractors, studies)
     description = _description(base, extractors, tasks)
     unfinished = out.with_name(f"{out.name}.unfinished")
     work = {**description, **_batch_options(options), **_dependencies(tasks, base, joint)}
@@ -111,7 +111,7 @@ def _check_tasks(options: EvaluationOptions, tasks: EpisodeData) -> list[int]:
 
 
 def _description(base: Model, extractors: Mapping[str, LoadedExtractor], tasks: EpisodeData) -> dict[str, Any]:
-    """What result.json tells of the model, the extractors and the tasks."""
+    """The model, the extractors and the tasks, as result.json has them."""
     return {
         "model": {"weights_sha256": base.weights_hash, **base.info},
         "extractors": [loaded.info for loaded in extractors.values()],

@@ -19,7 +19,7 @@ from metagen.evaluation.task_results import TaskResults, from_tensors, to_tensor
 from metagen.evaluation.trial import MODEL_FREE, RECONSTRUCTION, Trial
 from metagen.generators import Generator
 from metagen.learners import Joint, Learner
-from metagen.metrics import Column, Extractor, QueryLoss, Seen, chosen, metrics
+from metagen.metrics import Column, Extractor, QueryLoss, RealFeatures, metrics, select_figures
 from metagen.metrics.intervals import over_tasks_interval
 from metagen.report.result import CurvePoint, Difference, FineTuned, Row, Scores, TaskEstimate, estimate
 from metagen.tasks.episodes import Episodes
@@ -60,7 +60,7 @@ def measure(
         options: what is named in them (extractors, metrics, joint, steps, batch) is not read here, but taken as
             objects.
         extractors: by name; None for the query loss alone.
-        figures: the columns and extractors to measure with, by name (see `chosen`); None for the usual ones.
+        figures: the columns and extractors to measure with, by name (see `select_figures`); None for the usual ones.
         joint: a model trained jointly on the same train tasks, to be fine-tuned for its row; None for no such row, but
             of a model that was trained without steps.
         sharded: shares the tasks by processes, and keeps them.
@@ -78,7 +78,9 @@ def measure(
     rows, half = contenders(learner, fine_tuned, options.auto), episodes.queries // 2 if extractors else 0
     trial = Trial(episodes, split, tasks, rows, (seed, split), options.curve, criterion, extractors, half)
     results = from_tensors(sharded.over("tasks", tasks, lambda batch: to_tensors(trial.evaluate_batch(batch))))
-    card = Scorecard(results, rows, extractors, chosen(None, metrics, extractors) if figures is None else figures)
+    if figures is None:
+        figures = select_figures(None, metrics, extractors)
+    card = Scorecard(results, rows, extractors, figures)
     scores: Scores = {
         "criterion": criterion.figure,
         "unit": criterion.unit,
@@ -166,17 +168,17 @@ class Scorecard:
         for figure, (column, extractor) in figures.items():
             features = results.features[extractor]
             support, reference, human = (features[name] for name in ("support", "reference", "human"))
-            seen = Seen(support, reference, human, extractors[extractor].probabilities)
-            self._add(figure, metrics[column], features, seen)
+            real = RealFeatures(support, reference, human, extractors[extractor].probabilities)
+            self._add(figure, metrics[column], features, real)
 
-    def _add(self, figure: str, column: Column, features: Mapping[str, torch.Tensor], seen: Seen) -> None:
-        if not column.fits(seen):
+    def _add(self, figure: str, column: Column, features: Mapping[str, torch.Tensor], real: RealFeatures) -> None:
+        if not column.fits(real):
             self.unfit.append(figure)
             return
         self.columns[figure] = column
-        scale = column.scale(seen)
+        scale = column.scale(real)
         self.values |= {} if scale is None else {f"scale/{figure}": scale}
-        self.values |= {f"{name}/{figure}": column.values(features[name], seen) for name in self.names}
+        self.values |= {f"{name}/{figure}": column.values(features[name], real) for name in self.names}
 
     def rows(self) -> list[Row]:
         """Every row with its figures."""

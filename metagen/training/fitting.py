@@ -23,7 +23,7 @@ from metagen.core.quiet import quieten
 from metagen.core.seeding import DRAWING
 from metagen.errors import MetagenError, some
 from metagen.evaluation.criterion import PIXELS
-from metagen.evaluation.sampling_choice import Choice, choose_sampling, take_sampling, told
+from metagen.evaluation.sampling_choice import Choice, choose_sampling, describe_choice, take_sampling
 from metagen.generators import VAE, SearchVAE, generators
 from metagen.learners import Learner, learners
 from metagen.learners.model_files import describe, save_model
@@ -323,7 +323,7 @@ class FitCLI(LightningCLI):
         finally:
             learner.cpu()
         take_sampling(choice.settings, learner)
-        print(told(choice))
+        print(describe_choice(choice))
         return choice
 
     def _write_found(self, generator: SearchVAE) -> None:
