@@ -1,4 +1,4 @@
-"""What meta-learning does for GANs, on Omniglot.
+"""The effect of meta-learning on GANs, on Omniglot.
 
     python scripts/gans.py --root DIR            # DIR holds Omniglot; some two hours on two cores
     python scripts/make_gans.py                  # docs/gans.md and docs/gans.png, from the files it leaves
@@ -133,7 +133,7 @@ def stability(options: argparse.Namespace, seed: int) -> None:
 
 
 def variant(name: str) -> Path:
-    """Where the model of a practice lies."""
+    """The folder of the model of a practice."""
     return RUNS / "practice" / name.replace(" ", "-").replace(",", "") / "export"
 
 
@@ -152,7 +152,7 @@ def practice(options: argparse.Namespace, name: str) -> None:
 
 
 def told(run: Path) -> list[dict[str, float]]:
-    """What a training logged at each of its validations."""
+    """The log of a training at each of its validations."""
     with (run / "metrics.csv").open(newline="", encoding="utf-8") as file:
         rows = [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
     return [row for row in rows if "val/unadapted" in row]
@@ -190,7 +190,7 @@ def gather(options: argparse.Namespace) -> None:
 
 
 def training(run: Path) -> dict[str, Any]:
-    """What a run says of its training, and what a meta-step cost."""
+    """The training of a run as its config tells it, and the cost of a meta-step."""
     return {
         **read_config(run / "export")["info"]["training"],
         "step_seconds": read_json(run / "cost.json"),

@@ -77,18 +77,20 @@ def read(name: str) -> dict[str, Any]:
     return part
 
 
-def protocol(found: dict[str, Any], result: Result, text: str, **more: object) -> str:
+def protocol(study: dict[str, Any], result: Result, text: str, **more: object) -> str:
     """The circumstances of a measurement, in words."""
     told = {"extractor": result["extractors"][0]["name"], "hardware": result["environment"]["hardware"]}
-    return wrapped(text.format(**{**found, **result, **told, **more}))
+    return wrapped(text.format(**{**study, **result, **told, **more}))
 
 
 def table(entries: Sequence[Entry], by: str) -> list[str]:
     """Entries in order, what needs no model, and paired differences: * where an interval is clear of zero."""
-    found = league(entries, by)
-    columns = {figure: COLUMNS[bare] for figure in found["models"][0]["figures"] if (bare := _bare(figure)) in COLUMNS}
+    ranking = league(entries, by)
+    columns = {
+        figure: COLUMNS[bare] for figure in ranking["models"][0]["figures"] if (bare := _bare(figure)) in COLUMNS
+    }
     lines = [f"| | {' | '.join(columns.values())} |", "|---" * (len(columns) + 1) + "|"]
-    for row in (*found["models"], *found["model_free"], *found["differences"]):
+    for row in (*ranking["models"], *ranking["model_free"], *ranking["differences"]):
         each = [row["figures"][figure] for figure in columns]
         cells = [short(figure) + " *" * figure.get("clear", False) for figure in each]
         lines.append(f"| {row['row']} | {' | '.join(cells)} |")
@@ -99,9 +101,9 @@ def _bare(figure: str) -> str:
     return figure.partition("[")[0]
 
 
-def contest(found: dict[str, Any]) -> list[str]:
+def contest(study: dict[str, Any]) -> list[str]:
     """FIGR and ours."""
-    rows = found["rows"]
+    rows = study["rows"]
     first = rows[FIGR]["result"]
     entries = [entry(name, kept, "adapted") for name, kept in rows.items()]
     lines = ["| | meta-steps | ms a meta-step | s by the clock | best at | s to adapt to all tasks, sample and look |"]
@@ -114,7 +116,7 @@ def contest(found: dict[str, Any]) -> list[str]:
     baselines = [
         entry(row, rows[BEST], row) for row in ("unadapted", "scratch", "joint + fine-tune") if has(rows[BEST], row)
     ]
-    words = protocol(found, first, CONTEST)
+    words = protocol(study, first, CONTEST)
     own = [f"### {BEST} beside what needs less\n", *table([entries[list(rows).index(BEST)], *baselines], "fd")]
     return [words, *table(entries, "fd"), *own, "### Cost\n", *lines, "", "![Samples](gans-samples.png)\n"]
 
@@ -133,9 +135,9 @@ def mean_seed(name: str, row_name: str, seeds: Sequence[dict[str, Any]]) -> Entr
     return averaged(name, [Entry(name, result, e.values) for result, e in zip(results, each, strict=True)])
 
 
-def stability(found: dict[str, Any]) -> list[str]:
+def stability(study: dict[str, Any]) -> list[str]:
     """Meta-learned, joint and scratch."""
-    seeds = list(found["seeds"].values())
+    seeds = list(study["seeds"].values())
     lines = ["| | diverged | collapsed | fd of each seed | coverage % of each seed |", "|---|---|---|---|---|"]
     for name, row in ROWS.items():
         rows = [row_named(kept["result"]["rows"], row) for kept in seeds]
@@ -155,21 +157,21 @@ def stability(found: dict[str, Any]) -> list[str]:
         f"fine-tune*, tuned by energy distance, are {tuned}, and those of *meta-learned* 50: what differs between "
         "the two rows may come of either."
     )
-    words = protocol(found, seeds[0]["result"], STABILITY, seconds=found["seconds"] * found["share"], seeds=len(seeds))
+    words = protocol(study, seeds[0]["result"], STABILITY, seconds=study["seconds"] * study["share"], seeds=len(seeds))
     entries = [mean_seed(name, row, seeds) for name, row in ROWS.items()]
     picture = "![Losses, penalties and logits on val characters in training](gans.png)\n"
     return [words, *table(entries, "coverage"), *lines, "", took, "", picture]
 
 
-def practice(found: dict[str, Any]) -> list[str]:
+def practice(study: dict[str, Any]) -> list[str]:
     """One option after the other."""
-    entries = [entry(name, kept, "adapted") for name, kept in found["rows"].items()]
-    result = found["rows"][PLAIN]["result"]
-    words = protocol(found, result, PRACTICES, steps=entries[0].adapted["steps"])
+    entries = [entry(name, kept, "adapted") for name, kept in study["rows"].items()]
+    result = study["rows"][PLAIN]["result"]
+    words = protocol(study, result, PRACTICES, steps=entries[0].adapted["steps"])
     return [words, *table(entries, "energy")]
 
 
-def curves(found: dict[str, Any]) -> Figure:
+def curves(study: dict[str, Any]) -> Figure:
     """Logits, losses and the penalty on val tasks over a training, of each seed."""
     panels = {
         "logit of real less of made": lambda row: row["val/logit/real"] - row["val/logit/made"],
@@ -181,7 +183,7 @@ def curves(found: dict[str, Any]) -> Figure:
     for axes, (name, value) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
         axes.set(title=name, xlabel="share of the budget")
         for kind, colour in zip(KINDS, ("C0", "C1"), strict=True):
-            for seed, kept in enumerate(found["seeds"].values()):
+            for seed, kept in enumerate(study["seeds"].values()):
                 values = [value(row) for row in kept["told"][kind]]
                 shares = [(n + 1) / len(values) for n in range(len(values))]
                 axes.plot(shares, values, color=colour, linewidth=1, label=None if seed else kind)
@@ -189,13 +191,13 @@ def curves(found: dict[str, Any]) -> Figure:
     return figure
 
 
-def samples(found: dict[str, Any], root: str) -> Figure:
+def samples(study: dict[str, Any], root: str) -> Figure:
     """The support of a few test characters, and under it what each makes of it."""
-    first = found["rows"][FIGR]["result"]
+    first = study["rows"][FIGR]["result"]
     data = EpisodeData("omniglot", root, size=first["data"]["size"], shots=first["shots"], queries=4)
     episode = data.episodes.of("test", [place for place in SHOWN if place < len(data.task_set.split.test)])
     lines = {"support": episode.support, "real, not shown": episode.query[:, :4]}
-    for name in found["rows"]:
+    for name in study["rows"]:
         model = load(RUNS / name / "export")
         if isinstance(model, Model):
             lines[name] = model.adapt_many(episode.support).sample(4)

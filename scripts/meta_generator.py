@@ -1,4 +1,4 @@
-"""What a zoo of models, and steps that follow, do for a network that writes weights: docs/meta-generator.md.
+"""The effect of a zoo of models, and of steps that follow, on a network that writes weights: docs/meta-generator.md.
 
     python scripts/meta_generator.py --root DIR      # DIR holds Omniglot; some fifteen minutes on one core
 
