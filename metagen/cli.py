@@ -19,7 +19,7 @@ from metagen.commands.parsers import run_verb
 from metagen.core.quiet import quieten
 from metagen.distributed.processes import Processes, tells
 from metagen.errors import MetagenError, unknown
-from metagen.evaluation.options import HeldOutSplit
+from metagen.evaluation.evaluation_options import HeldOutSplit
 from metagen.learners.conditioned.meta_generator import RANK
 from metagen.metrics.extractors.extractor_files import save_extractor
 from metagen.model import Steps, load_adapted, load_base
@@ -214,8 +214,8 @@ def evaluate(
         trainer: the processes that share the tasks, batch by batch.
         overwrite: replace what stands at `out`.
     """
+    from metagen.evaluation.evaluation_options import EvaluationOptions
     from metagen.evaluation.evaluator import evaluate as run  # slow to import, and for this verb alone
-    from metagen.evaluation.options import EvaluationOptions
 
     options = EvaluationOptions(
         split, limit, extractor, inception, lpips, metrics, full, joint, baselines, steps, auto, curve, seed, batch

@@ -18,7 +18,7 @@ from make_league import DOCS
 from make_results import figure
 from making import made, revision
 
-from metagen.evaluation.options import EvaluationOptions
+from metagen.evaluation.evaluation_options import EvaluationOptions
 from metagen.evaluation.scorecard import measure
 from metagen.learners import MetaGenerator
 from metagen.metrics.intervals import over_tasks_interval

@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 from metagen.cli import main
 from metagen.errors import MetagenError
 from metagen.evaluation import baselines
+from metagen.evaluation.evaluation_options import EvaluationOptions
 from metagen.evaluation.league import Entry, averaged, find, league, markdown, read, table
-from metagen.evaluation.options import EvaluationOptions
 from metagen.evaluation.scorecard import measure
 from metagen.learners import Reptile
 from metagen.learners.model_files import save_model

@@ -16,7 +16,7 @@ from metagen.adaptation import task_batch
 from metagen.cli import main
 from metagen.core.warps import read_at
 from metagen.evaluation import baselines
-from metagen.evaluation.options import EvaluationOptions
+from metagen.evaluation.evaluation_options import EvaluationOptions
 from metagen.evaluation.scorecard import measure
 from metagen.generators import generators
 from metagen.learners import MAML, Amortised, learners

@@ -15,7 +15,7 @@ from metagen.evaluation import baselines, scorecard
 from metagen.evaluation.baselines import tuned, untrained
 from metagen.evaluation.contenders import Contender, contenders, criterion_after
 from metagen.evaluation.criterion import ByLoss, BySamples
-from metagen.evaluation.options import EvaluationOptions
+from metagen.evaluation.evaluation_options import EvaluationOptions
 from metagen.evaluation.scorecard import measure
 from metagen.generators import Generator
 from metagen.learners import MAML, Amortised, Joint, LowRankMAML, Reptile, RuleEngine, auto_steps

@@ -17,8 +17,8 @@ import metagen
 from metagen.cli import main
 from metagen.errors import MetagenError
 from metagen.evaluation import baselines
+from metagen.evaluation.evaluation_options import EvaluationOptions
 from metagen.evaluation.evaluator import load_extractors
-from metagen.evaluation.options import EvaluationOptions
 from metagen.learners import Reptile
 from metagen.learners.model_files import load_model, save_model
 from metagen.metrics import extractors

@@ -17,8 +17,8 @@ import torch
 from torch import nn
 
 from metagen.errors import MetagenError
+from metagen.evaluation.evaluation_options import EvaluationOptions
 from metagen.evaluation.evaluator import load_extractors
-from metagen.evaluation.options import EvaluationOptions
 from metagen.metrics import frechet_distance, inception_score, kernel_distance
 from metagen.metrics.extractors import Inception, inception
 

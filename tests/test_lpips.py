@@ -17,8 +17,8 @@ from torchmetrics.functional.image import lpips as published
 from metagen.cli import main
 from metagen.errors import MetagenError
 from metagen.evaluation import baselines
+from metagen.evaluation.evaluation_options import EvaluationOptions
 from metagen.evaluation.evaluator import load_extractors
-from metagen.evaluation.options import EvaluationOptions
 from metagen.evaluation.scorecard import measure
 from metagen.learners import Reptile
 from metagen.metrics import Extractor, RealFeatures, metrics, select_figures

@@ -11,7 +11,7 @@ import metagen
 from metagen.cli import main
 from metagen.errors import MetagenError
 from metagen.evaluation import sampling_choice
-from metagen.evaluation.options import EvaluationOptions
+from metagen.evaluation.evaluation_options import EvaluationOptions
 from metagen.evaluation.sampling_choice import FIGURES, Bench, Search, choose_sampling, distance_to_people
 from metagen.evaluation.scorecard import measure
 from metagen.generators import Redraw, generators, with_sampling

@@ -9,7 +9,7 @@ import torch
 
 from metagen.distributed.sharding import ShardedTasks
 from metagen.evaluation import baselines
-from metagen.evaluation.options import EvaluationOptions
+from metagen.evaluation.evaluation_options import EvaluationOptions
 from metagen.evaluation.scorecard import measure
 from metagen.evaluation.task_results import TaskResults, from_tensors, to_tensors
 from metagen.learners import Reptile

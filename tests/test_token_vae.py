@@ -13,7 +13,7 @@ import torch
 from metagen import load
 from metagen.core.warps import random_affine
 from metagen.errors import MetagenError
-from metagen.evaluation.options import EvaluationOptions
+from metagen.evaluation.evaluation_options import EvaluationOptions
 from metagen.evaluation.scorecard import measure
 from metagen.evaluation.studies import studies
 from metagen.generators import TokenVAE, with_sampling

@@ -12,7 +12,7 @@ from PIL import Image
 from scipy.ndimage import label
 
 from metagen.evaluation import baselines
-from metagen.evaluation.options import EvaluationOptions
+from metagen.evaluation.evaluation_options import EvaluationOptions
 from metagen.evaluation.scorecard import measure
 from metagen.learners import Amortised, Reptile
 from metagen.report.plots import curve_png, map_png

@@ -19,9 +19,9 @@ from metagen.embeddings import Embedding, EmbeddingGAN, Pixels, Through, embeddi
 from metagen.embeddings.prior import gaussian
 from metagen.embeddings.scores import group_chance, group_precision, identity, nearest
 from metagen.errors import MetagenError, check_at_least
+from metagen.evaluation.evaluation_options import HeldOutSplit
 from metagen.evaluation.evaluator import load_for_tasks, set_test_steps
 from metagen.evaluation.extractor_choice import extractor_of
-from metagen.evaluation.options import HeldOutSplit
 from metagen.metrics.intervals import over_groups_interval, over_tasks_interval
 from metagen.model import Model
 from metagen.report.plots import map_png

@@ -17,8 +17,8 @@ from metagen.distributed.processes import Processes, rank
 from metagen.distributed.sharding import ShardedTasks
 from metagen.errors import MetagenError
 from metagen.evaluation.baselines import TUNING_TASKS
+from metagen.evaluation.evaluation_options import EvaluationOptions
 from metagen.evaluation.extractor_choice import extractor_of
-from metagen.evaluation.options import EvaluationOptions
 from metagen.evaluation.scorecard import check_options, measure
 from metagen.evaluation.studies import StudyContext, studies
 from metagen.evaluation.task_results import LAYOUT

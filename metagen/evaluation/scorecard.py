@@ -14,7 +14,7 @@ from metagen.errors import MetagenError
 from metagen.evaluation.baselines import fine_tuned_baselines
 from metagen.evaluation.contenders import Contender, contenders
 from metagen.evaluation.criterion import ByLoss, BySamples, Criterion
-from metagen.evaluation.options import EvaluationOptions
+from metagen.evaluation.evaluation_options import EvaluationOptions
 from metagen.evaluation.task_results import TaskResults, from_tensors, to_tensors
 from metagen.evaluation.trial import MODEL_FREE, RECONSTRUCTION, Trial
 from metagen.generators import Generator
