@@ -27,7 +27,7 @@ RATE = 1e-4
 
 
 def plain_loop(learner: FixedRate, meta: Weights, batch: TaskBatch) -> Weights:
-    """What one writes by hand: torch.autograd.grad, one task after the other."""
+    """The same as written by hand: torch.autograd.grad, one task after the other."""
     generator, second = learner.generator, isinstance(learner, MAML)
     leaves = {n.removeprefix("generator."): w.requires_grad_() for n, w in meta.items()}
     total = {n: torch.zeros_like(w) for n, w in leaves.items()}

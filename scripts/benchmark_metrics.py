@@ -66,7 +66,7 @@ def seconds(run: Callable[[], torch.Tensor]) -> float:
 
 
 def processor() -> str:
-    """What the machine calls its processor."""
+    """The name of the processor, as the machine has it."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown CPU")
 

@@ -57,33 +57,33 @@ def of_model(name: str, root: str) -> dict[str, Any]:
     words += ["--data.queries", 10, "--limit", 200, "--fitted_on", 300, "--seed", 0]
     words += ["--out", out / "embedding", "--overwrite"]
     product = made(out / "embedding", words, read_config(model)["weights_sha256"])
-    found: dict[str, Any] = read_json(product / "embeddings.json")
-    return {**found, "revision": revision_of(product), "map": product / "embedding.png"}
+    result: dict[str, Any] = read_json(product / "embeddings.json")
+    return {**result, "revision": revision_of(product), "map": product / "embedding.png"}
 
 
-def cut(name: str, found: dict[str, Any]) -> dict[str, Any]:
-    """What is shown of a model's result, and of what it is: nothing of single tasks, and no place on a machine."""
-    model = {"model": name, "weights_sha256": found["model"]["weights_sha256"]}
-    seen = {"extractor": found["extractor"] and found["extractor"]["name"]}
-    return {**model, **seen, **{key: found[key] for key in (*KEPT, "rows", "differences", "chance")}}
+def cut(name: str, result: dict[str, Any]) -> dict[str, Any]:
+    """The part of a model's result that is shown: nothing of single tasks, and no place on a machine."""
+    model = {"model": name, "weights_sha256": result["model"]["weights_sha256"]}
+    seen = {"extractor": result["extractor"] and result["extractor"]["name"]}
+    return {**model, **seen, **{key: result[key] for key in (*KEPT, "rows", "differences", "chance")}}
 
 
-def section(name: str, found: dict[str, Any]) -> list[str]:
+def section(name: str, result: dict[str, Any]) -> list[str]:
     """A model's table."""
     less = [f"less {other}" for other in REFERENCES]
     headings = ["", "d", *(text for heading in SCORES.values() for text in (heading, *less)), *PRIORS.values()]
-    chance = [text for key in SCORES for text in (f"{found['chance'][key]:.1f}", *[""] * len(less))]
-    rows = [headings, ["---"] * len(headings), *cells(found), ["chance", "", *chance, *[""] * len(PRIORS)]]
-    about = f"Weights {found['model']['weights_sha256'][:12]}, embedded at {found['revision']}; "
+    chance = [text for key in SCORES for text in (f"{result['chance'][key]:.1f}", *[""] * len(less))]
+    rows = [headings, ["---"] * len(headings), *cells(result), ["chance", "", *chance, *[""] * len(PRIORS)]]
+    about = f"Weights {result['model']['weights_sha256'][:12]}, embedded at {result['revision']}; "
     lines = [f"## {name}\n", f"{about}these figures as JSON: [{name}.json](embeddings/{name}.json).\n"]
     return [*lines, *(f"| {' | '.join(row)} |" for row in rows), ""]
 
 
-def cells(found: dict[str, Any]) -> list[list[str]]:
+def cells(result: dict[str, Any]) -> list[list[str]]:
     """The rows of a model's table: scores, each with what it is less each reference, and priors."""
-    against = {row["row"]: row["figures"] for row in found["differences"]}
+    against = {row["row"]: row["figures"] for row in result["differences"]}
     lines = []
-    for row in found["rows"]:
+    for row in result["rows"]:
         line = [row["row"], str(row["dims"])]
         for key in SCORES:
             less = (against.get(f"{row['row']} - {other}", {}).get(key) for other in REFERENCES)
@@ -99,7 +99,7 @@ def clear(figure: dict[str, float] | None) -> str:
 
 def exceptions(results: Iterable[dict[str, Any]]) -> str:
     """The ways that are fitted on fewer train tasks than they are given, and why."""
-    fewer = {row["row"]: row["train_tasks"] for found in results for row in found["rows"]}
+    fewer = {row["row"]: row["train_tasks"] for result in results for row in result["rows"]}
     given = max(fewer.values())
     words = [
         f"but {name} on {n}, since it adapts models to the other {given - n}" for name, n in fewer.items() if n < given
@@ -108,10 +108,10 @@ def exceptions(results: Iterable[dict[str, Any]]) -> str:
 
 
 def page(results: dict[str, dict[str, Any]]) -> str:
-    """What docs/embeddings.md says."""
+    """The text of docs/embeddings.md."""
     first = next(iter(results.values()))
     told = {
-        "revision": " and ".join(sorted({found["revision"] for found in results.values()})),
+        "revision": " and ".join(sorted({result["revision"] for result in results.values()})),
         "hardware": first["environment"]["hardware"],
         "ways": " ".join(next(iter(WAYS.values()))),
         "alphabets": len(set(first["groups"])),
@@ -119,7 +119,7 @@ def page(results: dict[str, dict[str, Any]]) -> str:
         "but": exceptions(results.values()),
         "dims": max(row["dims"] for row in first["rows"]),
     }
-    lines = [line for name, found in results.items() for line in section(name, found)]
+    lines = [line for name, result in results.items() for line in section(name, result)]
     lines += ["![Test characters, placed by the first way of the first model](embeddings.png)\n"]
     return "\n".join([wrapped(HEAD.format(**{**first, **told})), *lines])
 
@@ -130,8 +130,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--root", required=True, help="the folder that holds Omniglot")
     root = parser.parse_args(argv).root
     results = {name: of_model(name, root) for name in WAYS}
-    for name, found in results.items():
-        text = to_json(cut(name, found), indent=1) + "\n"
+    for name, result in results.items():
+        text = to_json(cut(name, result), indent=1) + "\n"
         write_atomically(DOCS / "embeddings" / f"{name}.json", text.encode())
     shutil.copyfile(next(iter(results.values()))["map"], DOCS / "embeddings.png")
     write_atomically(DOCS / "embeddings.md", page(results).encode())

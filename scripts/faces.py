@@ -30,10 +30,11 @@ from making import made, metagen
 from metagen.core.seeding import numpy_rng
 from metagen.generators import generators
 from metagen.learners.model_files import load_model
+from metagen.report.result import read_result, row_named
 from metagen.storage.artifacts import read_config
 from metagen.storage.files import write_atomically
 from metagen.storage.images import image_files
-from metagen.storage.strict_json import number, read_json, to_json
+from metagen.storage.strict_json import number, to_json
 from metagen.tasks.splits import Split
 
 RUNS = Path("runs")
@@ -42,7 +43,7 @@ SHOTS, QUERIES = 5, 4  # of a measurement
 
 @dataclass(frozen=True)
 class Plan:
-    """What is made at one size.
+    """The models, data and measurements at one size.
 
     Attributes:
         name: of all that is made.
@@ -117,12 +118,12 @@ def evaluated(name: str, out: Path, asked: Sequence[object], extractor: Path, *w
 
 def distance(result: Path) -> float:
     """The Frechet distance of a model's adapted samples."""
-    rows = {row["row"]: row["figures"] for row in read_json(result)["rows"]}
-    return number(next(figure["mean"] for name, figure in rows["adapted"].items() if name.startswith("fd[")))
+    figures = row_named(read_result(result)["rows"], "adapted")["figures"]
+    return number(next(figure["mean"] for name, figure in figures.items() if name.startswith("fd[")))
 
 
 def baselines(name: str, joint: str) -> list[object]:
-    """What stands beside a model, as options: the plain one has it beside those that are over its networks.
+    """The baselines of a model, as options: the plain one has it beside those that are over its networks.
 
     Nothing that is fine-tuned stands beside a game: it would take an hour.
     """

@@ -1,4 +1,4 @@
-"""What meta-learning does for GANs, on Omniglot.
+"""The effect of meta-learning on GANs, on Omniglot.
 
     python scripts/gans.py --root DIR            # DIR holds Omniglot; some two hours on two cores
     python scripts/make_gans.py                  # docs/gans.md and docs/gans.png, from the files it leaves
@@ -28,6 +28,7 @@ from making import made, revision
 from safetensors.torch import load_file
 
 from metagen.learners.model_files import build, describe, load_model, save_model
+from metagen.report.result import read_result
 from metagen.storage.artifacts import read_config
 from metagen.storage.files import write_atomically
 from metagen.storage.strict_json import read_json, to_json
@@ -132,7 +133,7 @@ def stability(options: argparse.Namespace, seed: int) -> None:
 
 
 def variant(name: str) -> Path:
-    """Where the model of a practice lies."""
+    """The folder of the model of a practice."""
     return RUNS / "practice" / name.replace(" ", "-").replace(",", "") / "export"
 
 
@@ -151,21 +152,21 @@ def practice(options: argparse.Namespace, name: str) -> None:
 
 
 def told(run: Path) -> list[dict[str, float]]:
-    """What a training logged at each of its validations."""
+    """The log of a training at each of its validations."""
     with (run / "metrics.csv").open(newline="", encoding="utf-8") as file:
         rows = [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
     return [row for row in rows if "val/unadapted" in row]
 
 
 def kept(result: Path) -> dict[str, Any]:
-    """What is kept of a scorecard: what its figures come from, and of how many tasks samples have collapsed, by row."""
-    found, values = read_json(result), load_file(result.parent / "values.safetensors")
-    (spread,) = (key for key in found["rows"][0]["figures"] if key.startswith("diversity["))
-    for row in found["rows"]:
+    """The scorecard, the values of its figures, and of how many tasks samples have collapsed, by row."""
+    scorecard, values = read_result(result), load_file(result.parent / "values.safetensors")
+    (spread,) = (key for key in scorecard["rows"][0]["figures"] if key.startswith("diversity["))
+    for row in scorecard["rows"]:
         collapsed = values[f"{row['row']}/{spread}"] < COLLAPSED * values[f"human/{spread}"]
         row["collapsed"] = int(collapsed.sum())
-    found["differences"] = []  # those that are shown are made anew from the values
-    return {"result": found, "values": {n: [float(f"{x:.6g}") for x in v.tolist()] for n, v in values.items()}}
+    scorecard["differences"] = []  # those that are shown are made anew from the values
+    return {"result": scorecard, "values": {n: [float(f"{x:.6g}") for x in v.tolist()] for n, v in values.items()}}
 
 
 def gather(options: argparse.Namespace) -> None:
@@ -189,7 +190,7 @@ def gather(options: argparse.Namespace) -> None:
 
 
 def training(run: Path) -> dict[str, Any]:
-    """What a run says of its training, and what a meta-step cost."""
+    """The training of a run as its config tells it, and the cost of a meta-step."""
     return {
         **read_config(run / "export")["info"]["training"],
         "step_seconds": read_json(run / "cost.json"),

@@ -37,6 +37,7 @@ from metagen.evaluation.studies.cost import peak_bytes
 from metagen.generators import generators
 from metagen.learners import learners
 from metagen.learners.model_files import load_model
+from metagen.report.result import read_result
 from metagen.storage.artifacts import read_config
 from metagen.storage.files import write_atomically
 from metagen.storage.strict_json import read_json, to_json
@@ -57,7 +58,7 @@ RESULT = (
 
 @dataclass(frozen=True)
 class League:
-    """What all rows share.
+    """All that the rows share.
 
     Attributes:
         task_set: of the tasks.
@@ -96,8 +97,8 @@ class League:
     @property
     def generator(self) -> dict[str, Any]:
         """The shared generator: its name and options."""
-        found: dict[str, Any] = read_config(Path(self.base))["generator"]
-        return found
+        generator: dict[str, Any] = read_config(Path(self.base))["generator"]
+        return generator
 
     @property
     def plans(self) -> dict[str, Plan]:
@@ -118,7 +119,7 @@ class League:
         ]
 
     def place(self, name: str) -> Path:
-        """Where a learner's runs lie."""
+        """The folder of a learner's runs."""
         return self.runs / name.replace(" ", "-").replace(",", "").replace("+", "p")
 
 
@@ -162,23 +163,23 @@ def spelled(value: object) -> str:
 
 def searched(league: League, name: str) -> dict[str, Any]:
     """The cell that is best on val tasks, and what every cell came to."""
-    plan, place, found = league.plans[name], league.place(name), []
+    plan, place, cells = league.plans[name], league.place(name), []
     for number, cell in enumerate(plan.grid):
         run = place / f"pilot-{number}"
         try:
             export = fit(league, plan, cell, run, league.pilot, "--data.val_tasks", str(league.pilot_tasks))
-            found.append({"options": cell, "val": trained(export)["best_val"]})
+            cells.append({"options": cell, "val": trained(export)["best_val"]})
         except Diverged as error:
-            found.append({"options": cell, "val": None, "error": str(error)})
-    finite = [each for each in found if each["val"] is not None]
+            cells.append({"options": cell, "val": None, "error": str(error)})
+    finite = [each for each in cells if each["val"] is not None]
     if not finite:
         raise Diverged(f"{name}: no cell of its search stayed finite")
     chosen = min(finite, key=lambda each: each["val"])["options"]
-    return {"steps": league.pilot, "val_tasks": league.pilot_tasks, "chosen": chosen, "cells": found}
+    return {"steps": league.pilot, "val_tasks": league.pilot_tasks, "chosen": chosen, "cells": cells}
 
 
 def trained(export: Path) -> dict[str, Any]:
-    """What a model says of its meta-training."""
+    """The meta-training of a model, as its config tells it."""
     training: dict[str, Any] = read_config(export)["info"]["training"]
     return training
 
@@ -226,8 +227,8 @@ def evaluated(league: League, export: Path, shots: int, baselines: bool) -> Path
 
 
 def kept(folder: Path) -> dict[str, Any]:
-    """What a row's file keeps of a result: the adapted row with its values, and those without a model."""
-    result, values = read_json(folder / "result.json"), load_file(folder / "values.safetensors")
+    """The part of a result that a row's file keeps: the adapted row with its values, and those without a model."""
+    result, values = read_result(folder / "result.json"), load_file(folder / "values.safetensors")
     of_row = {k: v for k, v in values.items() if k.startswith(OF_ROWS) and _is_kept(k.partition("/")[2])}
     rows = [{**row, "figures": {f: v for f, v in row["figures"].items() if _is_kept(f)}} for row in result["rows"]]
     told = {**{key: result[key] for key in RESULT}, "rows": rows, "task_names": result["task_names"]}

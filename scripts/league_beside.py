@@ -1,4 +1,4 @@
-"""What belongs beside the league: results of other commands, cut to what is shown, in docs/league/beside."""
+"""Results beside the league: those of other commands, cut to what is shown, in docs/league/beside."""
 
 from __future__ import annotations
 
@@ -93,9 +93,9 @@ def _section(which: str, about: str, result: dict[str, Any]) -> list[str]:
     return [*lines, *_table([*shown, *differences], figures)]
 
 
-def _ranked(found: dict[str, Any]) -> list[str]:
-    figures = [name for name in found["models"][0]["figures"] if name.partition("[")[0] in SHOWN]
-    return _table([*found["models"], *found["differences"]], figures)
+def _ranked(result: dict[str, Any]) -> list[str]:
+    figures = [name for name in result["models"][0]["figures"] if name.partition("[")[0] in SHOWN]
+    return _table([*result["models"], *result["differences"]], figures)
 
 
 def _table(rows: list[dict[str, Any]], figures: list[str]) -> list[str]:
@@ -114,38 +114,38 @@ def _told(figure: dict[str, float] | None) -> str:
     return f"{mean:.2f} [{low:.2f}, {high:.2f}]"
 
 
-def search_lines(found: dict[str, Any]) -> list[str]:
+def search_lines(data: dict[str, Any]) -> list[str]:
     """The architectures that were found, beside random ones."""
     lines = [
         "## Beside it: architecture search\n",
-        f"`python scripts/search.py --root DIR --searching {found['searching']} --training {found['training']} --tasks "
-        f"{found['tasks']}` ({found['environment']['hardware']}): searched for {found['searching']} and retrained for "
-        f"{found['training']} meta-steps of {found['tasks']} train characters, 5 shots, seed 0; query loss in nats per "
-        f"image on {found['limits']['val']} val and {found['limits']['test']} test characters, and the difference from "
+        f"`python scripts/search.py --root DIR --searching {data['searching']} --training {data['training']} --tasks "
+        f"{data['tasks']}` ({data['environment']['hardware']}): searched for {data['searching']} and retrained for "
+        f"{data['training']} meta-steps of {data['tasks']} train characters, 5 shots, seed 0; query loss in nats per "
+        f"image on {data['limits']['val']} val and {data['limits']['test']} test characters, and the difference from "
         "the mean of the three random architectures of the same space, paired by character. The intervals are over "
         "characters, not over searches or trainings: each was run once, and the trainings are short.\n",
         "| architecture | val | test | test, minus the mean of random |",
         "|---|---|---|---|",
     ]
-    for name, blocks in found["architectures"].items():
-        val, test = (_told(found[split]["query_loss"][name]) for split in ("val", "test"))
-        gap = _told(found["test"]["minus_random"].get(name))
+    for name, blocks in data["architectures"].items():
+        val, test = (_told(data[split]["query_loss"][name]) for split in ("val", "test"))
+        gap = _told(data["test"]["minus_random"].get(name))
         lines.append(f"| {name}: {', '.join(blocks)} | {val} | {test} | {gap} |")
     return lines
 
 
-def optimiser_lines(found: dict[str, Any]) -> list[str]:
+def optimiser_lines(data: dict[str, Any]) -> list[str]:
     """A learned optimiser far beyond its training, beside tuned SGD and Adam."""
     lines = [
         "## Beside it: a learned optimiser at four times the steps it was trained for\n",
         f"`python scripts/benchmark_learned_optimiser.py runs/omniglot-vae-learned-optimiser/export --root DIR --split "
-        f"{found['split']} --limit {found['limit']}` (seed {found['seed']}, torch {found['torch']}; rates of SGD and "
+        f"{data['split']} --limit {data['limit']}` (seed {data['seed']}, torch {data['torch']}; rates of SGD and "
         "Adam tuned on val tasks; all begin at the same start and move the same weights).\n",
         "| | query loss | support loss |",
         "|---|---|---|",
     ]
     for part in ("rows", "differences"):
-        for name, sides in found[part].items():
+        for name, sides in data[part].items():
             lines.append(f"| {name} | {_told(sides['query'])} | {_told(sides['support'])} |")
     return lines
 

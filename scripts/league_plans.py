@@ -1,4 +1,4 @@
-"""How each learner takes part in the league: what its search goes through, and what all its cells share."""
+"""The part of each learner in the league: what its search goes through, and what all its cells share."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Grid = tuple[dict[str, Any], ...]
 
 @dataclass(frozen=True)
 class Kind:
-    """What the searches of one kind of generator go through: what moves, and how fast.
+    """The grids of one kind of generator: what moves, and how fast.
 
     Attributes:
         name: of the kind.
@@ -128,7 +128,7 @@ def kind_of(generator: str) -> Kind:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a learner takes part.
+    """The part of a learner.
 
     Attributes:
         learner: its registered name.
@@ -146,7 +146,7 @@ class Plan:
 def plans(kind: Kind) -> dict[str, Plan]:
     """The plan of every row by its name, those that tell most first; none of what such a generator cannot do."""
     reptile = cells(rate=(3e-4, 1e-3, 3e-3), steps=(3, 8))
-    found = {
+    by_name = {
         "joint": Plan("joint", kind.tuning, {}),
         "maml": Plan("maml", kind.descent),
         "fomaml": Plan("fomaml", kind.descent),
@@ -174,4 +174,4 @@ def plans(kind: Kind) -> dict[str, Plan]:
         "transfer, ewc": Plan("transfer", kind.anchored, {"anchor": "ewc"}),
         "transfer, freezed": Plan("joint", kind.frozen, {}),
     }
-    return {name: plan for name, plan in found.items() if plan.grid}
+    return {name: plan for name, plan in by_name.items() if plan.grid}

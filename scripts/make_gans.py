@@ -15,8 +15,9 @@ from make_league import DOCS, entry, in_lines
 from matplotlib.figure import Figure
 
 from metagen.evaluation.league import Entry, averaged, league
-from metagen.evaluation.scorecard import MODEL_FREE
+from metagen.evaluation.trial import MODEL_FREE
 from metagen.model import Model, load
+from metagen.report.result import Result, row_named
 from metagen.report.tables import short
 from metagen.storage.files import write_atomically
 from metagen.storage.strict_json import number, read_json
@@ -71,23 +72,25 @@ the affine map of the latent, at a rate of 0.03.
 
 
 def read(name: str) -> dict[str, Any]:
-    """What the script left."""
-    found: dict[str, Any] = read_json(PLACE / f"{name}.json")
-    return found
+    """The file that the script left."""
+    part: dict[str, Any] = read_json(PLACE / f"{name}.json")
+    return part
 
 
-def protocol(found: dict[str, Any], result: dict[str, Any], text: str, **more: object) -> str:
-    """How something was measured, in words."""
+def protocol(study: dict[str, Any], result: Result, text: str, **more: object) -> str:
+    """The circumstances of a measurement, in words."""
     told = {"extractor": result["extractors"][0]["name"], "hardware": result["environment"]["hardware"]}
-    return wrapped(text.format(**{**found, **result, **told, **more}))
+    return wrapped(text.format(**{**study, **result, **told, **more}))
 
 
 def table(entries: Sequence[Entry], by: str) -> list[str]:
     """Entries in order, what needs no model, and paired differences: * where an interval is clear of zero."""
-    found = league(entries, by)
-    columns = {figure: COLUMNS[bare] for figure in found["models"][0]["figures"] if (bare := _bare(figure)) in COLUMNS}
+    ranking = league(entries, by)
+    columns = {
+        figure: COLUMNS[bare] for figure in ranking["models"][0]["figures"] if (bare := _bare(figure)) in COLUMNS
+    }
     lines = [f"| | {' | '.join(columns.values())} |", "|---" * (len(columns) + 1) + "|"]
-    for row in (*found["models"], *found["model_free"], *found["differences"]):
+    for row in (*ranking["models"], *ranking["model_free"], *ranking["differences"]):
         each = [row["figures"][figure] for figure in columns]
         cells = [short(figure) + " *" * figure.get("clear", False) for figure in each]
         lines.append(f"| {row['row']} | {' | '.join(cells)} |")
@@ -98,45 +101,46 @@ def _bare(figure: str) -> str:
     return figure.partition("[")[0]
 
 
-def contest(found: dict[str, Any]) -> list[str]:
+def contest(study: dict[str, Any]) -> list[str]:
     """FIGR and ours."""
-    rows = found["rows"]
+    rows = study["rows"]
     first = rows[FIGR]["result"]
     entries = [entry(name, kept, "adapted") for name, kept in rows.items()]
     lines = ["| | meta-steps | ms a meta-step | s by the clock | best at | s to adapt to all tasks, sample and look |"]
     lines += ["|---|---|---|---|---|---|"]
     for name, kept in rows.items():
         of = kept["training"]
-        took = next(row["seconds"] for row in kept["result"]["rows"] if row["row"] == "adapted")
+        took = row_named(kept["result"]["rows"], "adapted")["seconds"]
         cells = (of["meta_steps"], f"{1000 * of['step_seconds']:.0f}", f"{of['seconds']:.0f}", of["best_step"])
         lines.append(f"| {' | '.join(map(str, (name, *cells, f'{took:.1f}')))} |")
     baselines = [
         entry(row, rows[BEST], row) for row in ("unadapted", "scratch", "joint + fine-tune") if has(rows[BEST], row)
     ]
-    words = protocol(found, first, CONTEST)
+    words = protocol(study, first, CONTEST)
     own = [f"### {BEST} beside what needs less\n", *table([entries[list(rows).index(BEST)], *baselines], "fd")]
     return [words, *table(entries, "fd"), *own, "### Cost\n", *lines, "", "![Samples](gans-samples.png)\n"]
 
 
 def has(kept: dict[str, Any], row: str) -> bool:
     """Whether a scorecard has that row."""
-    return any(each["row"] == row for each in kept["result"]["rows"])
+    return row_named(kept["result"]["rows"], row) is not None
 
 
-def mean_seed(name: str, row: str, seeds: Sequence[dict[str, Any]]) -> Entry:
+def mean_seed(name: str, row_name: str, seeds: Sequence[dict[str, Any]]) -> Entry:
     """A row's mean over seeds, which are of the noise, too: rows without a model and the seed told are the first's."""
-    each = [entry(name, kept, row) for kept in seeds]
-    shared, seed = [each[0].row(free) for free in MODEL_FREE], each[0].result["seed"]
-    told = [{**e.result, "seed": seed, "rows": [e.row("adapted"), *shared]} for e in each]
-    return averaged(name, [Entry(name, result, e.values) for result, e in zip(told, each, strict=True)])
+    each = [entry(name, kept, row_name) for kept in seeds]
+    first = each[0].result
+    shared = [row for free in MODEL_FREE if (row := row_named(first["rows"], free))]
+    results = [{**e.result, "seed": first["seed"], "rows": [e.adapted, *shared]} for e in each]
+    return averaged(name, [Entry(name, result, e.values) for result, e in zip(results, each, strict=True)])
 
 
-def stability(found: dict[str, Any]) -> list[str]:
+def stability(study: dict[str, Any]) -> list[str]:
     """Meta-learned, joint and scratch."""
-    seeds = list(found["seeds"].values())
+    seeds = list(study["seeds"].values())
     lines = ["| | diverged | collapsed | fd of each seed | coverage % of each seed |", "|---|---|---|---|---|"]
     for name, row in ROWS.items():
-        rows = [next(each for each in kept["result"]["rows"] if each["row"] == row) for kept in seeds]
+        rows = [row_named(kept["result"]["rows"], row) for kept in seeds]
         fd, coverage = (
             ", ".join(
                 f"{next(number(v['mean']) for k, v in each['figures'].items() if k.startswith(f'{figure}[')):.1f}"
@@ -153,21 +157,21 @@ def stability(found: dict[str, Any]) -> list[str]:
         f"fine-tune*, tuned by energy distance, are {tuned}, and those of *meta-learned* 50: what differs between "
         "the two rows may come of either."
     )
-    words = protocol(found, seeds[0]["result"], STABILITY, seconds=found["seconds"] * found["share"], seeds=len(seeds))
+    words = protocol(study, seeds[0]["result"], STABILITY, seconds=study["seconds"] * study["share"], seeds=len(seeds))
     entries = [mean_seed(name, row, seeds) for name, row in ROWS.items()]
     picture = "![Losses, penalties and logits on val characters in training](gans.png)\n"
     return [words, *table(entries, "coverage"), *lines, "", took, "", picture]
 
 
-def practice(found: dict[str, Any]) -> list[str]:
+def practice(study: dict[str, Any]) -> list[str]:
     """One option after the other."""
-    entries = [entry(name, kept, "adapted") for name, kept in found["rows"].items()]
-    result = found["rows"][PLAIN]["result"]
-    words = protocol(found, result, PRACTICES, steps=entries[0].row("adapted")["steps"])
+    entries = [entry(name, kept, "adapted") for name, kept in study["rows"].items()]
+    result = study["rows"][PLAIN]["result"]
+    words = protocol(study, result, PRACTICES, steps=entries[0].adapted["steps"])
     return [words, *table(entries, "energy")]
 
 
-def curves(found: dict[str, Any]) -> Figure:
+def curves(study: dict[str, Any]) -> Figure:
     """Logits, losses and the penalty on val tasks over a training, of each seed."""
     panels = {
         "logit of real less of made": lambda row: row["val/logit/real"] - row["val/logit/made"],
@@ -179,7 +183,7 @@ def curves(found: dict[str, Any]) -> Figure:
     for axes, (name, value) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
         axes.set(title=name, xlabel="share of the budget")
         for kind, colour in zip(KINDS, ("C0", "C1"), strict=True):
-            for seed, kept in enumerate(found["seeds"].values()):
+            for seed, kept in enumerate(study["seeds"].values()):
                 values = [value(row) for row in kept["told"][kind]]
                 shares = [(n + 1) / len(values) for n in range(len(values))]
                 axes.plot(shares, values, color=colour, linewidth=1, label=None if seed else kind)
@@ -187,13 +191,13 @@ def curves(found: dict[str, Any]) -> Figure:
     return figure
 
 
-def samples(found: dict[str, Any], root: str) -> Figure:
+def samples(study: dict[str, Any], root: str) -> Figure:
     """The support of a few test characters, and under it what each makes of it."""
-    first = found["rows"][FIGR]["result"]
+    first = study["rows"][FIGR]["result"]
     data = EpisodeData("omniglot", root, size=first["data"]["size"], shots=first["shots"], queries=4)
     episode = data.episodes.of("test", [place for place in SHOWN if place < len(data.task_set.split.test)])
     lines = {"support": episode.support, "real, not shown": episode.query[:, :4]}
-    for name in found["rows"]:
+    for name in study["rows"]:
         model = load(RUNS / name / "export")
         if isinstance(model, Model):
             lines[name] = model.adapt_many(episode.support).sample(4)

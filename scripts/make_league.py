@@ -24,6 +24,7 @@ from matplotlib.figure import Figure
 
 from metagen.evaluation.league import Entry, averaged, league, markdown
 from metagen.model import Model, load
+from metagen.report.result import Result
 from metagen.report.tables import short
 from metagen.storage.files import write_atomically
 from metagen.storage.images import grid
@@ -53,9 +54,9 @@ def shots_of(row: dict[str, Any]) -> list[str]:
     return list(row["seeds"][0]["shots"])
 
 
-def one_of(row: dict[str, Any]) -> dict[str, Any]:
+def one_of(row: dict[str, Any]) -> Result:
     """A result of a row: that of its first seed, at the most shots."""
-    result: dict[str, Any] = row["seeds"][0]["shots"][shots_of(row)[-1]]["result"]
+    result: Result = row["seeds"][0]["shots"][shots_of(row)[-1]]["result"]
     return result
 
 
@@ -106,13 +107,13 @@ def read(folder: Path) -> list[dict[str, Any]]:
 
 def entries(rows: Iterable[dict[str, Any]], shots: str) -> list[Entry]:
     """Every learner's mean seed; and what was never trained, of the row that has it."""
-    found = []
+    contenders = []
     for row in rows:
         each = [seed["shots"][shots] for seed in row["seeds"]]
-        found.append(averaged(row["name"], [entry(row["name"], one, "adapted") for one in each]))
+        contenders.append(averaged(row["name"], [entry(row["name"], one, "adapted") for one in each]))
         if any(key.startswith("scratch/") for key in each[0]["values"]):
-            found.append(entry("scratch", each[0], "scratch"))
-    return found
+            contenders.append(entry("scratch", each[0], "scratch"))
+    return contenders
 
 
 def entry(name: str, kept: dict[str, Any], row: str) -> Entry:
@@ -125,19 +126,19 @@ def entry(name: str, kept: dict[str, Any], row: str) -> Entry:
     return Entry(name, {**kept["result"], "rows": rows}, {**own, **scales})
 
 
-def verdicts(found: Sequence[Entry], kind: str) -> list[str]:
+def verdicts(contenders: Sequence[Entry], kind: str) -> list[str]:
     """Who leads by each figure that all have, and who cannot be told from the leader."""
     lines = []
-    known = set.intersection(*({bare(figure) for figure in each.row("adapted")["figures"]} for each in found))
+    known = set.intersection(*({bare(figure) for figure in each.adapted["figures"]} for each in contenders))
     for by, name in ((by, name) for by, name in FIGURES.items() if by in known):
-        table = league(found, by)
+        table = league(contenders, by)
         figure, leader = table["by"], table["models"][0]["row"]
-        behind = {row["row"].removesuffix(f" - {leader}"): row for row in table["differences"][: len(found) - 1]}
+        behind = {row["row"].removesuffix(f" - {leader}"): row for row in table["differences"][: len(contenders) - 1]}
         level = [other for other, row in behind.items() if not row["figures"][figure]["clear"]]
         said = f"not significantly behind: {'; '.join(level)}" if level else "every other one is significantly behind"
         mean = number(table["models"][0]["figures"][figure]["mean"])
         lines.append(f"- By {name}, **{leader}** leads ({mean:.4g}); {said}.")
-    return [*lines, beside_jitter(found, kind)]
+    return [*lines, beside_jitter(contenders, kind)]
 
 
 def bare(figure: str) -> str:
@@ -145,18 +146,18 @@ def bare(figure: str) -> str:
     return figure.partition("[")[0]
 
 
-def beside_jitter(found: Sequence[Entry], kind: str) -> str:
+def beside_jitter(contenders: Sequence[Entry], kind: str) -> str:
     """Whether any learner's images are nearer to the real ones than jittered copies of the support."""
-    figure = next(name for name in found[0].row("adapted")["figures"] if name.startswith("fd["))
-    jitter = next(row for row in found[0].result["rows"] if row["row"] == JITTER)["figures"][figure]["mean"]
-    means = {each.name: number(each.row("adapted")["figures"][figure]["mean"]) for each in found}
+    figure = next(name for name in contenders[0].adapted["figures"] if name.startswith("fd["))
+    jitter = contenders[0].figures(JITTER, [figure])[figure]["mean"]
+    means = {each.name: number(each.adapted["figures"][figure]["mean"]) for each in contenders}
     better = [name for name, mean in means.items() if mean < number(jitter)]
     told = f"nearer are {', '.join(better)}" if better else f"no learner of this small {kind} comes near"
     return f"- The support's own images, jittered ({JITTER}), have a Frechet distance of {number(jitter):.4g}: {told}."
 
 
 def with_another(rows: Iterable[dict[str, Any]], shots: str) -> list[str]:
-    """What becomes of a learner that reads something from the support when it is given that of another task."""
+    """The figures of a learner that reads something from the support when it is given that of another task."""
     lines = []
     for row in rows:
         result = row["seeds"][0]["shots"][shots]["result"]
@@ -177,13 +178,13 @@ def with_another(rows: Iterable[dict[str, Any]], shots: str) -> list[str]:
 
 
 def timed(folder: Path) -> dict[str, Any] | None:
-    """What scripts/time_league.py found, if it was run."""
+    """The file of scripts/time_league.py, if it was run."""
     place = folder.with_name(f"{folder.name}-adapting.json")
     return read_json(place) if place.is_file() else None
 
 
 def costs(rows: Iterable[dict[str, Any]], adapting: dict[str, Any] | None) -> list[str]:
-    """What training took, and adapting: in one sitting, where that was timed, else beside other work."""
+    """The cost of training and of adapting: in one sitting, where that was timed, else beside other work."""
     heads = (
         "",
         "chosen on val",
@@ -222,7 +223,7 @@ def costs(rows: Iterable[dict[str, Any]], adapting: dict[str, Any] | None) -> li
 
 
 def curves(rows: Sequence[dict[str, Any]], shots: str) -> list[str]:
-    """What models were told apart by against N, the mean of the seeds."""
+    """The criterion against N, the mean of the seeds."""
     steps = [point["steps"] for point in rows[0]["seeds"][0]["shots"][shots]["result"]["curve"]]
     lines = [f"| | {' | '.join(f'N = {n}' for n in steps)} |", "|---" * (len(steps) + 1) + "|"]
     for row in rows:
@@ -234,10 +235,10 @@ def curves(rows: Sequence[dict[str, Any]], shots: str) -> list[str]:
 
 
 def spread_of_seeds(rows: Iterable[dict[str, Any]], shots: str) -> list[str]:
-    """How far apart two seeds of a learner are, beside which differences have to be seen."""
+    """The distance of two seeds of a learner, beside which differences have to be seen."""
     lines = ["| | fd of each seed |", "|---|---|"]
     for row in rows:
-        each = [entry("", seed["shots"][shots], "adapted").row("adapted")["figures"] for seed in row["seeds"]]
+        each = [entry("", seed["shots"][shots], "adapted").adapted["figures"] for seed in row["seeds"]]
         means = [number(next(f["mean"] for name, f in figures.items() if name.startswith("fd["))) for figures in each]
         lines.append(f"| {row['name']} | {', '.join(f'{mean:.1f}' for mean in means)} |")
     return lines
@@ -254,7 +255,7 @@ def called(figure: str) -> str:
 
 
 def preamble(rows: Sequence[dict[str, Any]], folder: Path) -> str:
-    """What all rows share."""
+    """All that the rows share."""
     first, one, place = rows[0], one_of(rows[0]), folder.resolve().relative_to(DOCS)
     kind, names = kind_of(first["generator"]), [row["name"] for row in rows]
     cells = {row["name"]: len(row["search"]["cells"]) for row in rows}
@@ -307,9 +308,9 @@ def _missing(task_set: str) -> str:
 
 def keep_data(root: str) -> None:
     """Put beside the league how much of Omniglot was there."""
-    found = EpisodeData("omniglot", root).task_set
-    missing = len(found.missing) if isinstance(found, Omniglot) else 0
-    data = {"missing": missing, "characters": missing + sum(len(found.split[part]) for part in SPLITS)}
+    task_set = EpisodeData("omniglot", root).task_set
+    missing = len(task_set.missing) if isinstance(task_set, Omniglot) else 0
+    data = {"missing": missing, "characters": missing + sum(len(task_set.split[part]) for part in SPLITS)}
     write_atomically(FOLDER / "data.json", (to_json(data) + "\n").encode())
 
 

@@ -14,8 +14,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from metagen.evaluation.scorecard import MODEL_FREE
-from metagen.storage.strict_json import number, read_json
+from metagen.evaluation.trial import MODEL_FREE
+from metagen.report.result import Difference, Estimate, Result, read_result, row_named
+from metagen.storage.strict_json import number
 
 ROOT = Path(__file__).resolve().parent.parent
 MARKS = ("<!-- quickstart table -->", "<!-- end -->")
@@ -70,22 +71,20 @@ fine-tuned stands beside it.
 """
 
 
-def figure(found: dict[str, float] | None, digits: int) -> str:
+def figure(estimate: Estimate | None, digits: int) -> str:
     """A figure with its interval."""
-    if found is None:
+    if estimate is None:
         return ""
-    if not math.isfinite(number(found["mean"])):
-        return "not finite"
-    low, high = number(found["low"]), number(found["high"])
-    return f"{found['mean']:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+    mean, low, high = number(estimate["mean"]), number(estimate["low"]), number(estimate["high"])
+    return f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]" if math.isfinite(mean) else "not finite"
 
 
 def bare(figures: dict[str, Any]) -> dict[str, Any]:
     """Figures by the names of their columns: the first of each is that of the domain's extractor."""
-    return {name.partition("[")[0]: found for name, found in reversed(figures.items())}
+    return {name.partition("[")[0]: each for name, each in reversed(figures.items())}
 
 
-def table(rows: Iterable[tuple[str, dict[str, Any]]], first: str, columns: Columns = COLUMNS) -> list[str]:
+def table(rows: Iterable[tuple[str, Difference]], first: str, columns: Columns = COLUMNS) -> list[str]:
     """Lines of a table: a name and a row of a result each."""
     rows = [(name, {**row, "figures": bare(row["figures"])}) for name, row in rows]
     shown = {m: column for m, column in columns.items() if any(m in row["figures"] for _, row in rows)}
@@ -101,8 +100,8 @@ def table(rows: Iterable[tuple[str, dict[str, Any]]], first: str, columns: Colum
     return lines
 
 
-def model_line(name: str, result: dict[str, Any]) -> str:
-    """How one model was made, and what it was measured on."""
+def model_line(name: str, result: Result) -> str:
+    """The training of one model, and what it was measured on."""
     model, training = result["model"], result["model"]["training"]
     words = "" if result["data"]["task_set"] == "glyphs" else " --data.root DIR"
     if "partition" in result["data"]:
@@ -118,8 +117,8 @@ def model_line(name: str, result: dict[str, Any]) -> str:
     )
 
 
-def about(results: dict[str, dict[str, Any]]) -> str:
-    """What all results of a group share."""
+def about(results: dict[str, Result]) -> str:
+    """All that the results of a group share."""
     one = next(iter(results.values()))
     if (
         len(
@@ -145,7 +144,7 @@ def about(results: dict[str, dict[str, Any]]) -> str:
     )
 
 
-def group_lines(title: str, results: dict[str, dict[str, Any]]) -> list[str]:
+def group_lines(title: str, results: dict[str, Result]) -> list[str]:
     """One task set at one number of shots: scorecard, differences, curves."""
     one = next(iter(results.values()))
     lines = [f"## {title}\n", about(results), ""]
@@ -166,7 +165,7 @@ def group_lines(title: str, results: dict[str, dict[str, Any]]) -> list[str]:
     return lines + curve_lines({name: result for name, result in results.items() if result["rows"][-1]["steps"]})
 
 
-def curve_lines(results: dict[str, dict[str, Any]]) -> list[str]:
+def curve_lines(results: dict[str, Result]) -> list[str]:
     """The curves of the models that take steps, by what is measured along them."""
     lines = []
     for criterion in dict.fromkeys(result["criterion"] for result in results.values()):
@@ -180,46 +179,44 @@ def curve_lines(results: dict[str, dict[str, Any]]) -> list[str]:
     return lines
 
 
-def study_lines(results: dict[str, dict[str, Any]]) -> list[str]:
+def study_lines(results: dict[str, Result]) -> list[str]:
     """Log-likelihood, downstream gain and cost, of those results that have them."""
-    found = {
+    by_study = {
         study: {n: r for n, r in results.items() if study in r["studies"]}
         for study in ("log_likelihood", "gain", "cost")
     }
     lines: list[str] = []
-    for name, result in found["log_likelihood"].items():
-        study = result["studies"]["log_likelihood"]
+    for name, result in by_study["log_likelihood"].items():
+        likelihood = result["studies"]["log_likelihood"]
         lines += [f"## Log p(x given k images): {name}\n", model_line(name, result), ""]
         lines += [
-            f"{study['rows'][0]['n']} test characters, {study['images']} images each, {study['unit']}, "
-            f"{study['samples']} importance samples. Published: {study['source']}.",
+            f"{likelihood['rows'][0]['n']} test characters, {likelihood['images']} images each, {likelihood['unit']}, "
+            f"{likelihood['samples']} importance samples. Published: {likelihood['source']}.",
             "",
         ]
         lines += ["| k | this model | gain over k = 0 | published |", "|---|---|---|---|"]
-        for row in study["rows"]:
+        for row in likelihood["rows"]:
             published = "" if row["published"] is None else row["published"]
             lines.append(f"| {row['shots']} | {figure(row, 1)} | {figure(row['gain'], 1)} | {published} |")
         lines += ["", swap_line(result), ""]
-    for name, result in found["gain"].items():
-        study = result["studies"]["gain"]
-        lines += [f"## Downstream gain: {name}, {study['shots']} shots\n", model_line(name, result), ""]
+    for name, result in by_study["gain"].items():
+        gain = result["studies"]["gain"]
+        lines += [f"## Downstream gain: {name}, {gain['shots']} shots\n", model_line(name, result), ""]
         lines += [
-            f"A classifier of {study['ways']} new classes, {study['accuracy']['real']['n']} draws of classes; "
-            f"{study['unit']}.",
+            f"A classifier of {gain['ways']} new classes, {gain['accuracy']['real']['n']} draws of classes; "
+            f"{gain['unit']}.",
             "",
             "| trained on | accuracy |",
             "|---|---|",
         ]
-        lines += [
-            f"| {arm} | {figure(found, 1)} |" for arm, found in {**study["accuracy"], **study["differences"]}.items()
-        ]
-    if found["cost"]:
+        lines += [f"| {arm} | {figure(each, 1)} |" for arm, each in {**gain["accuracy"], **gain["differences"]}.items()]
+    if by_study["cost"]:
         lines += [
             f"{COSTS}\n",
             "| model | shots | N | seconds | peak MiB | bytes | images a second |",
             "|---" * 7 + "|",
         ]
-    for name, result in found["cost"].items():
+    for name, result in by_study["cost"].items():
         cost = result["studies"]["cost"]
         cells = [
             figure(cost["seconds"], 4),
@@ -231,10 +228,10 @@ def study_lines(results: dict[str, dict[str, Any]]) -> list[str]:
     return lines
 
 
-def swap_line(result: dict[str, Any]) -> str:
-    """What it costs a model to be given the support of another task, in the query loss."""
-    rows = {row["row"]: row["figures"] for row in result["differences"]}
-    less = figure(rows["adapted - another task's support"].get("query_loss"), 2)
+def swap_line(result: Result) -> str:
+    """The gain of the own support over that of another task, in the query loss."""
+    difference = row_named(result["differences"], "adapted - another task's support")
+    less = figure(difference["figures"].get("query_loss"), 2)
     shots = f"{result['shots']} shot{'s' if result['shots'] > 1 else ''}"
     return (
         f"At {shots}, {result['tasks']} characters: query loss (nats per image) given the own support less that given "
@@ -242,7 +239,7 @@ def swap_line(result: dict[str, Any]) -> str:
     )
 
 
-def page(text: str, results: dict[str, dict[str, dict[str, Any]]], studied: dict[str, dict[str, Any]]) -> str:
+def page(text: str, results: dict[str, dict[str, Result]], studied: dict[str, Result]) -> str:
     """All of docs/results.md, whose text before this was `text`: what these results are of is new, all else kept."""
     lines = [line for title, group in results.items() for line in group_lines(title, group)]
     kept, made = (_sections(each) for each in (text, "\n".join([*lines, *study_lines(studied)])))
@@ -262,7 +259,7 @@ def _sections(text: str) -> dict[str, str]:
     return {part.partition("\n")[0]: part.strip() + "\n" for part in parts}
 
 
-def short_table(result: dict[str, Any]) -> str:
+def short_table(result: Result) -> str:
     """The README's table of one model."""
     said = f"{result['shots']} shots, {result['tasks']} {result['split']} letters, seed {result['seed']}"
     lines = [
@@ -277,10 +274,10 @@ def short_table(result: dict[str, Any]) -> str:
 
 def write(paths: Sequence[str], apart: str | None = None) -> None:
     """Rewrite the page, and what stands between the README's marks; `apart` names a section of these models' own."""
-    groups: dict[str, dict[str, dict[str, Any]]] = {}
-    studied: dict[str, dict[str, Any]] = {}
+    groups: dict[str, dict[str, Result]] = {}
+    studied: dict[str, Result] = {}
     for path in paths:
-        result = read_json(Path(path))
+        result = read_result(Path(path))
         if result["studies"]:
             studied[Path(path).parent.parent.name] = result
             continue

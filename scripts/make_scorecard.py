@@ -12,7 +12,6 @@ import argparse
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from league_beside import wrapped
 from make_results import ROOT, Columns, bare, table
@@ -20,8 +19,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from metagen.evaluation.league import ALIKE
+from metagen.report.result import Difference, Result, Row, read_result, row_named
 from metagen.storage.files import write_atomically
-from metagen.storage.strict_json import number, read_json
+from metagen.storage.strict_json import number
 
 PAGE, PLANE = "omniglot.md", "omniglot-plane.png"
 COLUMNS: Columns = {
@@ -68,22 +68,22 @@ from its own people, and not in the last digit.
 """
 
 
-def read(paths: Sequence[str]) -> dict[int, dict[str, Any]]:
+def read(paths: Sequence[str]) -> dict[int, Result]:
     """Results by their number of shots, in ascending order.
 
     Raises:
         SystemExit: two are of one number of shots, or they are of several models.
     """
-    results = [read_json(Path(path)) for path in paths]
-    found = {result["shots"]: result for result in results}
-    if len(found) < len(results):
+    results = [read_result(Path(path)) for path in paths]
+    by_shots = {result["shots"]: result for result in results}
+    if len(by_shots) < len(results):
         raise SystemExit(f"{', '.join(paths)}: expected one result for each number of shots; name each once")
     if len({result["model"]["weights_sha256"] for result in results}) > 1:
         raise SystemExit(f"{', '.join(paths)}: are of several models; give another one's results after --beside")
-    return dict(sorted(found.items()))
+    return dict(sorted(by_shots.items()))
 
 
-def check_alike(one: dict[str, Any], other: dict[str, Any]) -> None:
+def check_alike(one: Result, other: Result) -> None:
     """Refuse two models that were not measured on the same images through the same extractor."""
     keys = {"extractor": [each["extractors"][0]["weights_sha256"] for each in (one, other)]}
     keys |= {said: [each[key] for each in (one, other)] for key, said in ALIKE.items()}
@@ -92,27 +92,22 @@ def check_alike(one: dict[str, Any], other: dict[str, Any]) -> None:
         raise SystemExit(f"{shots_of(one)}: the results differ in {', '.join(differ)}; measure both models alike")
 
 
-def row(result: dict[str, Any], name: str, part: str = "rows") -> dict[str, Any] | None:
-    """A row of a result, or a difference, by its name; None where there is none."""
-    return next((each for each in result[part] if each["row"] == name), None)
-
-
-def rows_of(result: dict[str, Any], name: str, beside: tuple[str, dict[str, Any]] | None) -> dict[str, dict[str, Any]]:
+def rows_of(result: Result, name: str, beside: tuple[str, Result] | None) -> dict[str, Difference]:
     """Rows of the table at one number of shots, by what they are called there."""
-    found = {said: row(result, each) for each, said in ROWS.items()}
+    rows: dict[str, Difference | None] = {said: row_named(result["rows"], each) for each, said in ROWS.items()}
     if beside:
-        found[beside[0]] = row(beside[1], "adapted")
-    found[f"**{name}**"] = row(result, "adapted")
-    found[f"{name} - affine x1"] = row(result, "adapted - affine x1", "differences")
-    return {said: each for said, each in found.items() if each}
+        rows[beside[0]] = row_named(beside[1]["rows"], "adapted")
+    rows[f"**{name}**"] = row_named(result["rows"], "adapted")
+    rows[f"{name} - affine x1"] = row_named(result["differences"], "adapted - affine x1")
+    return {said: each for said, each in rows.items() if each}
 
 
-def shots_of(result: dict[str, Any]) -> str:
-    """How many shots, in words."""
+def shots_of(result: Result) -> str:
+    """The number of shots, in words."""
     return f"{result['shots']} shot{'s' if result['shots'] > 1 else ''}"
 
 
-def head(name: str, result: dict[str, Any]) -> str:
+def head(name: str, result: Result) -> str:
     """The page's head: model, tasks, hardware."""
     model = result["model"]
     chosen = model.get("sampling", {}).get("chosen", {})
@@ -127,7 +122,7 @@ def head(name: str, result: dict[str, Any]) -> str:
     return wrapped(HEAD.format(**{**result, **told, "name": name}))
 
 
-def page(name: str, results: dict[int, dict[str, Any]], beside_name: str, beside: dict[int, dict[str, Any]]) -> str:
+def page(name: str, results: dict[int, Result], beside_name: str, beside: dict[int, Result]) -> str:
     """All of docs/omniglot.md."""
     first = next(iter(results.values()))
     lines = [head(name, first)]
@@ -140,31 +135,31 @@ def page(name: str, results: dict[int, dict[str, Any]], beside_name: str, beside
     return "\n".join([*lines, "## The plane\n", picture, "", wrapped(CAPTION.format(shots=shots_of(first)))])
 
 
-def place(found: dict[str, Any]) -> tuple[dict[str, float], dict[str, float]]:
+def place(row: Row) -> tuple[dict[str, float], dict[str, float]]:
     """The two figures of a row."""
-    figures = bare(found["figures"])
+    figures = bare(row["figures"])
     x, y = ({key: number(value) for key, value in figures[axis].items()} for axis in (X, Y))
     return x, y
 
 
-def point(axes: Axes, found: dict[str, Any], label: str, colour: str, marker: str) -> None:
+def point(axes: Axes, row: Row, label: str, colour: str, marker: str) -> None:
     """A row as a point with the intervals of both figures."""
-    x, y = place(found)
+    x, y = place(row)
     reach = [[[max(0, f["mean"] - f["low"])], [max(0, f["high"] - f["mean"])]] for f in (x, y)]  # rounding: -1e-14
     axes.errorbar(
         x["mean"], y["mean"], reach[1], reach[0], marker, color=colour, label=label, capsize=2, markersize=8, zorder=3
     )
 
 
-def plane(name: str, result: dict[str, Any], beside: tuple[str, dict[str, Any]] | None) -> bytes:
+def plane(name: str, result: Result, beside: tuple[str, Result] | None) -> bytes:
     """Diversity against recognisability, as a PNG file."""
     figure = Figure(figsize=(8, 5.5), layout="constrained")
     axes = figure.add_subplot(
         xlabel="diversity, % of people's drawings", ylabel="recognised among 20 characters, %",
         title=f"{result['tasks']} {result['split']} characters, {shots_of(result)}",
     )  # fmt: skip
-    curve = {each: found for each in CURVE if (found := row(result, each))}
-    spots = {each: tuple(axis["mean"] for axis in place(found)) for each, found in curve.items()}
+    curve = {each: row for each in CURVE if (row := row_named(result["rows"], each))}
+    spots = {each: tuple(axis["mean"] for axis in place(row)) for each, row in curve.items()}
     axes.plot(*zip(*spots.values(), strict=True), "o-", color="grey", label="support moved at random")
     for each, spot in spots.items():
         axes.annotate(each, spot, xytext=(6, -12), textcoords="offset points", color="grey", fontsize=8)
@@ -174,11 +169,13 @@ def plane(name: str, result: dict[str, Any], beside: tuple[str, dict[str, Any]] 
         aside = {"xytext": (-6, -3), "ha": "right"} if x < 1 else {"xytext": (6, -3)}
         axes.annotate(each, (100 * x, y), textcoords="offset points", fontsize=8, **aside)
     axes.margins(x=0.12)
-    shown = [(row(result, PEOPLE), "people", "C2", "*"), (row(result, "reconstruction"), "reconstruction", "C9", "d")]
-    shown += [(row(beside[1], "adapted"), beside[0], "C1", "s")] if beside else []
-    for found, label, colour, marker in [*shown, (row(result, "adapted"), name, "C3", "D")]:
-        if found:
-            point(axes, found, label, colour, marker)
+    rows = result["rows"]
+    shown = [(row_named(rows, PEOPLE), "people", "C2", "*")]
+    shown += [(row_named(rows, "reconstruction"), "reconstruction", "C9", "d")]
+    shown += [(row_named(beside[1]["rows"], "adapted"), beside[0], "C1", "s")] if beside else []
+    for row, label, colour, marker in [*shown, (row_named(rows, "adapted"), name, "C3", "D")]:
+        if row:
+            point(axes, row, label, colour, marker)
     axes.legend(loc="lower left")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120)

@@ -16,7 +16,7 @@ NOTE = "made.json"  # beside what was made: by which words, of which weights, in
 
 
 def made(product: Path, words: list[object], of: str = "") -> Path:
-    """What a verb leaves in a folder, made anew unless it was made by the same words of the same weights.
+    """The product of a verb in a folder, made anew unless it was made by the same words of the same weights.
 
     Raises:
         RuntimeError: the verb failed; with its message.

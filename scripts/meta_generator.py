@@ -1,4 +1,4 @@
-"""What a zoo of models, and steps that follow, do for a network that writes weights: docs/meta-generator.md.
+"""The effect of a zoo of models, and of steps that follow, on a network that writes weights: docs/meta-generator.md.
 
     python scripts/meta_generator.py --root DIR      # DIR holds Omniglot; some fifteen minutes on one core
 
@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from league_beside import wrapped
@@ -19,13 +18,15 @@ from make_league import DOCS
 from make_results import figure
 from making import made, revision
 
+from metagen.evaluation.evaluation_options import EvaluationOptions
 from metagen.evaluation.scorecard import measure
 from metagen.learners import MetaGenerator
 from metagen.metrics.intervals import over_tasks_interval
 from metagen.model import load_base
+from metagen.report.result import Result, read_result, row_named
 from metagen.storage.artifacts import read_config
 from metagen.storage.files import write_atomically
-from metagen.storage.strict_json import read_json, to_json
+from metagen.storage.strict_json import to_json
 from metagen.training.episode_data import EpisodeData
 
 RUNS = Path("runs/meta-generator")
@@ -92,15 +93,14 @@ def zoo(asked: argparse.Namespace) -> Path:
     return made(ZOO, words, read_config(Path(BASE))["weights_sha256"])
 
 
-def evaluated(export: Path, asked: argparse.Namespace) -> dict[str, Any]:
-    """What `metagen evaluate` finds of a learner."""
+def evaluated(export: Path, asked: argparse.Namespace) -> Result:
+    """The result of a learner on test characters."""
     out = export.parent / "evaluation"
     words = ["evaluate", "--model", export, "--data.root", asked.root, "--data.shots", SHOTS]
     words += ["--data.queries", QUERIES, "--limit", asked.tasks, "--metrics", to_json(METRICS)]
     words += ["--curve", "[]", "--baselines", "false"]
     place = made(out / "result.json", [*words, "--out", out, "--overwrite"], read_config(export)["weights_sha256"])
-    found: dict[str, Any] = read_json(place)
-    return found
+    return read_result(place)
 
 
 def query_losses(
@@ -113,7 +113,8 @@ def query_losses(
         change(learner)
     data = EpisodeData("omniglot", asked.root, shots=SHOTS, queries=QUERIES)
     learner.requires_grad_(False).eval()
-    return measure(learner, data.episodes, "test", asked.tasks, (), baselines=False).values["adapted/query_loss"]
+    options = EvaluationOptions(limit=asked.tasks, curve=(), baselines=False)
+    return measure(learner, data.episodes, options).values["adapted/query_loss"]
 
 
 def no_sketches(learner: MetaGenerator) -> None:
@@ -130,14 +131,14 @@ def no_layers(learner: MetaGenerator) -> None:
 
 def row(name: str, export: Path, asked: argparse.Namespace) -> str:
     """A learner's line."""
-    found = evaluated(export, asked)
-    adapted = next(each for each in found["rows"] if each["row"] == "adapted")
-    against = {each["row"].removeprefix("adapted - "): each["figures"] for each in found["differences"]}
+    result = evaluated(export, asked)
+    adapted = row_named(result["rows"], "adapted")
+    against = {each["row"].removeprefix("adapted - "): each["figures"] for each in result["differences"]}
     cells = [figure(adapted["figures"][name], 2) for name in FIGURES]
     cells += [figure(against[other]["query_loss"], 2) for other in ROWS]
     own = query_losses(export, asked)
     cells += [str(over_tasks_interval(own - query_losses(export, asked, c))) for c in (no_sketches, no_layers)]
-    cost = found["studies"]["cost"]
+    cost = result["studies"]["cost"]
     cells.append(f"{1000 * cost['seconds']['median']:.0f} ms, {cost['adapted_bytes'] / 1000:.0f} kB")
     return f"| {name} | {' | '.join(cells)} |"
 
@@ -156,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     best = refined(asked)
     rows.append(row(REFINED, best, asked))
     first = evaluated(trained(BEGUN, asked), asked)
-    base = next(each for each in first["rows"] if each["row"] == "unadapted")
+    base = row_named(first["rows"], "unadapted")
     told_of = {"revision": revision(), "hardware": first["environment"]["hardware"], "zoo": asked.zoo_tasks}
     told_of |= {"base": read_config(Path(BASE))["weights_sha256"][:12], "config": CONFIG, "episodes": asked.episodes}
     told_of |= {

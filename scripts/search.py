@@ -25,9 +25,10 @@ from metagen.generators import SearchVAE
 from metagen.generators.networks import OPERATIONS
 from metagen.learners.model_files import load_model
 from metagen.metrics.intervals import over_tasks_interval
+from metagen.report.result import read_result
 from metagen.storage.artifacts import read_config
 from metagen.storage.files import write_atomically
-from metagen.storage.strict_json import read_json, to_json
+from metagen.storage.strict_json import to_json
 
 SEARCHES: dict[str, list[object]] = {
     "relaxed, second order": [],
@@ -48,16 +49,16 @@ def fit(config: str, run: Path, options: argparse.Namespace, episodes: int, *mor
 
 
 def searched(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """What each search found, by its name: the operations, and the share of each in the trained mixtures."""
-    found = {}
+    """The architecture of each search, by its name: the operations, and the share of each in the trained mixtures."""
+    searches = {}
     for name, more in SEARCHES.items():
         run = options.out / name.replace(", ", "-").replace(" ", "-")
         generator = load_model(fit("omniglot-search", run, options, options.searching, *more))[0].generator
         if not isinstance(generator, SearchVAE):
             raise SystemExit(f"{run}: holds no search")
         shares = [(mixed.architecture / mixed.temperature).softmax(0).tolist() for mixed in generator.mixtures.values()]
-        found[name] = {"blocks": generator.searched["blocks"], "shares": shares}
-    return found
+        searches[name] = {"blocks": generator.searched["blocks"], "shares": shares}
+    return searches
 
 
 def drawn(seed: int) -> tuple[str, ...]:
@@ -94,21 +95,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--training", type=int, default=600, help="meta-steps of every training")
     parser.add_argument("--tasks", type=int, default=8, help="train tasks a meta-step")
     options = parser.parse_args(argv)
-    found = searched(options)
+    searches = searched(options)
     architectures = {f"random {seed}": drawn(seed) for seed in range(RANDOM)}
-    architectures |= {name: tuple(each["blocks"]) for name, each in found.items()}
+    architectures |= {name: tuple(each["blocks"]) for name, each in searches.items()}
     losses = {name: judged(blocks, options) for name, blocks in architectures.items()}
     asked = {name: getattr(options, name) for name in ("searching", "training", "tasks")}
     one = next((options.out / "trained").glob("*/test/result.json"))
-    environment = read_json(one)["environment"]
+    environment = read_result(one)["environment"]
     result: dict[str, Any] = {**asked, "limits": LIMITS, "environment": environment, "revision": revision()}
-    result |= {"searches": found, "architectures": architectures}
+    result |= {"searches": searches, "architectures": architectures}
     for split in LIMITS:
         mean = torch.stack([losses[f"random {seed}"][split] for seed in range(RANDOM)]).mean(0)
         of = {name: each[split] for name, each in losses.items()}
         result[split] = {
             "query_loss": {name: asdict(over_tasks_interval(loss)) for name, loss in of.items()},
-            "minus_random": {name: asdict(over_tasks_interval(of[name] - mean)) for name in found},
+            "minus_random": {name: asdict(over_tasks_interval(of[name] - mean)) for name in searches},
         }
     write_atomically(options.out / "result.json", (to_json(result, indent=1) + "\n").encode())
     print(to_json(result, indent=1))

@@ -1,4 +1,4 @@
-"""How long every learner of a league takes to adapt, in one sitting: docs/league/NAME-adapting.json.
+"""The seconds that every learner of a league takes to adapt, in one sitting: docs/league/NAME-adapting.json.
 
     python scripts/time_league.py --root DIR --rows docs/league/omniglot --runs runs/league     # on a machine at rest
 
@@ -39,13 +39,13 @@ def model_of(row: dict[str, Any], place: Path) -> Model | None:
 
 
 def seconds(model: Model, supports: torch.Tensor) -> list[float]:
-    """What adapting to each of some supports [T, k, C, H, W] takes, after one that does not count."""
-    found = []
+    """Seconds of adapting to each of some supports [T, k, C, H, W], after one that does not count."""
+    taken = []
     for number in (0, *range(len(supports))):
         started = time.perf_counter()
         adapt_tasks(model.learner, supports[number : number + 1], (0, "test"), [number])
-        found.append(time.perf_counter() - started)
-    return found[1:]
+        taken.append(time.perf_counter() - started)
+    return taken[1:]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for _ in range(ROUNDS):
         for name, model in models.items():
             taken[name] += seconds(model, supports)
-    told = {"revision": revision(), **environment(next(iter(models.values())).learner), "shots": SHOTS, "tasks": TASKS}
+    told = {"revision": revision(), **environment(torch.device("cpu")), "shots": SHOTS, "tasks": TASKS}
     told |= {"rounds": ROUNDS, "median_seconds": {name: statistics.median(each) for name, each in taken.items()}}
     write_atomically(options.rows.with_name(f"{options.rows.name}-adapting.json"), to_json(told, indent=1).encode())
 

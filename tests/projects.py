@@ -25,7 +25,7 @@ from PIL import Image, ImageDraw
 from metagen.cli import main
 from metagen.core.registry import options_of
 from metagen.embeddings import EmbeddingGAN, embedder
-from metagen.evaluation import scorecard
+from metagen.evaluation import baselines
 from metagen.generators import generators
 from metagen.tasks.omniglot import VAL_ALPHABETS
 
@@ -202,7 +202,7 @@ def project(original, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(folder / "scripts")
     for grid in ("SCRATCH_GRID", "JOINT_GRID"):
-        monkeypatch.setattr(scorecard, grid, ((1e-2, 1),))
+        monkeypatch.setattr(baselines, grid, ((1e-2, 1),))
     monkeypatch.setattr(embedder, "EmbeddingGAN", partial(EmbeddingGAN, steps=3))
     for name in names:
         monkeypatch.delitem(sys.modules, name, raising=False)

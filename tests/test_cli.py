@@ -21,7 +21,8 @@ from metagen.cli import OVERVIEW, VERBS, main
 from metagen.commands import fit
 from metagen.commands.model_options import OF_THE_MODEL
 from metagen.errors import MetagenError
-from metagen.evaluation import scorecard
+from metagen.evaluation import baselines
+from metagen.evaluation.trial import Trial
 from metagen.learners import Amortised, Reptile
 from metagen.learners.model_files import save_model
 from metagen.model import Model
@@ -59,7 +60,7 @@ def place(tmp_path_factory):
 def elsewhere(tmp_path, monkeypatch):
     """Whatever writes to the current folder does it here."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(scorecard, "SCRATCH_GRID", ((1e-2, 1), (3e-2, 2)))
+    monkeypatch.setattr(baselines, "SCRATCH_GRID", ((1e-2, 1), (3e-2, 2)))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -473,7 +474,7 @@ def test_options_are_not_abbreviated(words, meant, capsys):
 @pytest.fixture
 def stopped(place, monkeypatch, capsys):
     """An evaluation into "result" that was interrupted after the first of its two tasks; its command."""
-    evaluate, words = scorecard.Trial.evaluate_batch, [*evaluation_words(place), "--batch", "1"]
+    evaluate, words = Trial.evaluate_batch, [*evaluation_words(place), "--batch", "1"]
     met = []
 
     def once(trial, tasks):
@@ -482,10 +483,10 @@ def stopped(place, monkeypatch, capsys):
             raise KeyboardInterrupt
         return evaluate(trial, tasks)
 
-    monkeypatch.setattr(scorecard.Trial, "evaluate_batch", once)
+    monkeypatch.setattr(Trial, "evaluate_batch", once)
     assert main(words) == 130
     assert capsys.readouterr().err == "metagen: stopped before the end; the same command goes on from here\n"
-    monkeypatch.setattr(scorecard.Trial, "evaluate_batch", evaluate)
+    monkeypatch.setattr(Trial, "evaluate_batch", evaluate)
     return words
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from metagen.adaptation import in_chunks, task_batch
-from metagen.evaluation.scorecard import contenders
+from metagen.evaluation.contenders import contenders
 from metagen.learners import MAML, Conditioned, adapt_tasks
 from tests.doubles import Quadratic, tiny_vae
 

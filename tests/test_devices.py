@@ -15,7 +15,8 @@ import metagen
 from metagen.adaptation import task_batch
 from metagen.cli import main
 from metagen.core.warps import read_at
-from metagen.evaluation import scorecard
+from metagen.evaluation import baselines
+from metagen.evaluation.evaluation_options import EvaluationOptions
 from metagen.evaluation.scorecard import measure
 from metagen.learners import MAML, Amortised, learners
 from metagen.metrics import frechet_distance, inception_score, kernel_distance, precision_recall
@@ -133,11 +134,11 @@ def test_the_metric_of_a_training_loop_is_that_of_a_cpu(device):
 @pytest.mark.parametrize("kind", ["vae", "redraw"])
 def test_a_scorecard_is_that_of_a_cpu(device, kind, monkeypatch):
     """With the row *scratch*, which is fine-tuned where the learner lies."""
-    monkeypatch.setattr(scorecard, "SCRATCH_GRID", ((1e-3, 1), (1e-3, 2)))
+    monkeypatch.setattr(baselines, "SCRATCH_GRID", ((1e-3, 1), (1e-3, 2)))
     learner = MAML(tiny_generator(kind, size=28), steps=1, rate=1e-3).double().requires_grad_(False).eval()
 
     def rows(at):
-        result = measure(learner.to(at), Episodes(Blobs(), 2, 3), "val", 4, (0, 1)).result
+        result = measure(learner.to(at), Episodes(Blobs(), 2, 3), EvaluationOptions("val", 4, curve=(0, 1))).result
         return {row["row"]: row["figures"]["query_loss"]["mean"] for row in result["rows"]}
 
     found, expected = rows(device), rows("cpu")
@@ -186,7 +187,7 @@ REDRAW = ("--model.generator", "Redraw", "--model.generator.widths", "[2, 4]", "
     "options", [(), MIXED_PRECISION, (*REDRAW, *MIXED_PRECISION)], ids=["vae", "vae-mixed", "redraw-mixed"]
 )
 def test_fit_evaluate_and_adapt_run_there(fit, blobs, tmp_path, device, accelerator, as_on_cuda, monkeypatch, options):
-    monkeypatch.setattr(scorecard, "SCRATCH_GRID", ((1e-3, 1), (1e-3, 2)))
+    monkeypatch.setattr(baselines, "SCRATCH_GRID", ((1e-3, 1), (1e-3, 2)))
     there, export, card = ("--trainer.accelerator", accelerator), tmp_path / "run" / "export", tmp_path / "card"
     assert fit(tmp_path / "run", *options, *there, "--data.episodes", "3") == 0
     weights = load_file(export / "model.safetensors").values()

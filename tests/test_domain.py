@@ -7,7 +7,7 @@ import torch
 
 from metagen.core.energy_distance import blurred
 from metagen.errors import MetagenError
-from metagen.evaluation.extractor_choice import selecting
+from metagen.evaluation.extractor_choice import selection_features
 from metagen.metrics.extractors import Embedding
 from metagen.metrics.extractors.extractor_files import save_extractor
 from metagen.tasks.splits import Split
@@ -29,17 +29,17 @@ def saved(path, tasks, size=28, split=None):
 
 
 def test_the_extractor_of_the_domain_selects_where_one_of_the_size_travels():
-    name, look = selecting(None, EpisodeData("glyphs", size=28))
+    name, look = selection_features(None, EpisodeData("glyphs", size=28))
     assert name == "glyphs-select"
     assert look(torch.rand(2, 3, 1, 28, 28)).shape == (2, 3, 128)
-    assert selecting(None, EpisodeData("glyphs", size=32)) == ("pixels", blurred)
-    assert selecting("pixels", EpisodeData("glyphs", size=28)) == ("pixels", blurred)
+    assert selection_features(None, EpisodeData("glyphs", size=32)) == ("pixels", blurred)
+    assert selection_features("pixels", EpisodeData("glyphs", size=28)) == ("pixels", blurred)
 
 
 def test_tasks_of_ones_own_are_looked_at_in_pixels_or_through_what_is_named(tasks, tmp_path):
-    assert selecting(None, tasks) == ("pixels", blurred)
+    assert selection_features(None, tasks) == ("pixels", blurred)
     extractor, images = saved(tmp_path / "mine", tasks), torch.rand(2, 3, 1, 28, 28)
-    name, look = selecting(str(tmp_path / "mine"), tasks)
+    name, look = selection_features(str(tmp_path / "mine"), tasks)
     assert name == "mine"
     assert torch.equal(look(images), extractor.of(images))
     assert not torch.allclose(look(images).mean(), blurred(images).mean())
@@ -48,17 +48,17 @@ def test_tasks_of_ones_own_are_looked_at_in_pixels_or_through_what_is_named(task
 def test_an_extractor_that_does_not_fit_is_one_error(tasks, tmp_path):
     saved(tmp_path / "large", tasks, size=32)
     with pytest.raises(MetagenError, match="takes images of 1 channels and 32 px"):
-        selecting(str(tmp_path / "large"), tasks)
+        selection_features(str(tmp_path / "large"), tasks)
     split = tasks.task_set.split
     saved(tmp_path / "seen", tasks, split=Split((*split.train, split.val[0]), split.val[1:], split.test))
     with pytest.raises(MetagenError, match="was trained or chosen on 1 of these val tasks"):
-        selecting(str(tmp_path / "seen"), tasks)
+        selection_features(str(tmp_path / "seen"), tasks)
     with pytest.raises(MetagenError, match="neither a folder nor one of the extractors"):
-        selecting("nothing", tasks)
+        selection_features("nothing", tasks)
 
 
 def test_a_split_of_ones_own_asks_for_an_extractor_of_ones_own(tmp_path):
     split = EpisodeData("glyphs").task_set.split
     (tmp_path / "split.json").write_text(Split(split.test, split.train, split.val).to_json())
     with pytest.raises(MetagenError, match=r"or choose without one: --model\.chosen_by pixels"):
-        selecting(None, EpisodeData("glyphs", split_file=str(tmp_path / "split.json")))
+        selection_features(None, EpisodeData("glyphs", split_file=str(tmp_path / "split.json")))

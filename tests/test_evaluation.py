@@ -11,9 +11,12 @@ import torch
 from metagen.core.warps import DRAWS, random_affine
 from metagen.distributed.sharding import ShardedTasks
 from metagen.errors import MetagenError
-from metagen.evaluation import scorecard
+from metagen.evaluation import baselines, scorecard
+from metagen.evaluation.baselines import tuned, untrained
+from metagen.evaluation.contenders import Contender, contenders, criterion_after
 from metagen.evaluation.criterion import ByLoss, BySamples
-from metagen.evaluation.scorecard import Contender, contenders, criterion_after, measure, tuned, untrained
+from metagen.evaluation.evaluation_options import EvaluationOptions
+from metagen.evaluation.scorecard import measure
 from metagen.generators import Generator
 from metagen.learners import MAML, Amortised, Joint, LowRankMAML, Reptile, RuleEngine, auto_steps
 from metagen.metrics import Extractor, metrics
@@ -32,7 +35,7 @@ def learner():
 
 @pytest.fixture
 def small_grid(monkeypatch):
-    monkeypatch.setattr(scorecard, "SCRATCH_GRID", ((1e-2, 1), (3e-2, 2)))
+    monkeypatch.setattr(baselines, "SCRATCH_GRID", ((1e-2, 1), (3e-2, 2)))
 
 
 class Recorded(Episodes):
@@ -68,11 +71,11 @@ def test_differences_are_paired_and_rows_are_what_they_say(learner, small_grid, 
     def loss(criterion, contender, query, key, tasks):
         return hardness - gains[contender.steps] + (7 if contender.sees == "other" else 0)
 
-    monkeypatch.setattr(scorecard.Contender, "adapted", lambda contender, *_: contender)
+    monkeypatch.setattr(Contender, "adapted", lambda contender, *_: contender)
     monkeypatch.setattr(ByLoss, "__call__", loss)
     scratch = Joint(tiny_vae(size=28), test_steps=1)
-    monkeypatch.setattr(scorecard, "tuned", lambda *_: scratch)
-    result = measure(learner, Recorded(Blobs()), "test", None, (0, 1, 2)).result
+    monkeypatch.setattr(baselines, "tuned", lambda *_: scratch)
+    result = measure(learner, Recorded(Blobs()), EvaluationOptions(limit=None, curve=(0, 1, 2))).result
     rows = {row["row"]: row["figures"]["query_loss"] for row in result["rows"]}
     means = {name: figure["mean"] for name, figure in rows.items()}
     assert list(means) == ["unadapted", "scratch", "another task's support", "adapted"]
@@ -93,11 +96,11 @@ def test_differences_are_paired_and_rows_are_what_they_say(learner, small_grid, 
 def test_what_is_asked_of_the_tasks(learner, small_grid, split):
     """Scratch is tuned on val tasks alone, and no train task is looked at."""
     episodes = Recorded(Blobs())
-    result = measure(learner, episodes, split, 4, (0, 2)).result
-    assert sorted(episodes.asked) == sorted([(split, 4), ("val", scorecard.TUNING_TASKS)])
+    result = measure(learner, episodes, EvaluationOptions(split, 4, curve=(0, 2))).result
+    assert sorted(episodes.asked) == sorted([(split, 4), ("val", baselines.TUNING_TASKS)])
     scratch = result["fine_tuned"]["scratch"]
     assert scratch["chosen_on"] == "val"
-    assert (scratch["rate"], scratch["steps"]) in scorecard.SCRATCH_GRID
+    assert (scratch["rate"], scratch["steps"]) in baselines.SCRATCH_GRID
     assert result["tasks"] == 4
     figures = {row["row"]: row["figures"]["query_loss"] for row in result["rows"]}
     assert {figure["tasks"] for figure in figures.values()} == {4}
@@ -109,19 +112,19 @@ def test_what_is_asked_of_the_tasks(learner, small_grid, split):
 
 def test_fine_tuning_is_the_best_of_its_grid_on_what_it_is_given(learner, monkeypatch):
     episodes = Episodes(Blobs(), 2, 3)
-    losses = dict(zip(scorecard.SCRATCH_GRID, (3.0, 1.0, 2.0, 1.0), strict=True))
+    losses = dict(zip(baselines.SCRATCH_GRID, (3.0, 1.0, 2.0, 1.0), strict=True))
     seen = []
 
     def fake(scratch, given, key, steps, criterion):
         seen.append((scratch.rate, steps, given.tasks))
         return torch.full((len(given.tasks),), losses[scratch.rate, steps])
 
-    monkeypatch.setattr(scorecard, "criterion_after", fake)
-    best = tuned("scratch", learner.generator, scorecard.SCRATCH_GRID, episodes, ByLoss())
-    for rate, steps in scorecard.SCRATCH_GRID:
+    monkeypatch.setattr(baselines, "criterion_after", fake)
+    best = tuned("scratch", learner.generator, baselines.SCRATCH_GRID, episodes, ByLoss())
+    for rate, steps in baselines.SCRATCH_GRID:
         tasks = [task for r, s, given in seen if (r, s) == (rate, steps) for task in given]
         assert tuple(tasks) == episodes.task_set.split.val
-    assert (best.rate, best.test_steps) == scorecard.SCRATCH_GRID[1]
+    assert (best.rate, best.test_steps) == baselines.SCRATCH_GRID[1]
     assert best.generator is learner.generator
 
 
@@ -167,7 +170,7 @@ def test_the_measured_loss_is_of_the_query_after_adaptation_to_the_support(learn
 
 def test_no_support_image_is_a_query_image_and_no_test_task_is_a_train_task(learner, small_grid):
     episodes = Recorded(Blobs())
-    measure(learner, episodes, "test", None, (0,))
+    measure(learner, episodes, EvaluationOptions(limit=None, curve=(0,)))
     for split in ("val", "test"):
         looked_at = {task for given, episode in episodes.given if given == split for task in episode.tasks}
         assert looked_at == set(episodes.task_set.split[split])
@@ -181,7 +184,7 @@ def test_no_support_image_is_a_query_image_and_no_test_task_is_a_train_task(lear
 
 def test_the_same_seed_gives_the_same_figures(learner, small_grid):
     def figures(seed):
-        result = measure(learner, Episodes(Blobs(), 2, 3), "test", 3, (0, 1), seed).result
+        result = measure(learner, Episodes(Blobs(), 2, 3), EvaluationOptions(limit=3, curve=(0, 1), seed=seed)).result
         return [
             [{k: v for k, v in row.items() if k != "seconds"} for row in result[part]] for part in ("rows", "curve")
         ]
@@ -202,7 +205,7 @@ def test_the_same_seed_gives_the_same_figures(learner, small_grid):
 def test_bad_options_are_refused_before_anything_is_measured(learner, split, limit, curve, said):
     episodes = Recorded(Blobs())
     with pytest.raises(MetagenError, match=said):
-        measure(learner, episodes, split, limit, curve)
+        measure(learner, episodes, EvaluationOptions(split, limit, curve=curve))
     assert not episodes.asked
 
 
@@ -224,9 +227,13 @@ def card(learner):
     joint = Joint(tiny_vae(size=28), test_steps=1).requires_grad_(False)
     with pytest.MonkeyPatch.context() as patch:
         for grid in ("SCRATCH_GRID", "JOINT_GRID"):
-            patch.setattr(scorecard, grid, ((1e-2, 1),))
+            patch.setattr(baselines, grid, ((1e-2, 1),))
         return measure(
-            learner, Episodes(Blobs(tasks=80), 2, 8), "test", None, (0,), 0, {"half": Half()}, joint=joint
+            learner,
+            Episodes(Blobs(tasks=80), 2, 8),
+            EvaluationOptions(limit=None, curve=(0,)),
+            {"half": Half()},
+            joint=joint,
         ).result
 
 
@@ -266,7 +273,7 @@ def test_reconstructions_are_of_the_human_half_by_the_model_as_it_is_adapted(lea
 
     monkeypatch.setattr(Half, "of", of)
     episodes = Episodes(Blobs(), 2, 8)
-    result = measure(learner, episodes, "test", 3, (), 0, {"half": Half()}, baselines=False)
+    result = measure(learner, episodes, EvaluationOptions(limit=3, curve=(), baselines=False), {"half": Half()})
     episode = episodes.of("test", episodes.held_out_numbers("test", 3))
     adapted, start = (Contender(learner, n).adapted(episode, episode.support, KEY) for n in (2, 0))
     again, by_the_start = (each.each("reconstruct", {"images": episode.query[:, 4:]}) for each in (adapted, start))
@@ -280,7 +287,8 @@ def test_no_row_of_reconstructions_where_there_is_no_encoder():
     for name in ("redraw", "wgan_gp"):
         model = Amortised(tiny_generator(name, size=28)) if name == "redraw" else MAML(tiny_generator(name, size=28), 1)
         model.requires_grad_(False).eval()
-        card = measure(model, Episodes(Blobs(), 2, 8), "test", 3, (), 0, {"half": Half()}, baselines=False).result
+        options = EvaluationOptions(limit=3, curve=(), baselines=False)
+        card = measure(model, Episodes(Blobs(), 2, 8), options, {"half": Half()}).result
         assert "reconstruction" not in [row["row"] for row in card["rows"]]
 
 
@@ -292,7 +300,7 @@ def test_the_human_half_and_the_reference_are_disjoint_and_no_support(learner, s
         return Extractor.of(self, images)
 
     monkeypatch.setattr(Half, "of", of)
-    measure(learner, Episodes(Blobs(tasks=80), 2, 8), "test", None, (0,), 0, {"half": Half()})
+    measure(learner, Episodes(Blobs(tasks=80), 2, 8), EvaluationOptions(limit=None, curve=(0,)), {"half": Half()})
     support, reference, human = seen[:3]
     assert (support.shape[1], reference.shape[1], human.shape[1]) == (2, 4, 4)
     for one, other in ((support, reference), (support, human), (reference, human)):
@@ -314,16 +322,17 @@ def test_a_model_that_looks_at_its_support_is_also_measured_without_steps_and_wi
 
 
 def test_a_model_trained_without_steps_is_its_own_joint_baseline(monkeypatch, small_grid):
-    monkeypatch.setattr(scorecard, "JOINT_GRID", ((1e-4, 1),))
+    monkeypatch.setattr(baselines, "JOINT_GRID", ((1e-4, 1),))
     amortised = Amortised(tiny_generator("redraw", size=28)).requires_grad_(False).eval()
-    result = measure(amortised, Episodes(Blobs(), 2, 3), "test", 3, ()).result
+    result = measure(amortised, Episodes(Blobs(), 2, 3), EvaluationOptions(limit=3, curve=())).result
     assert [row["row"] for row in result["rows"]][2] == "joint + fine-tune"
     assert result["fine_tuned"]["joint + fine-tune"] == {"rate": 1e-4, "steps": 1, "chosen_on": "val"}
 
 
 def test_baselines_can_be_left_out_and_change_nothing_else(learner, small_grid):
     whole, short = (
-        measure(learner, Episodes(Blobs(), 2, 3), "test", 3, (0, 2), baselines=which).result for which in (True, False)
+        measure(learner, Episodes(Blobs(), 2, 3), EvaluationOptions(limit=3, curve=(0, 2), baselines=which)).result
+        for which in (True, False)
     )
     assert {row["row"] for row in whole["rows"]} - {row["row"] for row in short["rows"]} == {"scratch"}
     figures = {row["row"]: row["figures"] for row in whole["rows"]}
@@ -333,7 +342,7 @@ def test_baselines_can_be_left_out_and_change_nothing_else(learner, small_grid):
 
 def test_a_row_may_choose_its_steps_by_the_support(learner):
     episodes = Episodes(Blobs(), 3, 3)
-    result = measure(learner, episodes, "test", None, (), baselines=False, auto=True)
+    result = measure(learner, episodes, EvaluationOptions(limit=None, curve=(), baselines=False, auto=True))
     row = next(row for row in result.result["rows"] if row["row"] == "auto steps")
     assert row["steps"] == "auto"
     episode = episodes.first("test", 6)
@@ -368,7 +377,8 @@ def test_another_support_is_of_another_task_whatever_the_batches(learner, small_
 
     monkeypatch.setattr(Contender, "adapted", adapted)
     monkeypatch.setattr(ByLoss, "__call__", lambda criterion, adapted, query, *_: torch.zeros(len(query)))
-    measure(learner, Episodes(Blobs(), 2, 3), "test", None, (), sharded=ShardedTasks(batch=batch))
+    options = EvaluationOptions(limit=None, curve=())
+    measure(learner, Episodes(Blobs(), 2, 3), options, sharded=ShardedTasks(batch=batch))
     own = Episodes(Blobs(), 2, 3).first("test", 6).support
     assert torch.equal(torch.stack(shown["other"]), own.roll(1, 0))
 
@@ -384,9 +394,9 @@ def test_a_contender_is_shown_what_it_is_to_see(learner):
 
 def test_too_few_queries_or_tasks_are_one_error(learner, small_grid):
     with pytest.raises(MetagenError, match="4 or more images a task"):
-        measure(learner, Episodes(Blobs(), 2, 3), "test", None, (0,), 0, {"half": Half()})
+        measure(learner, Episodes(Blobs(), 2, 3), EvaluationOptions(limit=None, curve=(0,)), {"half": Half()})
     with pytest.raises(MetagenError, match="3 tasks or more"):
-        measure(learner, Episodes(Blobs(), 2, 6), "test", 2, (0,), 0, {"half": Half()})
+        measure(learner, Episodes(Blobs(), 2, 6), EvaluationOptions(limit=2, curve=(0,)), {"half": Half()})
 
 
 # three cheats
@@ -426,11 +436,12 @@ class Cheat(Generator):
 @pytest.fixture
 def cheating(monkeypatch):
     """The scorecard of a cheat: by row (or the row that the adapted one is compared with), means by column."""
-    monkeypatch.setattr(scorecard, "_fine_tuned", lambda *_: {})
+    monkeypatch.setattr(scorecard, "fine_tuned_baselines", lambda *_: {})
 
     def card(trick):
         cheat = Amortised(Cheat(trick)).requires_grad_(False).eval()
-        result = measure(cheat, Episodes(Blobs(tasks=80), 2, 8), "test", None, (), 0, {"half": Half()}).result
+        options = EvaluationOptions(limit=None, curve=())
+        result = measure(cheat, Episodes(Blobs(tasks=80), 2, 8), options, {"half": Half()}).result
         rows = result["rows"] + result["differences"]
         return {row["row"]: {name.partition("[")[0]: f for name, f in row["figures"].items()} for row in rows}
 
@@ -467,7 +478,8 @@ def game():
 
 
 def test_a_game_has_no_query_loss_and_a_curve_of_what_it_is_judged_by(game, small_grid):
-    found = measure(game, Episodes(Blobs(tasks=40), 2, 8), "test", None, (0, 1), 0, {"half": Half()}).result
+    options = EvaluationOptions(limit=None, curve=(0, 1))
+    found = measure(game, Episodes(Blobs(tasks=40), 2, 8), options, {"half": Half()}).result
     figures = {row["row"]: row["figures"] for row in found["rows"]}
     assert not [name for row in figures.values() for name in row if name.startswith("query_loss")]
     assert found["criterion"] == "energy[half]"
@@ -477,7 +489,7 @@ def test_a_game_has_no_query_loss_and_a_curve_of_what_it_is_judged_by(game, smal
     expected = criterion_after(game, episode, KEY, 1, BySamples("half", Half().of)).mean()
     assert found["curve"][1]["mean"] == pytest.approx(float(expected), rel=1e-5)
     with pytest.raises(MetagenError, match="says nothing of its images"):
-        measure(game, Episodes(Blobs(), 2, 8), "test", None, ())
+        measure(game, Episodes(Blobs(), 2, 8), EvaluationOptions(limit=None, curve=()))
 
 
 def test_a_task_that_diverges_is_counted_and_shown_grey(game, small_grid, monkeypatch):
@@ -491,8 +503,9 @@ def test_a_task_that_diverges_is_counted_and_shown_grey(game, small_grid, monkey
         return found
 
     monkeypatch.setattr(Contender, "adapted", broken)
-    sharded, looks = ShardedTasks(batch=10), {"half": Half()}
-    found = measure(game, Episodes(Blobs(tasks=40), 2, 8), "test", None, (1,), 0, looks, sharded=sharded)
+    sharded, extractors = ShardedTasks(batch=10), {"half": Half()}
+    options = EvaluationOptions(limit=None, curve=(1,))
+    found = measure(game, Episodes(Blobs(tasks=40), 2, 8), options, extractors, sharded=sharded)
     rows = {row["row"]: row["diverged"] for row in found.result["rows"] if row["steps"] is not None}
     assert rows == {"unadapted": 0, "scratch": 0, "another task's support": 0, "adapted": 1}
     assert found.result["curve"][0]["tasks"] == 9

@@ -9,7 +9,6 @@ import shutil
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,8 +16,9 @@ import torch
 import metagen
 from metagen.cli import main
 from metagen.errors import MetagenError
-from metagen.evaluation import scorecard
-from metagen.evaluation.evaluator import looked_through
+from metagen.evaluation import baselines
+from metagen.evaluation.evaluation_options import EvaluationOptions
+from metagen.evaluation.evaluator import load_extractors
 from metagen.learners import Reptile
 from metagen.learners.model_files import load_model, save_model
 from metagen.metrics import extractors
@@ -83,7 +83,7 @@ def weights(folder: Path) -> bytes:
 def elsewhere(tmp_path, monkeypatch):
     """Whatever writes to the current folder does it here."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(scorecard, "SCRATCH_GRID", ((1e-2, 1),))
+    monkeypatch.setattr(baselines, "SCRATCH_GRID", ((1e-2, 1),))
 
 
 # features
@@ -258,9 +258,9 @@ def test_a_file_that_is_no_torchscript_is_refused(tmp_path):
 
 
 def asked(tasks: TaskSet, extractor: str | None, name: str = "blobs"):
-    question, data = SimpleNamespace(extractor=extractor, inception=None, lpips=None), EpisodeData(name)
+    data = EpisodeData(name)
     data._task_set = tasks
-    return looked_through(question, data, "test")
+    return load_extractors(EvaluationOptions(extractor=extractor), data)
 
 
 def test_a_torchscript_file_is_named_with_its_hash(means):

@@ -11,7 +11,7 @@ import torch
 from metagen.adaptation import select_params
 from metagen.adaptation.encoders import GradientEncoder
 from metagen.errors import MetagenError
-from metagen.evaluation.scorecard import untrained
+from metagen.evaluation.baselines import untrained
 from metagen.generators import VAE, Redraw, generators
 from metagen.learners import IMAML, MAML, AdjointMAML, Joint, LowRankMAML, Reptile, learners
 from metagen.model import Model

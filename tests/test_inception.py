@@ -10,7 +10,6 @@ import sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +17,8 @@ import torch
 from torch import nn
 
 from metagen.errors import MetagenError
-from metagen.evaluation.evaluator import looked_through
+from metagen.evaluation.evaluation_options import EvaluationOptions
+from metagen.evaluation.evaluator import load_extractors
 from metagen.metrics import frechet_distance, inception_score, kernel_distance
 from metagen.metrics.extractors import Inception, inception
 
@@ -260,13 +260,12 @@ def test_a_connection_that_breaks_off_is_one_line(cache, monkeypatch):
 
 
 def test_inception_alone_is_looked_through_under_its_name(trusted, hashed):
-    question = SimpleNamespace(extractor="none", inception=str(trusted), lpips=None)
-    looks = looked_through(question, None, "test")
+    looks = load_extractors(EvaluationOptions(extractor="none", inception=str(trusted)), None)
     assert {name: info for name, (_, info) in looks.items()} == {
         "inception": {"name": "inception", "weights_sha256": hashed}
     }
     assert isinstance(looks["inception"][0], Inception)
-    assert looked_through(SimpleNamespace(extractor="none", inception=None, lpips=None), None, "test") == {}
+    assert load_extractors(EvaluationOptions(extractor="none"), None) == {}
 
 
 # agreement with torchmetrics, from images and the same file

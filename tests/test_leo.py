@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_map
 from metagen.adaptation import Adjoint, at_step, in_chunks, trajectory
 from metagen.core.functional import over_tasks, with_weights
 from metagen.errors import MetagenError
-from metagen.evaluation.scorecard import contenders
+from metagen.evaluation.contenders import contenders
 from metagen.learners import LEO, MAML, adapt_tasks
 from metagen.training.meta_training import MetaTraining
 from tests.doubles import Bilinear, Quadratic, tiny_generator, tiny_vae

@@ -8,7 +8,6 @@ import json
 import math
 import pickle
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,11 +16,12 @@ from torchmetrics.functional.image import lpips as published
 
 from metagen.cli import main
 from metagen.errors import MetagenError
-from metagen.evaluation import scorecard
-from metagen.evaluation.evaluator import looked_through
+from metagen.evaluation import baselines
+from metagen.evaluation.evaluation_options import EvaluationOptions
+from metagen.evaluation.evaluator import load_extractors
 from metagen.evaluation.scorecard import measure
 from metagen.learners import Reptile
-from metagen.metrics import Extractor, Seen, chosen, metrics
+from metagen.metrics import Extractor, RealFeatures, metrics, select_figures
 from metagen.metrics.extractors import LPIPS, lpips
 from metagen.metrics.extractors.lpips import within_support
 from metagen.metrics.naming import OF_LPIPS
@@ -232,7 +232,7 @@ def test_columns_of_what_is_kept_are_loops_over_whole_features(look):
     images[:, 1] = images[:, 0]
     kept = look.of_tasks(images, support, 5)
     assert kept.shape == (TASKS, 5, SHOTS + 5)
-    seen = Seen(look.of_tasks(support, support, 5), kept, kept)
+    seen = RealFeatures(look.of_tasks(support, support, 5), kept, kept)
     for name, expected in zip(OF_LPIPS, plain(look, images, support), strict=True):
         assert min(expected) > 0.01
         assert metrics[name].values(kept, seen).tolist() == pytest.approx(expected, rel=1e-5)
@@ -243,12 +243,12 @@ def test_columns_of_what_is_kept_are_loops_over_whole_features(look):
 
 def test_lpips_is_looked_through_for_its_own_columns_alone():
     looks = ["half", "inception", "lpips"]
-    unasked = chosen(None, metrics, looks)
+    unasked = select_figures(None, metrics, looks)
     assert [name for name, (_, look) in unasked.items() if look == "lpips"] == ["lpips", "lpips_cluster"]
     assert not [name for name, (column, look) in unasked.items() if column in OF_LPIPS and look != "lpips"]
-    assert set(unasked) == {*chosen(None, metrics, ["half", "inception"]), *OF_LPIPS}
-    assert chosen(["lpips_cluster"], metrics, looks) == {"lpips_cluster": ("lpips_cluster", "lpips")}
-    assert set(chosen(["fd"], metrics, looks)) == {"fd[half]", "fid"}
+    assert set(unasked) == {*select_figures(None, metrics, ["half", "inception"]), *OF_LPIPS}
+    assert select_figures(["lpips_cluster"], metrics, looks) == {"lpips_cluster": ("lpips_cluster", "lpips")}
+    assert set(select_figures(["fd"], metrics, looks)) == {"fd[half]", "fid"}
 
 
 @pytest.mark.parametrize(
@@ -257,16 +257,16 @@ def test_lpips_is_looked_through_for_its_own_columns_alone():
 )
 def test_without_its_weights_no_figure_is_called_lpips(name, hint):
     with pytest.raises(MetagenError, match=f"needs an extractor that is not at hand; .* with {hint}"):
-        chosen([name], metrics, ["half"])
+        select_figures([name], metrics, ["half"])
 
 
 def test_a_column_that_nothing_at_hand_is_for_is_refused():
     with pytest.raises(MetagenError, match="'fd' needs an extractor that is not at hand; name it with --extractor"):
-        chosen(["fd"], metrics, ["lpips"])
+        select_figures(["fd"], metrics, ["lpips"])
 
 
 def test_it_is_looked_through_under_its_name_and_what_it_does_to_images_is_told(trusted, hashed):
-    looks = looked_through(SimpleNamespace(extractor="none", inception=None, lpips=str(trusted)), None, "test")
+    looks = load_extractors(EvaluationOptions(extractor="none", lpips=str(trusted)), None)
     told = {"name": "lpips", "weights_sha256": hashed, "backbone": "alex", "images": "bilinear to 64 px where smaller"}
     assert {name: info for name, (_, info) in looks.items()} == {"lpips": told}
     assert isinstance(looks["lpips"][0], LPIPS)
@@ -286,13 +286,13 @@ class Pixels(Extractor):
 
 
 def test_a_scorecard_has_lpips_of_every_row(monkeypatch):
-    monkeypatch.setattr(scorecard, "SCRATCH_GRID", ((1e-2, 1),))
+    monkeypatch.setattr(baselines, "SCRATCH_GRID", ((1e-2, 1),))
     learner = Reptile(tiny_vae(size=28), steps=1, rate=0.02, test_steps=1).requires_grad_(False)
     episodes = Episodes(Blobs(tasks=80, images=13), 5, 8)  # more shots than images a row
-    found = measure(learner, episodes, "test", 4, (), extractors={"lpips": Pixels()})
+    found = measure(learner, episodes, EvaluationOptions(limit=4, curve=()), {"lpips": Pixels()})
     rows = {row["row"]: row["figures"] for row in found.result["rows"]}
-    for row in (rows["human"], rows["copy"], rows["adapted"]):
-        assert {*row} - {"query_loss"} == {*OF_LPIPS}
+    for figures in (rows["human"], rows["copy"], rows["adapted"]):
+        assert {*figures} - {"query_loss"} == {*OF_LPIPS}
     episode = episodes.of("test", episodes.held_out_numbers("test", 4))
     for row, images in (("human", episode.query[:, 4:]), ("copy", episode.support[:, :4])):
         for name, expected in zip(OF_LPIPS, plain(Pixels(), images, episode.support), strict=True):

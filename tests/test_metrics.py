@@ -13,8 +13,7 @@ from torchmetrics.image.kid import poly_mmd
 
 from metagen.errors import MetagenError
 from metagen.metrics import (
-    Seen,
-    chosen,
+    RealFeatures,
     diversity,
     fd_infinity,
     frechet,
@@ -23,6 +22,7 @@ from metagen.metrics import (
     metrics,
     nearest_support,
     recognisability,
+    select_figures,
 )
 
 
@@ -360,7 +360,7 @@ def table():
         return (centres + spread * normal(TASKS, count, DIMENSIONS, seed=seed)).float()
 
     classes = normal(DIMENSIONS, 7, seed=38)
-    seen = Seen(real(SHOTS, 32), real(MADE, 33), real(MADE, 34), lambda x: (x.double() @ classes).softmax(-1))
+    seen = RealFeatures(real(SHOTS, 32), real(MADE, 33), real(MADE, 34), lambda x: (x.double() @ classes).softmax(-1))
     fresh = real(MADE, 35)
     worse = fresh + (0.3 + 0.02 * normal(TASKS, MADE, DIMENSIONS, seed=36)).float()
     again = worse + (0.05 + 0.05 * normal(TASKS, MADE, DIMENSIONS, seed=37)).float()
@@ -412,7 +412,9 @@ def test_a_pooled_distance_is_of_all_tasks_together(table, name):
 @pytest.mark.parametrize("name", ["fd", "kid", "is", "precision", "recall", "density", "coverage"])
 def test_a_pooled_figure_does_not_know_how_images_are_dealt_to_tasks(table, name):
     seen, rows = table
-    halves = Seen(*(x.unflatten(1, (2, -1)).flatten(0, 1) for x in (seen.human, *seen[1:3])), seen.probabilities)
+    halves = RealFeatures(
+        *(x.unflatten(1, (2, -1)).flatten(0, 1) for x in (seen.human, *seen[1:3])), seen.probabilities
+    )
     row = rows["worse"]
     apart = interval(metrics[name], row.unflatten(1, (2, -1)).flatten(0, 1), halves)
     assert apart.mean == pytest.approx(interval(metrics[name], row, seen).mean)
@@ -428,7 +430,7 @@ def test_recognisability_is_in_per_cent_by_the_mean_of_the_support(table):
     seen, rows = table
     expected = 100 * recognisability(rows["fresh"], seen.support.mean(1), 20).mean()
     assert interval(metrics["recognisability"], rows["fresh"], seen).mean == pytest.approx(float(expected))
-    few = Seen(*(x[:5] for x in seen[:3]))
+    few = RealFeatures(*(x[:5] for x in seen[:3]))
     expected = 100 * recognisability(rows["fresh"][:5], few.support.mean(1), 5).mean()
     assert interval(metrics["recognisability"], rows["fresh"][:5], few).mean == pytest.approx(float(expected))
 
@@ -473,6 +475,6 @@ def test_frechet_of_many_dimensions_is_that_of_few_to_the_root_of_machine_precis
 
 
 def test_a_bare_name_is_through_every_extractor():
-    every = chosen(["kid", "is"], metrics, ["mine", "inception"])
+    every = select_figures(["kid", "is"], metrics, ["mine", "inception"])
     assert list(every) == ["kid[mine]", "kid", "is[mine]", "is"]
-    assert list(chosen(["kid[mine]"], metrics, ["mine", "inception"])) == ["kid[mine]"]
+    assert list(select_figures(["kid[mine]"], metrics, ["mine", "inception"])) == ["kid[mine]"]

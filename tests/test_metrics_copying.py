@@ -11,7 +11,7 @@ from torchmetrics.image.mifid import _mifid_compute
 
 from metagen.errors import MetagenError
 from metagen.metrics import (
-    Seen,
+    RealFeatures,
     cluster_distance,
     frechet_distance,
     metrics,
@@ -33,7 +33,7 @@ def real():
     def draw(count: int, seed: int) -> torch.Tensor:
         return centres + spread * normal(TASKS, count, DIMENSIONS, seed=seed)
 
-    return Seen(draw(SHOTS, 3), draw(MADE, 4), draw(MADE, 5)), draw(MADE, 6)
+    return RealFeatures(draw(SHOTS, 3), draw(MADE, 4), draw(MADE, 5)), draw(MADE, 6)
 
 
 # near copies
@@ -202,7 +202,7 @@ def test_the_columns_of_lpips_are_loops_over_squared_distances(n, k):
         "lpips_cluster": [by_clusters(a.numpy(), b.numpy(), 2) for a, b in zip(samples, support, strict=True)],
     }
     for name, values in expected.items():
-        assert metrics[name].values(samples, Seen(support, samples, samples)).tolist() == pytest.approx(values)
+        assert metrics[name].values(samples, RealFeatures(support, samples, samples)).tolist() == pytest.approx(values)
 
 
 def test_a_task_whose_clusters_are_all_of_one_image_counts_0():
@@ -224,7 +224,7 @@ def cheats(real):
     }
 
 
-def compare(name: str, row: torch.Tensor, seen: Seen) -> tuple[float, float, float]:
+def compare(name: str, row: torch.Tensor, seen: RealFeatures) -> tuple[float, float, float]:
     """The figure of a row, and the interval of its difference from real images."""
     difference = interval(metrics[name], row, seen, seen.human)
     return interval(metrics[name], row, seen).mean, difference.low, difference.high

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from metagen.errors import MetagenError
-from metagen.metrics import Seen, coverage, density_coverage, inception_score, metrics, precision_recall
+from metagen.metrics import RealFeatures, coverage, density_coverage, inception_score, metrics, precision_recall
 from tests.test_metrics import interval, normal, rotation
 
 
@@ -115,7 +115,7 @@ def test_neighbourhoods_of_too_few_images_are_refused(measure):
 def pooled():
     centres = normal(12, 1, 3, seed=11)
     real = [centres + normal(12, 8, 3, seed=s) for s in (12, 13, 14)]
-    return Seen(*real), centres + 1.2 * normal(12, 8, 3, seed=15) + 0.4
+    return RealFeatures(*real), centres + 1.2 * normal(12, 8, 3, seed=15) + 0.4
 
 
 def test_the_columns_are_of_all_tasks_together_in_per_cent_with_the_published_neighbourhoods(pooled):
@@ -133,7 +133,7 @@ def test_the_values_of_the_columns_are_of_each_task():
     reference = normal(3, 9, 2, seed=20) + 1000 * torch.arange(3).view(3, 1, 1)
     samples = reference + 0.01
     samples[1] += 300
-    seen = Seen(reference, reference, reference)
+    seen = RealFeatures(reference, reference, reference)
     found = {name: metrics[name].values(samples, seen) for name in ("precision", "recall", "density", "coverage")}
     for name in ("precision", "recall", "coverage"):
         assert found[name].tolist() == [100, 0, 100]

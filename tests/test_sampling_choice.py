@@ -11,6 +11,7 @@ import metagen
 from metagen.cli import main
 from metagen.errors import MetagenError
 from metagen.evaluation import sampling_choice
+from metagen.evaluation.evaluation_options import EvaluationOptions
 from metagen.evaluation.sampling_choice import FIGURES, Bench, Search, choose_sampling, distance_to_people
 from metagen.evaluation.scorecard import measure
 from metagen.generators import Redraw, with_sampling
@@ -106,7 +107,8 @@ def test_a_bench_measures_what_a_scorecard_does(learner, chosen_from):
     bench = Bench(learner, episodes, tasks, Half().of, seed=3)
     for temperature in (1.0, 3.0):
         learner.generator.temperature = temperature
-        card = measure(learner, episodes, "val", None, (), 3, {"half": Half()}, baselines=False).result
+        options = EvaluationOptions("val", None, curve=(), seed=3, baselines=False)
+        card = measure(learner, episodes, options, {"half": Half()}).result
         rows = {row["row"]: {name: row["figures"][f"{name}[half]"]["mean"] for name in FIGURES} for row in card["rows"]}
         learner.generator.temperature = 1.0
         assert bench.of({"temperature": temperature}) == pytest.approx(rows["adapted"], rel=1e-5)

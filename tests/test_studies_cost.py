@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from metagen.distributed.sharding import ShardedTasks
-from metagen.evaluation.studies import HeldOut, studies
+from metagen.evaluation.studies import StudyContext, studies
 from metagen.evaluation.studies.cost import LiveBytes, peak_bytes
 from metagen.learners import Amortised, Joint, adapt_tasks
 from metagen.tasks.episodes import Episodes
@@ -69,7 +69,7 @@ def test_adapting_by_more_steps_holds_no_more_memory(vae):
 def study(learner, tasks=3):
     episodes = Episodes(Blobs(), 2, 3)
     return studies["cost"].run(
-        HeldOut(learner.requires_grad_(False).eval(), episodes, "test", range(tasks), 0, ShardedTasks(), False)
+        StudyContext(learner.requires_grad_(False).eval(), episodes, "test", range(tasks), 0, ShardedTasks(), False)
     )
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from metagen.core.seeding import torch_rng
 from metagen.distributed.sharding import ShardedTasks
 from metagen.errors import MetagenError
-from metagen.evaluation.studies import HeldOut, gain, studies
+from metagen.evaluation.studies import StudyContext, gain, studies
 from metagen.generators import Generator
 from metagen.learners import Amortised
 from metagen.tasks import TaskSet
@@ -78,9 +78,11 @@ def _quick():
         yield
 
 
-def held_out(gives: str, tasks: int = WAYS, sharded: ShardedTasks | None = None, full: bool = False) -> HeldOut:
+def held_out(gives: str, tasks: int = WAYS, sharded: ShardedTasks | None = None, full: bool = False) -> StudyContext:
     learner = Amortised(Oracle(gives)).requires_grad_(False).eval()
-    return HeldOut(learner, Episodes(Dots(), SHOTS, QUERIES), "test", range(tasks), 0, sharded or ShardedTasks(), full)
+    return StudyContext(
+        learner, Episodes(Dots(), SHOTS, QUERIES), "test", range(tasks), 0, sharded or ShardedTasks(), full
+    )
 
 
 @pytest.fixture(scope="module")

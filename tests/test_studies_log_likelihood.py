@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from metagen.distributed.sharding import ShardedTasks
 from metagen.errors import MetagenError
-from metagen.evaluation.studies import HeldOut, studies
+from metagen.evaluation.studies import StudyContext, studies
 from metagen.evaluation.studies import log_likelihood as study
 from metagen.generators import Generator
 from metagen.learners import MAML, Amortised, Joint, Learner
@@ -29,10 +29,14 @@ class Ink(Blobs):
         return (super().images(task, which) > 100).to(torch.uint8) * 255
 
 
-def held_out(learner: Learner, task_set: TaskSet, batch: int = 8, full: bool = False, split: str = "test") -> HeldOut:
+def held_out(
+    learner: Learner, task_set: TaskSet, batch: int = 8, full: bool = False, split: str = "test"
+) -> StudyContext:
     episodes = Episodes(task_set, 1, 1)
     numbers = episodes.held_out_numbers(split)
-    return HeldOut(learner.requires_grad_(False).eval(), episodes, split, numbers, 0, ShardedTasks(batch=batch), full)
+    return StudyContext(
+        learner.requires_grad_(False).eval(), episodes, split, numbers, 0, ShardedTasks(batch=batch), full
+    )
 
 
 def means(result: dict) -> list[float]:
@@ -156,7 +160,7 @@ class Untouchable(ShardedTasks):
 def test_a_model_without_a_likelihood_is_refused_before_any_work(learner, said):
     episodes = Episodes(Ink(), 1, 1)
     with pytest.raises(MetagenError, match=said):
-        studies["log_likelihood"].run(HeldOut(learner, episodes, "test", [0], 0, Untouchable(), False))
+        studies["log_likelihood"].run(StudyContext(learner, episodes, "test", [0], 0, Untouchable(), False))
 
 
 def test_grey_images_are_refused(vae):

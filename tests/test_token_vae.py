@@ -13,6 +13,7 @@ import torch
 from metagen import load
 from metagen.core.warps import random_affine
 from metagen.errors import MetagenError
+from metagen.evaluation.evaluation_options import EvaluationOptions
 from metagen.evaluation.scorecard import measure
 from metagen.evaluation.studies import studies
 from metagen.generators import TokenVAE, with_sampling
@@ -325,7 +326,8 @@ def test_a_scorecard_has_reconstructions_and_the_study_of_likelihood_takes_it(to
     for weight in learner.generator.prior.parameters():
         weight.add_(0.3 * torch.randn_like(weight))
     episodes = Episodes(Ink(images=11), 2, 8)
-    card = measure(learner, episodes, "test", 3, (), 0, {"half": Half()}, baselines=False).result
+    options = EvaluationOptions(limit=3, curve=(), baselines=False)
+    card = measure(learner, episodes, options, {"half": Half()}).result
     row = next(row for row in card["rows"] if row["row"] == "reconstruction")
     assert (row["steps"], row["diverged"]) == (None, 0)
     assert math.isfinite(row["figures"]["fd[half]"]["mean"])

@@ -19,7 +19,7 @@ from metagen.metrics import (
     metrics,
     precision_recall,
 )
-from metagen.metrics.base import Seen
+from metagen.metrics.base import RealFeatures
 from metagen.metrics.extractors import Embedding
 from metagen.metrics.torchmetric import (
     DensityCoverage,
@@ -187,7 +187,7 @@ def test_every_column_is_a_metric(look, name):
     for part in zip(*(side.tensor_split([3, 20]) for side in sides), strict=True):
         it.update(*part)
     samples, *real = (look.of(side) for side in sides)
-    seen, column = Seen(*real, look.probabilities), metrics[name]
+    seen, column = RealFeatures(*real, look.probabilities), metrics[name]
     expected = column.interval(column.values(samples, seen), 25, column.scale(seen)).mean
     assert float(it.compute()) == pytest.approx(expected, rel=1e-3, abs=1e-5)
 

@@ -11,10 +11,12 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 from scipy.ndimage import label
 
-from metagen.evaluation import scorecard
+from metagen.evaluation import baselines
+from metagen.evaluation.evaluation_options import EvaluationOptions
 from metagen.evaluation.scorecard import measure
 from metagen.learners import Amortised, Reptile
 from metagen.report.plots import curve_png, map_png
+from metagen.report.result import TaskEstimate
 from metagen.report.tables import picture, short, study_lines, table
 from metagen.tasks.episodes import Episode, Episodes
 from tests.doubles import Blobs, tiny_generator, tiny_vae
@@ -27,14 +29,14 @@ def learner():
 
 
 def test_the_table_and_the_curve_show_the_figures(learner, monkeypatch):
-    monkeypatch.setattr(scorecard, "SCRATCH_GRID", ((1e-2, 1),))
-    result = measure(learner, Episodes(Blobs(), 2, 3), "test", 3, (0, 1)).result
+    monkeypatch.setattr(baselines, "SCRATCH_GRID", ((1e-2, 1),))
+    result = measure(learner, Episodes(Blobs(), 2, 3), EvaluationOptions(limit=3, curve=(0, 1))).result
     text = table({**result, "extractors": []})
     for row in result["rows"] + result["differences"]:
         assert row["row"] in text
         assert short(row["figures"]["query_loss"]) in text
     assert "3 test tasks, 2 shots, through no extractor" in text
-    figure = {"mean": 1.5, "low": 1, "high": 2}
+    figure: TaskEstimate = {"mean": 1.5, "low": 1, "high": 2, "tasks": 3}
     for row in result["rows"]:
         row["figures"]["mifid[mine]"] = figure
     assert "mifid" not in table({**result, "extractors": []})

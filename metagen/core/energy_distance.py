@@ -33,6 +33,11 @@ def energy_distance(made: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
 
     Raises:
         MetagenError: fewer than two features on one side.
+
+    Example:
+        >>> near, far = torch.tensor([[0.0], [1.0]]), torch.tensor([[5.0], [6.0]])
+        >>> float(energy_distance(near, far))
+        8.0
     """
     return energy_score(made, real) - spread(real)
 

@@ -1,4 +1,4 @@
-"""The processes of one job: how they are started, which of them this is, and what all of them have found."""
+"""The processes of one job: how they are started, which of them this is, and what is gathered from all of them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PATIENCE = timedelta(days=1)
 
 @dataclass(frozen=True)
 class Processes:
-    """Where the work is done.
+    """The devices and machines of a job.
 
     Attributes:
         devices: how many devices of this machine, each with a process of its own.
@@ -75,7 +75,7 @@ def rank() -> int:
 
 
 def count() -> int:
-    """How many processes the job has."""
+    """The number of processes of the job."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 

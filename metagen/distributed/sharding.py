@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 ABOUT = "about.json"
 KEPT = r"about\.json|.+-\d{6}\.safetensors"  # names of files
-Found = dict[str, torch.Tensor]  # by name, one row a task: [T, ...]
+TaskTensors = dict[str, torch.Tensor]  # by name, one row a task: [T, ...]
 
 
 class ShardedTasks:
@@ -38,7 +38,7 @@ class ShardedTasks:
         overwrite: replace what a folder holds of other work, instead of refusing.
 
     Attributes:
-        kept: how many batches were there before.
+        batches_found: how many batches were there before.
 
     Raises:
         MetagenError: the folder holds other work, or something else, or the batch is out of range.
@@ -65,30 +65,30 @@ class ShardedTasks:
         return page.is_file() and page.read_bytes() == self.about
 
     def over(
-        self, stage: str, tasks: Sequence[int], work: Callable[[list[int]], Found], batch: int | None = None
-    ) -> Found:
+        self, stage: str, tasks: Sequence[int], work: Callable[[list[int]], TaskTensors], batch: int | None = None
+    ) -> TaskTensors:
         """The work of all tasks, in their order, on every process; the same however many processes there are.
 
         Args:
             stage: names the work among other work on tasks of the same numbers; fit for a file's name.
             tasks: their numbers.
-            work: what is found of a batch of tasks, each tensor with one row a task.
+            work: on a batch of tasks; each tensor that it returns has one row a task.
             batch: tasks at once, where it is to be others than usual.
 
         Raises:
-            MetagenError: what the work of some process raised; SystemExit where it is told by the first process.
+            MetagenError: raised by the work of some process; SystemExit where the first process prints that.
         """
         self._clear()
         kept, size = self._kept(stage), batch or self.batch
         owner = {task: number for number, each in reversed([*enumerate(gathered(list(kept)))]) for task in each}
-        mine = {task: found for task, found in kept.items() if owner[task] == rank()}
+        mine = {task: tensors for task, tensors in kept.items() if owner[task] == rank()}
         batches = [list(tasks[at : at + size]) for at in range(0, len(tasks), size)]
         share = [each for each in batches if not owner.keys() >= set(each)][rank() :: count()]
-        with _told_by_the_first():
+        with _one_error():
             for each in track(share, stage, console=Console(stderr=True), transient=True, disable=_silent()):
-                found = {name: rows.cpu() for name, rows in work(each).items()}
-                self._keep(stage, each, found)
-                mine |= _by_task(each, found)
+                tensors = {name: rows.cpu() for name, rows in work(each).items()}
+                self._keep(stage, each, tensors)
+                mine |= _by_task(each, tensors)
         rows = {number: row for each in gathered(mine) for number, row in each.items()}
         return {name: torch.stack([rows[n][name] for n in tasks]) for name in rows[tasks[0]]}
 
@@ -105,28 +105,28 @@ class ShardedTasks:
         if self.folder:
             remove_own(self.folder, KEPT)
 
-    def _keep(self, stage: str, batch: list[int], found: Found) -> None:
+    def _keep(self, stage: str, batch: list[int], tensors: TaskTensors) -> None:
         if self.folder:
             if not self._is_of_this_work(self.folder):
                 write_atomically(self.folder / ABOUT, self.about)
-            data = save_tensors({**{k: v.contiguous() for k, v in found.items()}, "tasks": torch.tensor(batch)})
+            data = save_tensors({**{k: v.contiguous() for k, v in tensors.items()}, "tasks": torch.tensor(batch)})
             write_atomically(self.folder / f"{stage}-{batch[0]:06d}.safetensors", data)
 
-    def _kept(self, stage: str) -> dict[int, Found]:
-        """What is found of each task that was done before."""
-        kept: dict[int, Found] = {}
+    def _kept(self, stage: str) -> dict[int, TaskTensors]:
+        """The tensors of each task that was done before."""
+        kept: dict[int, TaskTensors] = {}
         for path in sorted(self.folder.glob(f"{stage}-*.safetensors")) if self.folder else []:
             try:
-                found = load_tensors(path.read_bytes())
-                kept |= _by_task(found.pop("tasks").tolist(), found)
+                tensors = load_tensors(path.read_bytes())
+                kept |= _by_task(tensors.pop("tasks").tolist(), tensors)
             except (OSError, SafetensorError, KeyError, ValueError) as error:
                 log.warning("%s: cannot be read (%s); these tasks are measured again", path, type(error).__name__)
         return kept
 
 
-def _by_task(tasks: list[int], found: Found) -> dict[int, Found]:
+def _by_task(tasks: list[int], tensors: TaskTensors) -> dict[int, TaskTensors]:
     # A view would take its whole batch along to the other processes.
-    return {number: {name: rows[at].clone() for name, rows in found.items()} for at, number in enumerate(tasks)}
+    return {number: {name: rows[at].clone() for name, rows in tensors.items()} for at, number in enumerate(tasks)}
 
 
 def _silent() -> bool:
@@ -134,15 +134,15 @@ def _silent() -> bool:
 
 
 @contextmanager
-def _told_by_the_first() -> Iterator[None]:
-    """An error of any process ends all of them, and is told once."""
+def _one_error() -> Iterator[None]:
+    """End all processes by an error of any of them, which the first one raises."""
     error = None
     try:
         yield
     except MetagenError as raised:
         error = raised
-    told = [each for each in gathered(str(error) if error else None) if each]
-    if told and rank():
+    messages = [each for each in gathered(str(error) if error else None) if each]
+    if messages and rank():
         raise SystemExit(2)
-    if told:
-        raise error or MetagenError(told[0])
+    if messages:
+        raise error or MetagenError(messages[0])

@@ -1,4 +1,4 @@
-"""What a task embedding is: a few numbers for each task, made of its support alone."""
+"""Task embeddings: a few numbers for each task, made of its support alone."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Embedding(ABC):
 
     @abstractmethod
     def rows(self, support: torch.Tensor) -> torch.Tensor:
-        """What is known of each task of supports [T, k, C, H, W] in [0, 1], their images `in_order`: [T, P]."""
+        """All that is known of each task of supports [T, k, C, H, W] in [0, 1], their images `in_order`: [T, P]."""
 
     def fit(self, support: torch.Tensor) -> Self:
         """Learn from the supports [M, k, C, H, W] of train tasks.

@@ -1,9 +1,9 @@
-"""`metagen embed`: a few numbers for each task by each way, and how well neighbours in them belong together."""
+"""`metagen embed`: a few numbers for each task by each method, and how well neighbours in them belong together."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,13 @@ from metagen.embeddings import Embedding, EmbeddingGAN, Pixels, Through, embeddi
 from metagen.embeddings.prior import gaussian
 from metagen.embeddings.scores import group_chance, group_precision, identity, nearest
 from metagen.errors import MetagenError, check_at_least
-from metagen.evaluation.evaluator import load_for_tasks, take_steps
+from metagen.evaluation.evaluation_options import HeldOutSplit
+from metagen.evaluation.evaluator import load_for_tasks, set_test_steps
 from metagen.evaluation.extractor_choice import extractor_of
 from metagen.metrics.intervals import over_groups_interval, over_tasks_interval
 from metagen.model import Model
 from metagen.report.plots import map_png
+from metagen.report.result import TaskEstimate, estimate
 from metagen.report.tables import ABSENT, as_text, noted, short
 from metagen.storage.bundled import bundled
 from metagen.storage.files import check_free, fresh_folder, write_atomically
@@ -43,7 +45,7 @@ Values = dict[str, torch.Tensor]  # of each task [T], by figure
 
 @dataclass(frozen=True)
 class Places:
-    """Where one embedding puts the tasks.
+    """The places of the tasks in one embedding.
 
     Attributes:
         train: the train tasks but the embedding's own [M, d]: the last M that it was fitted on.
@@ -79,9 +81,10 @@ class Places:
         return {name: _over_seeds([float(energy_distance(x, self.tasks)) for x in each]) for name, each in made.items()}
 
 
-def _over_seeds(found: Sequence[float]) -> dict[str, float]:
+def _over_seeds(distances: Sequence[float]) -> dict[str, float]:
     """The mean, from the lowest to the highest."""
-    return {"mean": sum(found) / len(found), "low": min(found), "high": max(found), "seeds": len(found)}
+    count = len(distances)
+    return {"mean": sum(distances) / count, "low": min(distances), "high": max(distances), "seeds": count}
 
 
 def grouped(groups: Sequence[str]) -> bool:
@@ -90,93 +93,102 @@ def grouped(groups: Sequence[str]) -> bool:
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What is to be embedded, and how.
+class EmbeddingOptions:
+    """Which tasks are embedded, and how.
 
     Attributes:
-        model: an exported model.
-        ways: names of embeddings.
-        dims: d, at most.
-        params: the weights of ways that know of them; None for their own.
-        steps: of the model where it adapts; None for its own.
+        dims: numbers a task, at most.
+        params: the weights by which gradient and fisher are taken, globs or names of parts; by default those that move
+            where the model adapts.
+        steps: inner steps in which the model adapts, in place of its own number.
         split: "test" or "val".
-        limit: how many held-out tasks; None for all.
-        fitted_on: how many train tasks; None for all.
-        extractor: see `extractor_of`; "none" for no such row.
+        limit: take only this many held-out tasks, chosen once and for all; null for all.
+        fitted_on: take only this many train tasks to fit the embeddings on; null for all.
+        extractor: what the reference looks through: a folder, or the name of one bundled with metagen; by default
+            the one of the task set; "none" to leave it out.
         seed: of the noise.
     """
 
-    model: str
-    ways: Sequence[str]
-    dims: int
-    params: Sequence[str] | None
-    steps: int | None
-    split: str
-    limit: int | None
-    fitted_on: int | None
-    extractor: str | None
-    seed: int
+    dims: int = 16
+    params: list[str] | None = None
+    steps: int | None = None
+    split: HeldOutSplit = "test"
+    limit: int | None = None
+    fitted_on: int | None = 300
+    extractor: str | None = None
+    seed: int = 0
 
 
-def embed(wanted: Wanted, out: Path, tasks: TaskData, overwrite: bool) -> None:
+def embed(
+    model: str, methods: Sequence[str], out: Path, tasks: TaskData, options: EmbeddingOptions, overwrite: bool
+) -> None:
     """Write embeddings.safetensors, embeddings.json and embedding.png, and print the scores.
+
+    Args:
+        model: an exported model: a folder, or the name of one bundled with metagen.
+        methods: names of embeddings; the first is drawn.
+        out: the folder to write to.
+        tasks: to fit on and to embed.
+        options: see there.
+        overwrite: replace what stands at `out`.
 
     Raises:
         MetagenError: something is missing or does not fit together, or `out` is taken.
     """
     quieten()
     tasks.check_outside(out)
-    check_free(out, overwrite, [bundled("models", wanted.model), wanted.extractor, *tasks.inputs])
-    numbers = _numbers(wanted, tasks)
-    base = load_for_tasks(wanted.model, tasks, wanted.split)
-    if wanted.steps is not None:
-        take_steps(wanted.steps, base)
-    made, seen = _embeddings(wanted, base, tasks)
+    check_free(out, overwrite, [bundled("models", model), options.extractor, *tasks.inputs])
+    numbers = _numbers(options, tasks)
+    base = load_for_tasks(model, tasks, options.split)
+    if options.steps is not None:
+        set_test_steps(base, options.steps)
+    by_row, extractor_info = _embeddings(methods, options, base, tasks)
     train, held_out = (tasks.episodes.of(split, each).to_like(base.learner) for split, each in numbers.items())
     groups = [group_of(name) for name in held_out.tasks]
-    places = {name: Places.of(embedding, train.support, held_out) for name, embedding in made.items()}
-    found = {
-        "model": {"weights_sha256": base.weights_hash, **base.info},
-        "extractor": seen,
-        "data": tasks.description,
-        "split": wanted.split,
-        "shots": tasks.held_out_shots,
-        "train_tasks": len(train.tasks),
-        "tasks": len(groups),
-        "neighbours": min(NEIGHBOURS, len(groups) - 1),
-        "prior_samples": SAMPLES,
-        "seed": wanted.seed,
-        "environment": environment(base.learner),
-        **_scored(places, groups, wanted.seed),
-        "names": {"train": train.tasks, wanted.split: held_out.tasks},
-        "groups": groups,
-        "nearest": {name: _named(place, held_out.tasks) for name, place in places.items()},
-    }
-    result = finite(found)
+    places = {name: Places.of(embedding, train.support, held_out) for name, embedding in by_row.items()}
+    result = finite(
+        {
+            "model": {"weights_sha256": base.weights_hash, **base.info},
+            "extractor": extractor_info,
+            "data": tasks.description,
+            "split": options.split,
+            "shots": tasks.held_out_shots,
+            "train_tasks": len(train.tasks),
+            "tasks": len(groups),
+            "neighbours": min(NEIGHBOURS, len(groups) - 1),
+            "prior_samples": SAMPLES,
+            "seed": options.seed,
+            "environment": environment(next(base.learner.parameters()).device),
+            **_scored(places, groups, options.seed),
+            "names": {"train": train.tasks, options.split: held_out.tasks},
+            "groups": groups,
+            "nearest": {name: _named(place, held_out.tasks) for name, place in places.items()},
+        }
+    )
     tensors = {f"{name}/{part}": x for name, place in places.items() for part, x in vars(place).items()}
-    tensors |= {f"{name}/pca/{part}": x for name, each in made.items() for part, x in vars(each.pca).items()}
+    tensors |= {f"{name}/pca/{part}": x for name, each in by_row.items() for part, x in vars(each.pca).items()}
+    drawn = map_png(methods[0], places[methods[0]].tasks, groups, held_out.support[:, 0])
     with fresh_folder(out, overwrite) as folder:
         write_atomically(
             folder / "embeddings.safetensors", save_tensors({n: x.contiguous() for n, x in tensors.items()})
         )
         write_atomically(folder / "embeddings.json", page(result))
-        first = places[wanted.ways[0]].tasks
-        write_atomically(folder / "embedding.png", map_png(wanted.ways[0], first, groups, held_out.support[:, 0]))
+        write_atomically(folder / "embedding.png", drawn)
     print(table(result))
     print(f"wrote embeddings.safetensors, embeddings.json and embedding.png to {out}")
 
 
-def _numbers(wanted: Wanted, tasks: TaskData) -> dict[str, list[int]]:
+def _numbers(options: EmbeddingOptions, tasks: TaskData) -> dict[str, list[int]]:
     """The tasks to fit on and those to judge, by number in their splits."""
-    if wanted.split not in HELD_OUT:
-        raise MetagenError(f"split: expected one of {', '.join(HELD_OUT)}, got {wanted.split!r}")
+    if options.split not in HELD_OUT:
+        raise MetagenError(f"split: expected one of {', '.join(HELD_OUT)}, got {options.split!r}")
     shots = tasks.held_out_shots
     if tasks.queries < shots:
         raise MetagenError(
             f"data.queries: a task is embedded twice, by {shots} shots and as many others; got {tasks.queries}, "
             f"give --data.queries {shots} or more"
         )
-    counts = {"train": wanted.fitted_on, wanted.split: wanted.limit}
+    counts = {"train": options.fitted_on, options.split: options.limit}
     for option, (split, count), least in zip(("fitted_on", "limit"), counts.items(), (4, 3), strict=True):
         check_at_least(option, min(least if count is None else count, len(tasks.task_set.split[split])), least)
     numbers = {split: tasks.episodes.held_out_numbers(split, count) for split, count in counts.items()}
@@ -185,21 +197,23 @@ def _numbers(wanted: Wanted, tasks: TaskData) -> dict[str, list[int]]:
     return numbers
 
 
-def _embeddings(wanted: Wanted, base: Model, tasks: TaskData) -> tuple[dict[str, Embedding], dict[str, Any] | None]:
-    """By the names of their rows, the references last; and what is told of the extractor."""
-    made: dict[str, Embedding] = {}
-    for way in wanted.ways:
-        known = {"params": wanted.params} if "params" in options_of(embeddings[way]) else {}
-        made[way] = embeddings[way](base.learner, dims=wanted.dims, seed=wanted.seed, **known)
-    made["pixels"], seen = Pixels(wanted.dims), None
-    if wanted.extractor != "none":
-        extractor, seen = extractor_of(wanted.extractor, tasks, wanted.split)
-        made["extractor"] = Through(extractor, wanted.dims)
-    return made, seen
+def _embeddings(
+    methods: Sequence[str], options: EmbeddingOptions, base: Model, tasks: TaskData
+) -> tuple[dict[str, Embedding], dict[str, Any] | None]:
+    """By the names of their rows, the references last; and what embeddings.json tells of the extractor."""
+    by_row: dict[str, Embedding] = {}
+    for name in methods:
+        own = {"params": options.params} if "params" in options_of(embeddings[name]) else {}
+        by_row[name] = embeddings[name](base.learner, dims=options.dims, seed=options.seed, **own)
+    by_row["pixels"], info = Pixels(options.dims), None
+    if options.extractor != "none":
+        extractor, info = extractor_of(options.extractor, tasks, options.split)
+        by_row["extractor"] = Through(extractor, options.dims)
+    return by_row, info
 
 
 def _scored(places: Mapping[str, Places], groups: Sequence[str], seed: int) -> dict[str, Any]:
-    """The rows, the differences of each way from each reference, and what chance would score."""
+    """The rows, the differences of each method from each reference, and what chance would score."""
     values = {name: place.values(groups) for name, place in places.items()}
     references = [name for name in places if name not in embeddings]
     rows = [
@@ -221,17 +235,18 @@ def _scored(places: Mapping[str, Places], groups: Sequence[str], seed: int) -> d
     return {"rows": rows, "differences": differences, "chance": {**chance, "identity": 100 / len(groups)}}
 
 
-def _figures(values: Values, groups: Sequence[str]) -> dict[str, Any]:
+def _figures(values: Values, groups: Sequence[str]) -> dict[str, TaskEstimate]:
     """With their intervals: whole groups are resampled for the score by group, which is alike within a group."""
-    found = {name: over_tasks_interval(each) for name, each in values.items()}
-    by_group = {"group": over_groups_interval(values["group"], groups)} if "group" in values else {}
-    return {name: asdict(each) for name, each in (found | by_group).items()}
+    intervals = {name: over_tasks_interval(each) for name, each in values.items()}
+    if "group" in values:
+        intervals["group"] = over_groups_interval(values["group"], groups)
+    return {name: estimate(each) for name, each in intervals.items()}
 
 
 def _named(place: Places, names: Sequence[str]) -> dict[str, list[str]]:
     """The nearest held-out tasks of each."""
-    found = nearest(place.tasks, min(NEIGHBOURS, len(names) - 1)).tolist()
-    return {name: [names[other] for other in others] for name, others in zip(names, found, strict=True)}
+    neighbours = nearest(place.tasks, min(NEIGHBOURS, len(names) - 1)).tolist()
+    return {name: [names[other] for other in others] for name, others in zip(names, neighbours, strict=True)}
 
 
 def distances(priors: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -239,11 +254,11 @@ def distances(priors: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return [_distance(priors[name]) for name in PRIORS]
 
 
-def _distance(found: Mapping[str, Any]) -> str:
-    if None in found.values():
+def _distance(prior: Mapping[str, Any]) -> str:
+    if None in prior.values():
         return ABSENT
-    half = f" ±{(found['high'] - found['low']) / 2:.3f}" if found["seeds"] > 1 else ""
-    return f"{found['mean']:.3f}{half}"
+    half = f" ±{(prior['high'] - prior['low']) / 2:.3f}" if prior["seeds"] > 1 else ""
+    return f"{prior['mean']:.3f}{half}"
 
 
 def table(result: Mapping[str, Any]) -> str:

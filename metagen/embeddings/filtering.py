@@ -61,5 +61,5 @@ class Filtering(ModelEmbedding):
             "noise": {name: x.to(images) for name, x in noise.items()},
             "support": self.stored.support,
         }
-        found: torch.Tensor = self.stored.each("query_loss", own, player=player)
-        return found
+        losses: torch.Tensor = self.stored.each("query_loss", own, player=player)
+        return losses

@@ -35,5 +35,5 @@ class Generative(ModelEmbedding):
             return code
 
         with torch.no_grad():
-            found: torch.Tensor = by_chunks(lambda each: over_tasks(one_task)(weights, each), support)
-        return found
+            codes: torch.Tensor = by_chunks(lambda each: over_tasks(one_task)(weights, each), support)
+        return codes

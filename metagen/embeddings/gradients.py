@@ -48,8 +48,8 @@ class Gradient(ModelEmbedding):
         def one_task(support: torch.Tensor) -> torch.Tensor:
             return torch.stack([self.of_task(weights, support, each) for each in draws]).mean(0)
 
-        found: torch.Tensor = by_chunks(over_tasks(one_task, shared=0), support)
-        return found
+        gradients: torch.Tensor = by_chunks(over_tasks(one_task, shared=0), support)
+        return gradients
 
     def of_task(self, weights: Weights, support: torch.Tensor, noise: Noise) -> torch.Tensor:
         """Of one task's support [k, C, H, W] and one draw for each image: [P]."""

@@ -1,4 +1,4 @@
-"""What an embedding by a model has to be better than: embeddings by no model."""
+"""Embeddings without a model, than which an embedding by a model has to be better."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How well neighbours in an embedding belong together."""
+"""Scores of an embedding: whether neighbours in it belong together."""
 
 from __future__ import annotations
 
@@ -34,5 +34,5 @@ def identity(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
 
     By chance 100 / T.
     """
-    found = torch.cdist(first.double(), second.double()).argmin(1)
-    return 100 * (found == torch.arange(len(first), device=found.device)).double()
+    closest = torch.cdist(first.double(), second.double()).argmin(1)
+    return 100 * (closest == torch.arange(len(first), device=closest.device)).double()

@@ -1,6 +1,6 @@
-"""What models are told apart by on one task: a number that is low where its images are good.
+"""Criteria by which models are compared on one task: a number that is low where its images are good.
 
-The query loss, where it says that. What a player of a game loses says how good the other one is: so the images that
+The query loss, where it says that. The loss of a player of a game says how good the other one is: so the images that
 such a generator makes are judged themselves.
 """
 
@@ -18,7 +18,7 @@ from metagen.core.energy_distance import blurred, energy_distance
 from metagen.core.seeding import torch_rng
 from metagen.learners import Adapted
 
-Look = Callable[[torch.Tensor], torch.Tensor]  # images [..., C, H, W] in [0, 1] to features [..., d]
+FeatureFunction = Callable[[torch.Tensor], torch.Tensor]  # images [..., C, H, W] in [0, 1] to features [..., d]
 PIXELS = "pixels"
 
 
@@ -59,19 +59,19 @@ class BySamples(Criterion):
 
     Args:
         name: of the extractor, or "pixels".
-        look: through it.
+        features: of images, through it.
     """
 
     unit = "units of the features"
 
-    def __init__(self, name: str = PIXELS, look: Look = blurred) -> None:
-        self.figure, self.look = f"energy[{name}]", look
+    def __init__(self, name: str = PIXELS, features: FeatureFunction = blurred) -> None:
+        self.figure, self.features = f"energy[{name}]", features
 
     def __call__(
         self, adapted: Adapted, query: torch.Tensor, key: Sequence[int | str], tasks: Sequence[int]
     ) -> torch.Tensor:
         """See `Criterion`."""
-        made = adapted.sample(query.shape[1], [torch_rng(*key, task, "criterion") for task in tasks])
-        finite = made.isfinite().flatten(1).all(1)
-        distances = energy_distance(self.look(made.nan_to_num(posinf=1, neginf=0)), self.look(query))
+        samples = adapted.sample(query.shape[1], [torch_rng(*key, task, "criterion") for task in tasks])
+        finite = samples.isfinite().flatten(1).all(1)
+        distances = energy_distance(self.features(samples.nan_to_num(posinf=1, neginf=0)), self.features(query))
         return torch.where(finite, distances, math.inf)

@@ -1,13 +1,12 @@
-"""`metagen evaluate`: which model may be judged on which tasks, through what, and what is written of it."""
+"""`metagen evaluate`: load a model, extractors and a joint baseline, measure, and write what was measured."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import torch
 from safetensors.torch import save as save_tensors
@@ -17,14 +16,18 @@ from metagen.core.quiet import quieten
 from metagen.distributed.processes import Processes, rank
 from metagen.distributed.sharding import ShardedTasks
 from metagen.errors import MetagenError
+from metagen.evaluation.baselines import TUNING_TASKS
+from metagen.evaluation.evaluation_options import EvaluationOptions
 from metagen.evaluation.extractor_choice import extractor_of
-from metagen.evaluation.scorecard import TUNING_TASKS, check_options, measure
-from metagen.evaluation.studies import HeldOut, studies
+from metagen.evaluation.scorecard import check_options, measure
+from metagen.evaluation.studies import StudyContext, studies
+from metagen.evaluation.task_results import LAYOUT
 from metagen.learners.model_files import describe
-from metagen.metrics import Extractor, chosen, metrics, naming
+from metagen.metrics import Extractor, metrics, naming, select_figures
 from metagen.metrics.extractors import LPIPS, Inception
 from metagen.model import Model, load_base
 from metagen.report.plots import curve_png
+from metagen.report.result import Result
 from metagen.report.tables import picture, study_lines, table
 from metagen.storage.bundled import bundled
 from metagen.storage.files import check_free, fresh_folder, placed, write_atomically
@@ -35,65 +38,22 @@ from metagen.tasks.task_data import TaskData
 SHOWN = 12  # tasks in the picture
 
 
-@dataclass(frozen=True)
-class Question:
-    """What is to be judged, and through what.
-
-    Attributes:
-        model: an exported model.
-        joint: one trained jointly on the same tasks, or None.
-        extractor: see `looked_through`.
-        inception: see `looked_through`.
-        lpips: see `looked_through`.
-        metrics: names of figures and studies; None for the usual figures.
-        full: whether studies take all tasks and images.
-        steps: of the model where it adapts; None for its own.
-    """
-
-    model: str
-    joint: str | None
-    extractor: str | None
-    inception: str | None
-    lpips: str | None
-    metrics: Sequence[str] | None
-    full: bool
-    steps: int | None
-
-    @property
-    def inputs(self) -> list[str | Path | None]:
-        """The files and folders that are read, and names of what is not given or is bundled with metagen."""
-        models = [bundled("models", name) for name in (self.model, self.joint) if name]
-        return [*models, self.extractor, self.inception, self.lpips]
-
-    @property
-    def columns(self) -> list[str] | None:
-        """The figures among what is asked; None for the usual ones, also where studies alone are named."""
-        return [name for name in self.metrics or () if name not in studies] or None
-
-    @property
-    def studies(self) -> list[str]:
-        """The studies among what is asked."""
-        return [name for name in self.metrics or () if name in studies]
-
-
-def judge(
-    question: Question,
+def evaluate(
+    model: str,
     out: Path,
     tasks: TaskData,
-    options: Mapping[str, Any],
+    options: EvaluationOptions,
     processes: Processes,
-    batch: int,
     overwrite: bool,
 ) -> None:
     """Measure a model, and write result.json, values.safetensors, samples.png and curve.png.
 
     Args:
-        question: what is to be judged.
+        model: an exported model: a folder, or the name of one bundled with metagen.
         out: the folder to write to.
-        tasks: what it is judged on.
-        options: split, limit, curve and seed of `measure`.
+        tasks: whose held-out tasks it is measured on.
+        options: what is measured.
         processes: what shares the work.
-        batch: tasks at once.
         overwrite: replace what stands at `out`.
 
     Raises:
@@ -101,51 +61,73 @@ def judge(
     """
     quieten()
     tasks.check_outside(out)
-    check_free(out, overwrite, [*question.inputs, *tasks.inputs])
-    split, seen = options["split"], question.extractor != "none" or bool(question.inception or question.lpips)
-    held_out = check_options(tasks.episodes, split, options["limit"], options["curve"], seen)
-    val = tasks.episodes.held_out_numbers("val", TUNING_TASKS)
-    for part, numbers in ((split, held_out), ("val", val)):
-        tasks.check_counts([tasks.task_set.split[part][number] for number in numbers])
-    base = load_for_tasks(question.model, tasks, split)
-    if question.steps is not None:
-        take_steps(question.steps, base)
-    other = _joint(question.joint, tasks, split) if question.joint else None
-    looks = looked_through(question, tasks, split)
-    figures = chosen(question.columns, metrics, looks, studies)
-    about = {
-        "model": {"weights_sha256": base.weights_hash, **base.info},
-        "extractors": [info for _, info in looks.values()],
-        "data": tasks.description,
-    }
+    check_free(out, overwrite, [*_inputs(model, options), *tasks.inputs])
+    held_out = _check_tasks(options, tasks)
+    base = load_for_tasks(model, tasks, options.split)
+    if options.steps is not None:
+        set_test_steps(base, options.steps)
+    joint = _load_joint(options.joint, tasks, options.split) if options.joint else None
+    extractors = load_extractors(options, tasks)
+    named = options.metrics or ()
+    columns = [name for name in named if name not in studies] or None  # the usual ones, also where studies are named
+    figures = select_figures(columns, metrics, extractors, studies)
+    description = _description(base, extractors, tasks)
     unfinished = out.with_name(f"{out.name}.unfinished")
-    everything = {**about, **options, "batch": batch, "full": question.full, **_depended_on(tasks, base, other)}
-    sharded = ShardedTasks(unfinished, everything, batch, overwrite)
-    held = HeldOut(base.learner, tasks.episodes, split, held_out, options["seed"], sharded, question.full)
-    for name in question.studies:
-        studies[name].check(held)
-    with processes.launched() as device, _told_how_to_go_on():
+    work = {**description, **_batch_options(options), **_dependencies(tasks, base, joint)}
+    sharded = ShardedTasks(unfinished, work, options.batch, overwrite)
+    context = StudyContext(base.learner, tasks.episodes, options.split, held_out, options.seed, sharded, options.full)
+    chosen_studies = {name: studies[name] for name in named if name in studies}
+    for study in chosen_studies.values():
+        study.check(context)
+    with processes.launched() as device, _how_to_go_on():
         if sharded.batches_found and not rank():
             print(f"going on: {sharded.batches_found} batches of tasks were measured before")
-        through = {name: look.to(device) for name, (look, _) in looks.items()}
-        joined, mine = other.learner.to(device) if other else None, base.learner.to(device)
-        found = measure(
-            mine, tasks.episodes, **options, extractors=through, figures=figures, joint=joined, sharded=sharded
-        )
-        studied = {name: studies[name].run(held) for name in question.studies}
+        by_name = {name: loaded.extractor.to(device) for name, loaded in extractors.items()}
+        joint_learner, learner = joint.learner.to(device) if joint else None, base.learner.to(device)
+        scores, values = measure(learner, tasks.episodes, options, by_name, figures, joint_learner, sharded)
+        studied = {name: study.run(context) for name, study in chosen_studies.items()}
         if not rank():
-            samples = picture(mine, tasks.episodes.of(split, held_out[:SHOWN]), 10)
-            result = finite({**about, **found.result, "studies": studied})
-            _write(out, result, found.values, samples, overwrite)
+            samples = picture(learner, tasks.episodes.of(options.split, held_out[:SHOWN]), 10)
+            result = cast(Result, finite({**description, **scores, "studies": studied}))
+            _write(out, result, values, samples, overwrite)
             sharded.end()
-            print(table(result, every=question.columns is not None))
-            for name, study in result["studies"].items():
-                print(study_lines(name, study))
-            print(f"wrote result.json, values.safetensors, samples.png and curve.png to {out}")
+            _print(result, out, every=columns is not None)
+
+
+def _inputs(model: str, options: EvaluationOptions) -> list[str | Path | None]:
+    """The files and folders that are read, and names of what is not given or is bundled with metagen."""
+    models = [bundled("models", name) for name in (model, options.joint) if name]
+    return [*models, options.extractor, options.inception, options.lpips]
+
+
+def _check_tasks(options: EvaluationOptions, tasks: TaskData) -> list[int]:
+    """The numbers of the held-out tasks; these and those of val that baselines are tuned on have images enough."""
+    with_extractor = options.extractor != "none" or bool(options.inception or options.lpips)
+    held_out = check_options(tasks.episodes, options, with_extractor)
+    val = tasks.episodes.held_out_numbers("val", TUNING_TASKS)
+    for part, numbers in ((options.split, held_out), ("val", val)):
+        tasks.check_counts([tasks.task_set.split[part][number] for number in numbers])
+    return held_out
+
+
+def _description(base: Model, extractors: Mapping[str, LoadedExtractor], tasks: TaskData) -> dict[str, Any]:
+    """The model, the extractors and the tasks, as result.json has them."""
+    return {
+        "model": {"weights_sha256": base.weights_hash, **base.info},
+        "extractors": [loaded.info for loaded in extractors.values()],
+        "data": tasks.description,
+    }
+
+
+def _print(result: Result, out: Path, every: bool) -> None:
+    print(table(result, every))
+    for name, study in result["studies"].items():
+        print(study_lines(name, cast(Mapping[str, Any], study)))
+    print(f"wrote result.json, values.safetensors, samples.png and curve.png to {out}")
 
 
 @contextmanager
-def _told_how_to_go_on() -> Iterator[None]:
+def _how_to_go_on() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
@@ -154,8 +136,14 @@ def _told_how_to_go_on() -> Iterator[None]:
         raise KeyboardInterrupt("before the end; the same command goes on from here") from None
 
 
-def _depended_on(tasks: TaskData, base: Model, joint: Model | None) -> dict[str, Any]:
-    """What figures depend on beside weights and options."""
+def _batch_options(options: EvaluationOptions) -> dict[str, Any]:
+    """The options on which kept batches of tasks depend."""
+    names = ("split", "limit", "curve", "seed", "baselines", "auto", "batch", "full")
+    return {"layout": LAYOUT, **{name: getattr(options, name) for name in names}}
+
+
+def _dependencies(tasks: TaskData, base: Model, joint: Model | None) -> dict[str, Any]:
+    """All else that they depend on, beside weights: images, learners and the version."""
     root = tasks.options["root"] and os.path.realpath(placed(tasks.options["root"]))
     return {
         "images": [root, tasks.options["on_bad_image"], tasks.task_set.split.hash, tasks.held_out_shots, tasks.queries],
@@ -167,7 +155,7 @@ def _depended_on(tasks: TaskData, base: Model, joint: Model | None) -> dict[str,
 
 def _write(
     out: Path,
-    result: Mapping[str, Any],
+    result: Result,
     values: Mapping[str, torch.Tensor],
     samples: torch.Tensor,
     overwrite: bool,
@@ -190,13 +178,13 @@ def load_for_tasks(name: str, tasks: TaskData, split: str) -> Model:
     return base
 
 
-def take_steps(steps: int, model: Model) -> None:
-    """Let a model adapt in so many inner steps; what `Model.check_steps` raises."""
+def set_test_steps(model: Model, steps: int) -> None:
+    """Let a model adapt in so many inner steps; raises what `Model.check_steps` raises."""
     model.check_steps(steps)
     model.learner.test_steps = steps
 
 
-def _joint(name: str, tasks: TaskData, split: str) -> Model:
+def _load_joint(name: str, tasks: TaskData, split: str) -> Model:
     """A model for the row "joint + fine-tune"."""
     model = load_for_tasks(name, tasks, split)
     if model.learner.steps or model.learner.conditioned:
@@ -205,25 +193,32 @@ def _joint(name: str, tasks: TaskData, split: str) -> Model:
     return model
 
 
-Looks = dict[str, tuple[Extractor, dict[str, Any]]]
+class LoadedExtractor(NamedTuple):
+    """An extractor, and what result.json tells of it."""
+
+    extractor: Extractor
+    info: dict[str, Any]
+
+
 # Those of the literature, by what they and their options are called.
 LITERATURE: dict[str, type[Inception] | type[LPIPS]] = {naming.INCEPTION: Inception, naming.LPIPS: LPIPS}
 
 
-def looked_through(question: Question, tasks: TaskData, split: str) -> Looks:
-    """The extractors by name, each with what is told of it: that of the domain first, by default its reporting one.
+def load_extractors(options: EvaluationOptions, tasks: TaskData) -> dict[str, LoadedExtractor]:
+    """The extractors by name: that of the domain first, by default its reporting one.
 
     Raises:
         MetagenError: there is none, it is damaged, or it was trained on a task that is to be judged.
     """
-    looks: Looks = {}
-    if question.extractor != "none":
-        extractor, info = extractor_of(question.extractor, tasks, split)
-        looks[info["name"]] = extractor, info
+    loaded: dict[str, LoadedExtractor] = {}
+    if options.extractor != "none":
+        extractor, info = extractor_of(options.extractor, tasks, options.split)
+        loaded[info["name"]] = LoadedExtractor(extractor, info)
     for name, kind in LITERATURE.items():
-        if name in looks:
-            raise MetagenError(f"{question.extractor}: only {kind.__name__} is called {name!r}; give it another name")
-        if source := getattr(question, name):
+        if name in loaded:
+            raise MetagenError(f"{options.extractor}: only {kind.__name__} is called {name!r}; give it another name")
+        if source := getattr(options, name):
             published = kind(source)
-            looks[name] = published, {"name": name, "weights_sha256": published.weights_sha256, **published.about}
-    return looks
+            info = {"name": name, "weights_sha256": published.weights_sha256, **published.about}
+            loaded[name] = LoadedExtractor(published, info)
+    return loaded

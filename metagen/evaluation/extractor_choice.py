@@ -9,7 +9,7 @@ import torch
 
 from metagen.core.energy_distance import blurred
 from metagen.errors import MetagenError
-from metagen.evaluation.criterion import PIXELS, Look
+from metagen.evaluation.criterion import PIXELS, FeatureFunction
 from metagen.metrics import Extractor
 from metagen.metrics.extractors import Scripted
 from metagen.metrics.extractors.extractor_files import load_extractor
@@ -32,12 +32,14 @@ def extractor_of(name: str | None, tasks: TaskData, split: str) -> tuple[Extract
     path = _folder(name, tasks)
     extractor, info, weights = load_extractor(path)
     tasks.check_unseen(str(path), info, seen_of(path, info), split)
-    told = {"name": path.absolute().name, "weights_sha256": weights}
-    return extractor, told | info | told  # first, and not what the info calls so
+    identity = {"name": path.absolute().name, "weights_sha256": weights}
+    return extractor, identity | info | identity  # first, and not what the info calls so
 
 
-def selecting(name: str | None, tasks: TaskData, device: torch.device | str = "cpu") -> tuple[str, Look]:
-    """What models are chosen through on val tasks, and how it looks at images that lie on a device.
+def selection_features(
+    name: str | None, tasks: TaskData, device: torch.device | str = "cpu"
+) -> tuple[str, FeatureFunction]:
+    """The name of what models are chosen through on val tasks, and its features of images that lie on a device.
 
     Args:
         name: an extractor's name or folder, or "pixels"; None for TASK_SET-select or, where none of the images' size
@@ -52,11 +54,11 @@ def selecting(name: str | None, tasks: TaskData, device: torch.device | str = "c
     if name == PIXELS:
         return PIXELS, blurred
     try:
-        extractor, told = extractor_of(name, tasks, "val")
+        extractor, info = extractor_of(name, tasks, "val")
         extractor.check(_shape(tasks))
     except MetagenError as error:
         raise MetagenError(f"{error}; or choose without one: --model.chosen_by {PIXELS}") from error
-    return told["name"], extractor.to(device).of
+    return info["name"], extractor.to(device).of
 
 
 def _bundled_at_this_size(tasks: TaskData) -> str:

@@ -8,9 +8,8 @@ import math
 import os
 import reprlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from rich.table import Table
@@ -18,16 +17,27 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 
 from metagen.errors import MetagenError, unknown
-from metagen.evaluation.scorecard import MODEL_FREE
+from metagen.evaluation.trial import MODEL_FREE
 from metagen.metrics import Column, QueryLoss, metrics
 from metagen.metrics.naming import PUBLISHED
+from metagen.report.result import (
+    Estimate,
+    League,
+    LeagueRow,
+    Result,
+    Row,
+    TaskEstimate,
+    estimate,
+    read_result,
+    row_named,
+)
 from metagen.report.tables import COLUMNS, as_text, short, shown
 from metagen.storage.artifacts import read_config
 from metagen.storage.files import check_free, fresh_folder, placed, write_atomically
-from metagen.storage.strict_json import finite, number, page, read_json
+from metagen.storage.strict_json import finite, number, page
 
 RESULT, VALUES = "result.json", "values.safetensors"
-# What has to be equal in two results, as a message calls it.
+# The keys that have to be equal in two results, as a message calls them.
 ALIKE = {
     "split": "split",
     "split_sha256": "split hash",
@@ -53,17 +63,20 @@ class Entry(NamedTuple):
     """
 
     name: str
-    result: dict[str, Any]
+    result: Result
     values: dict[str, torch.Tensor]
 
-    def row(self, name: str) -> dict[str, Any]:
-        """A row of its table, without any figure if there is none of that name."""
-        return next((row for row in self.result["rows"] if row["row"] == name), {"figures": {}})
+    @property
+    def adapted(self) -> Row:
+        """The row of the model as it adapts, without any figure if there is none."""
+        empty: Row = {"row": "adapted", "steps": None, "seconds": None, "diverged": None, "figures": {}}
+        return row_named(self.result["rows"], "adapted") or empty
 
-    def figures(self, name: str, figures: Sequence[str]) -> dict[str, Any]:
-        """Those of the figures that a row has."""
-        found = self.row(name)["figures"]
-        return {figure: found[figure] for figure in figures if figure in found}
+    def figures(self, name: str, figures: Sequence[str]) -> dict[str, TaskEstimate]:
+        """Those of the figures that a row has; none of a row that is not there."""
+        row = row_named(self.result["rows"], name)
+        known = row["figures"] if row else {}
+        return {figure: known[figure] for figure in figures if figure in known}
 
 
 def compare(given: Sequence[str], by: str | None = None, out: Path | None = None, overwrite: bool = False) -> None:
@@ -80,13 +93,13 @@ def compare(given: Sequence[str], by: str | None = None, out: Path | None = None
     """
     if out:
         check_free(out, overwrite, [find(placed(each)) for each in given])
-    found = finite(league(read(given), by))
+    ranking = cast(League, finite(league(read(given), by)))
     if out:
-        written = {"md": markdown(found), "csv": table_csv(found), "json": page(found).decode()}
+        texts = {"md": markdown(ranking), "csv": table_csv(ranking), "json": page(ranking).decode()}
         with fresh_folder(out, overwrite) as folder:
-            for ending, text in written.items():
+            for ending, text in texts.items():
                 write_atomically(folder / f"league.{ending}", text.encode())
-    print(table(found))
+    print(table(ranking))
     if out:
         print(f"wrote league.md, league.csv and league.json to {out}")
 
@@ -104,14 +117,14 @@ def find(given: Path) -> Path:
         return given if given.is_dir() else given.parent
     model = given if (given / "model.safetensors").is_file() else given / "export"
     saved = (model / "model.safetensors").is_file()
-    found = sorted({path.parent for root in (model, model.parent) for path in root.glob(f"*/{RESULT}")})
+    folders = sorted({path.parent for root in (model, model.parent) for path in root.glob(f"*/{RESULT}")})
     if saved:  # what is near by may be of another model, or of an older export
         weights = read_config(model)["weights_sha256"]
-        found = [place for place in found if _json(place).get("model", {}).get("weights_sha256") == weights]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise MetagenError(f"{given}: has {len(found)} results; name one of {', '.join(map(str, found))}")
+        folders = [folder for folder in folders if _weights_of(folder) == weights]
+    if len(folders) == 1:
+        return folders[0]
+    if folders:
+        raise MetagenError(f"{given}: has {len(folders)} results; name one of {', '.join(map(str, folders))}")
     if not saved:
         raise MetagenError(f"{given}: no result of metagen evaluate, no run and no exported model; name one of these")
     out = model.with_name("evaluation" if model.name == "export" else f"{model.name}-evaluation")
@@ -144,16 +157,13 @@ def _names(places: Sequence[Path]) -> list[str]:
     return next(names for names in named if all(names) and len(set(names)) == len(names))
 
 
-def _json(folder: Path) -> dict[str, Any]:
-    try:
-        result = read_json(folder / RESULT)
-    except (OSError, ValueError, RecursionError) as error:
-        raise MetagenError(f"{folder / RESULT}: cannot be read ({type(error).__name__}); evaluate again") from error
-    return result if isinstance(result, dict) else {}
+def _weights_of(folder: Path) -> str | None:
+    model = read_result(folder / RESULT).get("model")
+    return model.get("weights_sha256") if model else None
 
 
-def _contents(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    result, export = _json(folder), folder.parent / "export"
+def _contents(folder: Path) -> tuple[Result, dict[str, torch.Tensor]]:
+    result, export = read_result(folder / RESULT), folder.parent / "export"
     again = _command(export if export.is_dir() else Path("MODEL"), folder)
     missing = [key for key in (*ALIKE, *NEEDED) if key not in result]
     if missing or not (folder / VALUES).is_file():
@@ -171,20 +181,21 @@ def _command(model: Path, out: Path) -> str:
 # what may be compared
 
 
-def _protocol(result: Mapping[str, Any]) -> dict[str, Any]:
-    """How a model was measured."""
-    through = {each["name"]: each["weights_sha256"] for each in result["extractors"]}
+def _protocol(result: Result) -> dict[str, Any]:
+    """The circumstances of a measurement, as a message calls them."""
+    extractors = {each["name"]: each["weights_sha256"] for each in result["extractors"]}
     images = {f"image {option}": result["data"].get(option) for option in IMAGES}
-    return {**{name: result[key] for key, name in ALIKE.items()}, "extractors": through, **images}
+    by_key: Mapping[str, Any] = result
+    return {**{name: by_key[key] for key, name in ALIKE.items()}, "extractors": extractors, **images}
 
 
 def _check_alike(first: Entry, other: Entry) -> None:
     """Refuse two models that were not judged by the same images in the same way."""
-    ours, theirs = _protocol(first.result), _protocol(other.result)
+    expected, got = _protocol(first.result), _protocol(other.result)
     differ = [
-        f"{key} ({reprlib.repr(theirs[key])}, not {reprlib.repr(ours[key])})"
-        for key in ours
-        if ours[key] != theirs[key]
+        f"{key} ({reprlib.repr(got[key])}, not {reprlib.repr(expected[key])})"
+        for key in expected
+        if expected[key] != got[key]
     ]
     if differ:
         raise MetagenError(
@@ -192,17 +203,17 @@ def _check_alike(first: Entry, other: Entry) -> None:
         )
     figures = _shared([first, other])
     for row in MODEL_FREE:
-        mine, beside = first.figures(row, figures), other.figures(row, figures)
-        for figure in mine:
-            if not _agree(mine[figure], beside[figure]):
+        ours, theirs = first.figures(row, figures), other.figures(row, figures)
+        for figure in ours:
+            if not _agree(ours[figure], theirs[figure]):
                 raise MetagenError(
                     f"{other.name}: its row {row!r}, which needs no model, has {figure} "
-                    f"{number(beside[figure]['mean']):.4g}, and that of {first.name} "
-                    f"{number(mine[figure]['mean']):.4g}: the images differ; evaluate on the same ones"
+                    f"{number(theirs[figure]['mean']):.4g}, and that of {first.name} "
+                    f"{number(ours[figure]['mean']):.4g}: the images differ; evaluate on the same ones"
                 )
 
 
-def _agree(one: Mapping[str, float | None], other: Mapping[str, float | None]) -> bool:
+def _agree(one: Estimate, other: Estimate) -> bool:
     """Whether two figures differ by rounding alone, as they may on two machines: little beside their interval."""
     if one["mean"] is None or other["mean"] is None:
         return one["mean"] is other["mean"]
@@ -213,10 +224,8 @@ def _agree(one: Mapping[str, float | None], other: Mapping[str, float | None]) -
 
 def _shared(entries: Sequence[Entry]) -> list[str]:
     """The figures of adapted rows that all have, with their values."""
-    first, *others = (
-        {f for f in entry.row("adapted")["figures"] if f"adapted/{f}" in entry.values} for entry in entries
-    )
-    return [figure for figure in entries[0].row("adapted")["figures"] if figure in first.intersection(*others)]
+    first, *others = ({f for f in entry.adapted["figures"] if f"adapted/{f}" in entry.values} for entry in entries)
+    return [figure for figure in entries[0].adapted["figures"] if figure in first.intersection(*others)]
 
 
 # the league
@@ -233,16 +242,18 @@ def averaged(name: str, entries: Sequence[Entry]) -> Entry:
     first = entries[0]
     for entry in entries[1:]:
         _check_alike(first, entry)
-    figures, known, found = _shared(entries), dict(first.values), {}
-    for figure in figures:
-        known[f"adapted/{figure}"] = torch.stack([entry.values[f"adapted/{figure}"] for entry in entries]).mean(0)
-        scale = known.get(f"scale/{figure}")
-        found[figure] = asdict(_column(figure).interval(known[f"adapted/{figure}"], first.result["tasks"], scale))
-    rows = [first.row("adapted") | {"figures": found}, *({**first.row(row), "row": row} for row in MODEL_FREE)]
-    return Entry(name, {**first.result, "rows": rows}, known)
+    values, figures = dict(first.values), {}
+    for figure in _shared(entries):
+        key, scale = f"adapted/{figure}", first.values.get(f"scale/{figure}")
+        values[key] = torch.stack([entry.values[key] for entry in entries]).mean(0)
+        figures[figure] = estimate(_column(figure).interval(values[key], first.result["tasks"], scale))
+    adapted: Row = {**first.adapted, "figures": figures}
+    model_free = [row for name in MODEL_FREE if (row := row_named(first.result["rows"], name))]
+    result: Result = {**first.result, "rows": [adapted, *model_free]}
+    return Entry(name, result, values)
 
 
-def league(entries: Sequence[Entry], by: str | None = None) -> dict[str, Any]:
+def league(entries: Sequence[Entry], by: str | None = None) -> League:
     """Models in order, what needs no model, and paired differences: from the leader, and between neighbours.
 
     Args:
@@ -250,8 +261,7 @@ def league(entries: Sequence[Entry], by: str | None = None) -> dict[str, Any]:
         by: the figure to order by, such as "fd" or "fd[omniglot-report]"; None for the first "fd", if there is one.
 
     Returns:
-        JSON-ready data: by, best ("low", "high" or "human", the nearest to that row), measured, models, model_free
-        and differences; a difference's figures tell whether their interval is `clear` of zero.
+        JSON-ready data; a difference's figures tell whether their interval is `clear` of zero.
 
     Raises:
         MetagenError: no such figure, or not of all models.
@@ -290,101 +300,106 @@ def _column(figure: str) -> Column:
 
 
 def _badness(entry: Entry, figure: str) -> float:
-    """What the league is in ascending order of; what is no number comes last."""
-    mean, best = entry.row("adapted")["figures"][figure]["mean"], _column(figure).best
-    human = entry.row("human")["figures"][figure]["mean"] if best == "human" else 0.0
-    if None in (mean, human) or math.isnan(mean):
+    """The league is in ascending order of it; a figure that is no number comes last."""
+    mean, best = entry.adapted["figures"][figure]["mean"], _column(figure).best
+    human = _mean_of_human(entry, figure) if best == "human" else 0.0
+    if mean is None or human is None or math.isnan(mean):
         return math.inf
     if best == "human":
         return abs(mean - human)
     return mean if best == "low" else -mean
 
 
-def _models(ranked: Sequence[Entry], figures: Sequence[str]) -> list[dict[str, Any]]:
-    costs = [(entry.result.get("studies") or {}).get("cost") or {} for entry in ranked]
+def _mean_of_human(entry: Entry, figure: str) -> float | None:
+    return entry.figures("human", [figure])[figure]["mean"]
+
+
+def _models(ranked: Sequence[Entry], figures: Sequence[str]) -> list[LeagueRow]:
+    costs: list[Mapping[str, Any]] = [(entry.result.get("studies") or {}).get("cost") or {} for entry in ranked]
     alike = len({entry.result["environment"]["hardware"] for entry in ranked}) == 1  # a cost is one of a machine
-    told = [key for key in COST if alike and all(key in cost for cost in costs)]
+    shown_costs = [key for key in COST if alike and all(key in cost for cost in costs)]
     return [
         {
             "row": entry.name,
-            "steps": entry.row("adapted").get("steps"),
+            "steps": entry.adapted.get("steps"),
             "weights_sha256": entry.result["model"].get("weights_sha256"),
-            "figures": {**entry.figures("adapted", figures), **{key: cost[key] for key in told}},
+            "figures": {**entry.figures("adapted", figures), **{key: cost[key] for key in shown_costs}},
         }
         for entry, cost in zip(ranked, costs, strict=True)
     ]
 
 
-def _difference(one: Entry, other: Entry, figure: str) -> dict[str, Any]:
+def _difference(one: Entry, other: Entry, figure: str) -> TaskEstimate:
     """One model less another, paired by task; `clear` says that zero is outside the interval."""
     paired = one.values[f"adapted/{figure}"] - other.values[f"adapted/{figure}"]
-    found = _column(figure).interval(paired, one.result["tasks"], one.values.get(f"scale/{figure}"))
-    return {**asdict(found), "clear": found.low > 0 or found.high < 0}
+    interval = _column(figure).interval(paired, one.result["tasks"], one.values.get(f"scale/{figure}"))
+    return {**estimate(interval), "clear": interval.low > 0 or interval.high < 0}
 
 
 # what people read
 
 
-def table(found: Mapping[str, Any]) -> str:
+def table(ranking: League) -> str:
     """A league as text."""
-    lines = Table("", "N", *_columns(found).values(), title=_about(found))
-    for rows in _sections(found).values():
+    lines = Table("", "N", *_columns(ranking).values(), title=_about(ranking))
+    for rows in _sections(ranking).values():
         for row in rows:
-            lines.add_row(*_cells(found, row))
+            lines.add_row(*_cells(ranking, row))
         lines.add_section()
     return as_text(lines)
 
 
-def markdown(found: Mapping[str, Any]) -> str:
+def markdown(ranking: League) -> str:
     """A league as Markdown."""
-    headings = ["", "N", *_columns(found).values()]
-    lines = [f"# League table\n\n{_about(found)}"]
-    for section, rows in _sections(found).items():
+    headings = ["", "N", *_columns(ranking).values()]
+    lines = [f"# League table\n\n{_about(ranking)}"]
+    for section, rows in _sections(ranking).items():
         lines += [f"\n## {section}\n", _line(headings), "|---" * len(headings) + "|"]
-        lines += [_line(_cells(found, row)) for row in rows]
+        lines += [_line(_cells(ranking, row)) for row in rows]
     return "\n".join(lines) + "\n"
 
 
-def table_csv(found: Mapping[str, Any]) -> str:
+def table_csv(ranking: League) -> str:
     """A league as CSV: every figure in full, with the ends of its interval in columns of their own."""
-    figures, parts = found["models"][0]["figures"], ("mean", "low", "high")
+    figures, parts = ranking["models"][0]["figures"], ("mean", "low", "high")
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     names = [figure if part == "mean" else f"{figure} {part}" for figure in figures for part in parts]
     writer.writerow(["section", "row", "N", *names])
-    for section, rows in _sections(found).items():
+    for section, rows in _sections(ranking).items():
         for row in rows:
-            numbers = [row["figures"].get(figure, {}).get(part) for figure in figures for part in parts]
+            known: Mapping[str, Mapping[str, Any]] = row["figures"]
+            numbers = [known.get(figure, {}).get(part) for figure in figures for part in parts]
             writer.writerow([section, row["row"], row.get("steps"), *numbers])
     return text.getvalue()
 
 
-def _about(found: Mapping[str, Any]) -> str:
-    measured = found["measured"]
-    seen = " and ".join(extractor["name"] for extractor in measured["extractors"]) or "no extractor"
-    best = "nearest to human" if found["best"] == "human" else found["best"]
+def _about(ranking: League) -> str:
+    measured = ranking["measured"]
+    through = " and ".join(extractor["name"] for extractor in measured["extractors"]) or "no extractor"
+    best = "nearest to human" if ranking["best"] == "human" else ranking["best"]
     return (
-        f"{measured['number of tasks']} {measured['split']} tasks, {measured['shots']} shots, through {seen}; "
-        f"by {found['by']}, {best} is best; ± half the 95 % interval; differences are paired by task, "
+        f"{measured['number of tasks']} {measured['split']} tasks, {measured['shots']} shots, through {through}; "
+        f"by {ranking['by']}, {best} is best; ± half the 95 % interval; differences are paired by task, "
         "* where the interval is clear of zero"
     )
 
 
-def _sections(found: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    sections = {"models": found["models"], "no model": found["model_free"], "differences": found["differences"]}
+def _sections(ranking: League) -> dict[str, list[LeagueRow]]:
+    sections = {"models": ranking["models"], "no model": ranking["model_free"], "differences": ranking["differences"]}
     return {name: rows for name, rows in sections.items() if rows}
 
 
-def _columns(found: Mapping[str, Any]) -> dict[str, str]:
+def _columns(ranking: League) -> dict[str, str]:
     """The figures that are shown with their headings, that of the order first; the others stand in CSV and JSON."""
-    headed = shown(found["models"], COLUMNS | COST)
-    return {found["by"]: headed.get(found["by"], found["by"]), **headed}
+    headed = shown(ranking["models"], COLUMNS | COST)
+    return {ranking["by"]: headed.get(ranking["by"], ranking["by"]), **headed}
 
 
-def _cells(found: Mapping[str, Any], row: Mapping[str, Any]) -> list[str]:
+def _cells(ranking: League, row: LeagueRow) -> list[str]:
     """A row as it is shown."""
-    figures = row["figures"]
-    cells = [short(figures[f]) + " *" * figures[f].get("clear", False) if f in figures else "" for f in _columns(found)]
+    figures = [row["figures"].get(figure) for figure in _columns(ranking)]
+    cells = [short(each) + " *" * each.get("clear", False) if each else "" for each in figures]
     return [row["row"], "" if row.get("steps") is None else str(row["steps"]), *cells]
 
 

@@ -15,13 +15,14 @@ from rich.progress import track
 from metagen.core.seeding import torch_rng
 from metagen.distributed.processes import Processes
 from metagen.errors import MetagenError, check_at_least
-from metagen.evaluation.criterion import Look
+from metagen.evaluation.contenders import Contender
+from metagen.evaluation.criterion import FeatureFunction
 from metagen.evaluation.evaluator import load_for_tasks
 from metagen.evaluation.extractor_choice import extractor_of
-from metagen.evaluation.scorecard import Contender, grey_where_diverged, real_rows
+from metagen.evaluation.trial import grey_where_diverged, real_rows
 from metagen.generators import with_sampling
 from metagen.learners import Adapted, Learner
-from metagen.metrics import Seen, metrics
+from metagen.metrics import RealFeatures, metrics
 from metagen.storage.artifacts import FULL, read_config
 from metagen.storage.bundled import bundled
 from metagen.storage.files import check_free
@@ -73,13 +74,13 @@ def distance_to_people(made: Figures, people: Figures, affine: Figures) -> float
     Returns:
         0 or more; infinite where some figure is no number.
     """
-    found = (
+    distance = (
         _over(made["fd"], affine["fd"])
         + max(0.0, people["recognisability"] - made["recognisability"]) / RECOGNISED
         + abs(made["diversity_relative"] - 100) / SPREAD
         + _over(max(0.0, made["near_copies"] - people["near_copies"]), people["near_copies"])
     )
-    return found if math.isfinite(found) else math.inf
+    return distance if math.isfinite(distance) else math.inf
 
 
 def _over(part: float, whole: float) -> float:
@@ -94,7 +95,7 @@ class Bench:
         learner: the model.
         episodes: its tasks.
         tasks: the numbers of the val tasks.
-        look: what images are seen through.
+        features: of images, through an extractor.
         seed: of the noise, which is the same at all settings.
 
     Attributes:
@@ -102,24 +103,27 @@ class Bench:
         affine: of random affine maps of the support.
     """
 
-    def __init__(self, learner: Learner, episodes: Episodes, tasks: Sequence[int], look: Look, seed: int) -> None:
-        self.learner, self.look, self.key, self.half = learner, look, (seed, "val"), episodes.queries // 2
+    def __init__(
+        self, learner: Learner, episodes: Episodes, tasks: Sequence[int], features: FeatureFunction, seed: int
+    ) -> None:
+        self.learner, self.features = learner, features
+        self.key, self.half = (seed, "val"), episodes.queries // 2
         parts = [tasks[start : start + AT_ONCE] for start in range(0, len(tasks), AT_ONCE)]
         self.episodes = [episodes.of("val", part).to_like(learner) for part in parts]
-        real = [dict(real_rows(episode, self.half, self.key)) for episode in self.episodes]
-        found = {name: torch.cat([look(each[name]).cpu() for each in real]) for name in real[0]}
-        self.seen = Seen(found["support"], found["reference"], found["human"])
-        self.people, self.affine = self._figures(found[PEOPLE]), self._figures(found[AFFINE])
+        images = [dict(real_rows(episode, self.half, self.key)) for episode in self.episodes]
+        real = {name: torch.cat([features(each[name]).cpu() for each in images]) for name in images[0]}
+        self.real = RealFeatures(real["support"], real["reference"], real["human"])
+        self.people, self.affine = self._figures(real[PEOPLE]), self._figures(real[AFFINE])
 
     def of(self, settings: Settings) -> Figures:
         """FIGURES of what the model makes with these sampling options."""
-        told = ", ".join(f"{name} {value:g}" for name, value in settings.items())
+        label = ", ".join(f"{name} {value:g}" for name, value in settings.items())
         silent = not sys.stderr.isatty()
-        batches = track(self.episodes, told, console=Console(stderr=True), transient=True, disable=silent)
+        batches = track(self.episodes, label, console=Console(stderr=True), transient=True, disable=silent)
         return self._figures(torch.cat([self._made(episode, settings) for episode in batches]))
 
     def judged(self, settings: Settings) -> tuple[float, Figures]:
-        """How far from people these settings are, and the figures that say so."""
+        """The distance of these settings from people, and the figures that say so."""
         figures = self.of(settings)
         return distance_to_people(figures, self.people, self.affine), figures
 
@@ -127,17 +131,15 @@ class Bench:
         """Features [T, n, d] of samples; adapting is done anew, so that no adapted weights have to be kept."""
         adapted = Contender(self.learner, self.learner.test_steps).adapted(episode, episode.support, self.key)
         changed = Adapted(with_sampling(adapted.generator, settings), adapted.difference, adapted.support)
-        made = changed.sample(self.half, [torch_rng(*self.key, task, "sample") for task in episode.numbers])
-        return self.look(grey_where_diverged(made)[0]).cpu()
+        samples = changed.sample(self.half, [torch_rng(*self.key, task, "sample") for task in episode.numbers])
+        return self.features(grey_where_diverged(samples)[0]).cpu()
 
     def _figures(self, features: torch.Tensor) -> Figures:
         columns = {name: metrics[name] for name in FIGURES}
-        found = {
-            name: (column.values(features, self.seen), column.scale(self.seen)) for name, column in columns.items()
-        }
-        return {
-            name: columns[name].interval(values, len(features), scale).mean for name, (values, scale) in found.items()
-        }
+        values = {name: column.values(features, self.real) for name, column in columns.items()}
+        scales = {name: column.scale(self.real) for name, column in columns.items()}
+        tasks = len(features)
+        return {name: columns[name].interval(values[name], tasks, scales[name]).mean for name in FIGURES}
 
 
 class Search:
@@ -156,14 +158,14 @@ class Search:
         """The mean over shots of `distance_to_people`."""
         place = tuple(settings.values())
         if place not in self._known:
-            found = {shots: bench.judged(settings) for shots, bench in self.benches.items()}
-            self._known[place] = sum(distance for distance, _ in found.values()) / len(found)
-            figures = {str(shots): each for shots, (_, each) in found.items()}
+            judged = {shots: bench.judged(settings) for shots, bench in self.benches.items()}
+            self._known[place] = sum(distance for distance, _ in judged.values()) / len(judged)
+            figures = {str(shots): each for shots, (_, each) in judged.items()}
             self.tried.append({"settings": dict(settings), "distance": self._known[place], "shots": figures})
         return self._known[place]
 
     def over(self, grid: Mapping[str, tuple[float, ...]]) -> Settings:
-        """The best settings found: option after option in their order, then the first once more among its neighbours.
+        """The best settings: option after option in their order, then the first once more among its neighbours.
 
         It begins with the first value of each option; of equal ones the first is taken.
         """
@@ -206,10 +208,10 @@ def choose_sampling(
         raise MetagenError(f"{type(learner.generator).__name__} has no sampling options to choose")
     if limit is not None:
         check_at_least("limit", limit, 1)
-    name, look = _looked_through(extractor or f"{data.name}-select", data, next(learner.parameters()).device)
+    name, features = _features(extractor or f"{data.name}-select", data, next(learner.parameters()).device)
     tasks = Episodes(data.task_set, 1, 1).held_out_numbers("val", limit)
     benches = {
-        each.shots: Bench(learner, each, tasks, look, seed) for each in _episodes(data, tasks, sorted(set(shots)))
+        each.shots: Bench(learner, each, tasks, features, seed) for each in _episodes(data, tasks, sorted(set(shots)))
     }
     search = Search(benches)
     chosen = search.over(grid)
@@ -227,10 +229,10 @@ def choose_sampling(
     return Choice(chosen, info)
 
 
-def _looked_through(name: str, data: TaskData, device: torch.device) -> tuple[str, Look]:
-    found, about = extractor_of(name, data, "val")
-    found.check(torch.Size((1, data.task_set.channels, data.task_set.size, data.task_set.size)))
-    return about["name"], found.to(device).of
+def _features(name: str, data: TaskData, device: torch.device) -> tuple[str, FeatureFunction]:
+    extractor, info = extractor_of(name, data, "val")
+    extractor.check(torch.Size((1, data.task_set.channels, data.task_set.size, data.task_set.size)))
+    return info["name"], extractor.to(device).of
 
 
 def _episodes(data: TaskData, tasks: Sequence[int], shots: Sequence[int]) -> list[Episodes]:
@@ -251,7 +253,7 @@ def take_sampling(settings: Settings, learner: Learner) -> None:
         setattr(learner.generator, name, value)
 
 
-def told(choice: Choice) -> str:
+def describe_choice(choice: Choice) -> str:
     """A choice in one line."""
     first, chosen = choice.info["tried"][0], choice.info["distance"]
     words = ", ".join(f"{name} {value:g}" for name, value in choice.settings.items())
@@ -286,4 +288,4 @@ def tune(
     base.info = {**base.info, "sampling": choice.info}
     base.seen = (base.seen or SeenTasks()) | data.seen_of("val")
     base.save(out, overwrite, stored_as)
-    print(f"{told(choice)}; wrote {out}")
+    print(f"{describe_choice(choice)}; wrote {out}")

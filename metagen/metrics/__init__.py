@@ -1,9 +1,9 @@
-"""What is measured of generated images, through a named extractor; knows no generator.
+"""Figures of generated images through a named extractor; no generator is known here.
 
 To add a metric: a file here and a line below.
 """
 
-from metagen.metrics.base import Column, QueryLoss, Seen
+from metagen.metrics.base import Column, QueryLoss, RealFeatures
 from metagen.metrics.clusters import (
     Pairwise,
     PairwiseCluster,
@@ -21,7 +21,7 @@ from metagen.metrics.frechet import Frechet, TaskFrechet, frechet_distance
 from metagen.metrics.inception_score import InceptionScore, inception_score
 from metagen.metrics.infinity import FrechetInfinity, fd_infinity
 from metagen.metrics.kernel import Kernel, kernel_distance
-from metagen.metrics.naming import chosen, figure_name
+from metagen.metrics.naming import figure_name, select_figures
 from metagen.metrics.originality import Originality, RelativeOriginality, originality
 from metagen.metrics.recognition import Recognisability, recognisability
 
@@ -54,8 +54,7 @@ __all__ = [
     "Column",
     "Extractor",
     "QueryLoss",
-    "Seen",
-    "chosen",
+    "RealFeatures",
     "cluster_distance",
     "density_coverage",
     "diversity",
@@ -73,4 +72,5 @@ __all__ = [
     "pairwise_distance",
     "precision_recall",
     "recognisability",
+    "select_figures",
 ]

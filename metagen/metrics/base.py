@@ -1,4 +1,4 @@
-"""What a column of a table is: a figure of samples beside real images, all seen through one extractor."""
+"""Columns of a table: a figure of samples beside real images, all through one extractor."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 from metagen.metrics.intervals import Interval, jackknife_interval, over_tasks_interval, replicates
 
 
-class Seen(NamedTuple):
-    """Features of what every row of a table is judged by."""
+class RealFeatures(NamedTuple):
+    """Features of the real images that every row of a table is judged by."""
 
     support: torch.Tensor  # [T, k, d]
     reference: torch.Tensor  # [T, r, d], real images that were never shown
@@ -25,22 +25,22 @@ class Column(ABC):
 
     Attributes:
         best: "low", "high", or "human": as real images have it.
-        on_request: whether it is measured only where it, or what it alone is measured through, is asked for.
+        on_request: whether it is measured only where it is named, or the extractor that it alone is measured through.
     """
 
     best: ClassVar[str]
     on_request: ClassVar[bool] = False
 
-    def fits(self, seen: Seen) -> bool:
+    def fits(self, real: RealFeatures) -> bool:
         """Whether there is what it takes."""
         return True
 
     @abstractmethod
-    def values(self, samples: torch.Tensor, seen: Seen) -> torch.Tensor:
-        """What the figure of features [T, m, d] and its interval come from; those of two rows can be subtracted."""
+    def values(self, samples: torch.Tensor, real: RealFeatures) -> torch.Tensor:
+        """The values that the figure of features [T, m, d] and its interval are made of; two rows can be subtracted."""
 
-    def scale(self, seen: Seen) -> torch.Tensor | None:
-        """What the mean value is divided by the mean of, [T]; None for nothing."""
+    def scale(self, real: RealFeatures) -> torch.Tensor | None:
+        """The values [T] by whose mean the mean value is divided; None for nothing."""
         return None
 
     @abstractmethod
@@ -60,15 +60,15 @@ class PooledColumn(Column):
     """One figure of the samples of all tasks together; its values are jackknife replicates."""
 
     @abstractmethod
-    def figure(self, samples: torch.Tensor, seen: Seen) -> torch.Tensor:
-        """Of features [n, d] beside those of the same tasks, tasks in `seen` not yet pooled."""
+    def figure(self, samples: torch.Tensor, real: RealFeatures) -> torch.Tensor:
+        """Of features [n, d] beside those of the same tasks, tasks in `real` not yet pooled."""
 
-    def values(self, samples: torch.Tensor, seen: Seen) -> torch.Tensor:
+    def values(self, samples: torch.Tensor, real: RealFeatures) -> torch.Tensor:
         """See `replicates`."""
 
         def figure(tasks: torch.Tensor) -> float:
-            support, reference, human = (each[tasks] for each in seen[:3])
-            beside = Seen(support, reference, human, seen.probabilities)
+            support, reference, human = (each[tasks] for each in real[:3])
+            beside = RealFeatures(support, reference, human, real.probabilities)
             return float(self.figure(samples[tasks].flatten(0, 1), beside))
 
         return replicates(figure, len(samples))
@@ -79,10 +79,10 @@ class PooledColumn(Column):
 
 
 class QueryLoss(TaskColumn):
-    """What a model minimises, of each task: measured by whoever has the model."""
+    """The query loss, which a model minimises, of each task: measured by whoever has the model."""
 
     best = "low"
 
-    def values(self, samples: torch.Tensor, seen: Seen) -> torch.Tensor:
+    def values(self, samples: torch.Tensor, real: RealFeatures) -> torch.Tensor:
         """The losses [T] themselves."""
         return samples.double()

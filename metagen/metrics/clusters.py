@@ -1,4 +1,4 @@
-"""How far the images of one task are from each other, and from those that are near the same support image."""
+"""Distances between the images of one task, and between those that are near the same support image."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 
 from metagen.errors import MetagenError
-from metagen.metrics.base import Seen, TaskColumn
+from metagen.metrics.base import RealFeatures, TaskColumn
 
 
 def pairwise_distance(samples: torch.Tensor, squared: bool = False) -> torch.Tensor:
@@ -21,6 +21,10 @@ def pairwise_distance(samples: torch.Tensor, squared: bool = False) -> torch.Ten
 
     Raises:
         MetagenError: fewer than two images a task.
+
+    Example:
+        >>> pairwise_distance(torch.tensor([[[0.0], [1.0], [3.0]]])).tolist()
+        [2.0]
     """
     n = samples.shape[-2]
     if n < 2:
@@ -40,6 +44,11 @@ def cluster_distance(samples: torch.Tensor, support: torch.Tensor, squared: bool
 
     Returns:
         [T], float64: the mean over clusters of two or more images of the mean within each; 0 where there is none.
+
+    Example:
+        >>> samples, support = torch.tensor([[[0.0], [1.0], [9.0], [12.0]]]), torch.tensor([[[0.0], [10.0]]])
+        >>> cluster_distance(samples, support).tolist()
+        [2.0]
     """
     nearest = torch.cdist(samples.double(), support.double()).argmin(-1, keepdim=True)
     member = (nearest == torch.arange(support.shape[-2], device=nearest.device)).double()  # [T, n, k]
@@ -61,7 +70,7 @@ class Pairwise(TaskColumn):
     best = "human"
     squared: ClassVar[bool] = False
 
-    def values(self, samples: torch.Tensor, seen: Seen) -> torch.Tensor:
+    def values(self, samples: torch.Tensor, real: RealFeatures) -> torch.Tensor:
         """See `pairwise_distance`."""
         return pairwise_distance(samples, self.squared)
 
@@ -72,20 +81,20 @@ class PairwiseCluster(TaskColumn):
     best = "human"
     squared: ClassVar[bool] = False
 
-    def values(self, samples: torch.Tensor, seen: Seen) -> torch.Tensor:
+    def values(self, samples: torch.Tensor, real: RealFeatures) -> torch.Tensor:
         """See `cluster_distance`."""
-        return cluster_distance(samples, seen.support, self.squared)
+        return cluster_distance(samples, real.support, self.squared)
 
 
 class Perceptual(Pairwise):
-    """The mean LPIPS between images of a task; asked for by giving its weights."""
+    """The mean LPIPS between images of a task; measured where its weights are given."""
 
     on_request = True
     squared = True
 
 
 class PerceptualCluster(PairwiseCluster):
-    """The mean LPIPS between images of a task that are nearest to the same support image; asked for likewise."""
+    """The mean LPIPS between images of a task that are nearest to the same support image; likewise."""
 
     on_request = True
     squared = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import normalize
 
-from metagen.metrics.base import PooledColumn, Seen, TaskColumn
+from metagen.metrics.base import PooledColumn, RealFeatures, TaskColumn
 from metagen.metrics.frechet import frechet_distance
 
 NEAR = 0.05  # the share of real images that a near copy is nearer than
@@ -14,7 +14,12 @@ ZERO = 1e-14  # instead of a division by zero, as in the code of that competitio
 
 
 def nearest_support(images: torch.Tensor, support: torch.Tensor) -> torch.Tensor:
-    """Distance of images to the nearest support image, averaged: features [T, n, d], [T, k, d] -> [T], in float64."""
+    """Distance of images to the nearest support image, averaged: features [T, n, d], [T, k, d] -> [T], in float64.
+
+    Example:
+        >>> nearest_support(torch.tensor([[[1.0], [9.0]]]), torch.tensor([[[0.0], [10.0]]])).tolist()
+        [1.0]
+    """
     return _nearest(images, support).mean(-1)
 
 
@@ -45,6 +50,11 @@ def near_copies(
 
     Returns:
         [T] in [0, 1], float64.
+
+    Example:
+        >>> support, real = torch.zeros(1, 1, 1), torch.arange(1.0, 5.0).view(1, 4, 1)
+        >>> near_copies(torch.tensor([[[0.0], [0.5], [3.0], [4.0]]]), support, real, real).tolist()
+        [0.5]
     """
     unit = nearest_support(reference, support).clamp(min=ZERO).unsqueeze(-1)
     threshold = (_nearest(human, support) / unit).quantile(NEAR)
@@ -70,6 +80,11 @@ def mifid(
 
     Raises:
         MetagenError: fewer than two features on one side.
+
+    Example:
+        >>> real, support = torch.tensor([[[1.0, 0.0], [1.0, 2.0]]]), torch.tensor([[[0.0, 1.0]]])
+        >>> round(float(mifid(real + 1, real, support)), 6)
+        2.0
     """
     cosine = normalize(samples.double(), dim=-1) @ normalize(support.double(), dim=-1).mT
     distance = (1 - cosine.abs()).amin(-1).mean()
@@ -78,20 +93,20 @@ def mifid(
 
 
 class CopyRatio(TaskColumn):
-    """How far samples are from the support, over how far real images are that were never shown.
+    """The distance of samples from the support, over that of real images that were never shown.
 
     0 is copying; 1 is as far as the real ones.
     """
 
     best = "human"
 
-    def values(self, samples: torch.Tensor, seen: Seen) -> torch.Tensor:
+    def values(self, samples: torch.Tensor, real: RealFeatures) -> torch.Tensor:
         """See `nearest_support`."""
-        return nearest_support(samples, seen.support)
+        return nearest_support(samples, real.support)
 
-    def scale(self, seen: Seen) -> torch.Tensor:
+    def scale(self, real: RealFeatures) -> torch.Tensor:
         """Of real images."""
-        return nearest_support(seen.human, seen.support)
+        return nearest_support(real.human, real.support)
 
 
 class NearCopies(TaskColumn):
@@ -99,9 +114,9 @@ class NearCopies(TaskColumn):
 
     best = "human"
 
-    def values(self, samples: torch.Tensor, seen: Seen) -> torch.Tensor:
+    def values(self, samples: torch.Tensor, real: RealFeatures) -> torch.Tensor:
         """See `near_copies`."""
-        return 100 * near_copies(samples, seen.support, seen.reference, seen.human)
+        return 100 * near_copies(samples, real.support, real.reference, real.human)
 
 
 class MemorisationInformed(PooledColumn):
@@ -110,6 +125,6 @@ class MemorisationInformed(PooledColumn):
     best = "low"
     on_request = True
 
-    def figure(self, samples: torch.Tensor, seen: Seen) -> torch.Tensor:
+    def figure(self, samples: torch.Tensor, real: RealFeatures) -> torch.Tensor:
         """See `mifid`."""
-        return mifid(samples.unflatten(0, (len(seen.reference), -1)), seen.reference, seen.support)
+        return mifid(samples.unflatten(0, (len(real.reference), -1)), real.reference, real.support)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 
 from metagen.errors import MetagenError
-from metagen.metrics.base import Seen, TaskColumn
+from metagen.metrics.base import RealFeatures, TaskColumn
 
 NEAREST_FOR_PRECISION = 3
 NEAREST_FOR_DENSITY = 5
@@ -33,6 +33,12 @@ def precision_recall(
 
     Raises:
         MetagenError: not more than k images on either side.
+
+    Example:
+        >>> real = torch.arange(8.0)[:, None]
+        >>> precision, recall = precision_recall(real[:4], real, k=1)  # of half the range
+        >>> float(precision), float(recall)
+        (1.0, 0.625)
     """
     precision = _inside(samples, reference, k).any(1).double().mean()
     return precision, _inside(reference, samples, k).any(1).double().mean()
@@ -41,7 +47,7 @@ def precision_recall(
 def density_coverage(
     samples: torch.Tensor, reference: torch.Tensor, k: int = NEAREST_FOR_DENSITY
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """How many neighbourhoods of real images a sample lies in, over k; the share of these that hold a sample.
+    """The number of neighbourhoods of real images that a sample lies in, over k; the share of these that hold a sample.
 
     Args:
         samples: features [n, d].
@@ -53,6 +59,12 @@ def density_coverage(
 
     Raises:
         MetagenError: no sample, or not more than k real images.
+
+    Example:
+        >>> real = torch.arange(8.0)[:, None]
+        >>> density, coverage = density_coverage(real[:4], real, k=1)
+        >>> float(density), float(coverage)
+        (2.75, 0.625)
     """
     inside = _inside(samples, reference, k)
     return inside.double().sum(1).mean() / k, inside.any(0).double().mean()
@@ -83,9 +95,9 @@ class Precision(TaskColumn):
 
     best = "high"
 
-    def values(self, samples: torch.Tensor, seen: Seen) -> torch.Tensor:
+    def values(self, samples: torch.Tensor, real: RealFeatures) -> torch.Tensor:
         """See `precision_recall`."""
-        return 100 * _within(samples, seen.reference, NEAREST_FOR_PRECISION).any(3).any(2).double().mean(1)
+        return 100 * _within(samples, real.reference, NEAREST_FOR_PRECISION).any(3).any(2).double().mean(1)
 
 
 class Recall(TaskColumn):
@@ -93,19 +105,19 @@ class Recall(TaskColumn):
 
     best = "high"
 
-    def values(self, samples: torch.Tensor, seen: Seen) -> torch.Tensor:
+    def values(self, samples: torch.Tensor, real: RealFeatures) -> torch.Tensor:
         """See `precision_recall`."""
-        return 100 * _within(seen.reference, samples, NEAREST_FOR_PRECISION).any(3).any(2).double().mean(1)
+        return 100 * _within(real.reference, samples, NEAREST_FOR_PRECISION).any(3).any(2).double().mean(1)
 
 
 class Density(TaskColumn):
-    """How crowded with real images the places of samples are: above 1 where samples keep to the middle."""
+    """The crowd of real images in the places of samples: above 1 where samples keep to the middle."""
 
     best = "human"
 
-    def values(self, samples: torch.Tensor, seen: Seen) -> torch.Tensor:
+    def values(self, samples: torch.Tensor, real: RealFeatures) -> torch.Tensor:
         """See `density_coverage`."""
-        inside = _within(samples, seen.reference, NEAREST_FOR_DENSITY)
+        inside = _within(samples, real.reference, NEAREST_FOR_DENSITY)
         return inside.double().sum((2, 3)).mean(1) / NEAREST_FOR_DENSITY
 
 
@@ -114,7 +126,7 @@ class Coverage(TaskColumn):
 
     best = "high"
 
-    def values(self, samples: torch.Tensor, seen: Seen) -> torch.Tensor:
+    def values(self, samples: torch.Tensor, real: RealFeatures) -> torch.Tensor:
         """See `density_coverage`."""
-        inside = _within(samples, seen.reference, NEAREST_FOR_DENSITY)
+        inside = _within(samples, real.reference, NEAREST_FOR_DENSITY)
         return 100 * inside.any(1).any(0).double().mean(1)

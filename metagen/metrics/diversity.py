@@ -1,11 +1,11 @@
-"""How much the images of one task differ (Boutin 2022, arXiv:2205.10370, section 3.1)."""
+"""The diversity of the images of one task (Boutin 2022, arXiv:2205.10370, section 3.1)."""
 
 from __future__ import annotations
 
 import torch
 
 from metagen.errors import MetagenError
-from metagen.metrics.base import Seen, TaskColumn
+from metagen.metrics.base import RealFeatures, TaskColumn
 
 
 def diversity(samples: torch.Tensor) -> torch.Tensor:
@@ -13,6 +13,11 @@ def diversity(samples: torch.Tensor) -> torch.Tensor:
 
     Raises:
         MetagenError: fewer than two images a task.
+
+    Example:
+        >>> tasks = torch.tensor([[[1.0], [2.0], [3.0]], [[5.0], [5.0], [5.0]]])
+        >>> diversity(tasks).tolist()
+        [1.0, 0.0]
     """
     if samples.shape[-2] < 2:
         raise MetagenError(f"diversity: expected 2 or more images a task, got {samples.shape[-2]}")
@@ -24,7 +29,7 @@ class Diversity(TaskColumn):
 
     best = "human"
 
-    def values(self, samples: torch.Tensor, seen: Seen) -> torch.Tensor:
+    def values(self, samples: torch.Tensor, real: RealFeatures) -> torch.Tensor:
         """See `diversity`."""
         return diversity(samples)
 
@@ -32,10 +37,10 @@ class Diversity(TaskColumn):
 class RelativeDiversity(Diversity):
     """The same over that of as many real images, in per cent."""
 
-    def values(self, samples: torch.Tensor, seen: Seen) -> torch.Tensor:
+    def values(self, samples: torch.Tensor, real: RealFeatures) -> torch.Tensor:
         """Per cent, before the division."""
         return 100 * diversity(samples)
 
-    def scale(self, seen: Seen) -> torch.Tensor:
+    def scale(self, real: RealFeatures) -> torch.Tensor:
         """Of real images."""
-        return diversity(seen.human)
+        return diversity(real.human)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from metagen.core.energy_distance import energy_distance
-from metagen.metrics.base import Seen, TaskColumn
+from metagen.metrics.base import RealFeatures, TaskColumn
 
 
 class Energy(TaskColumn):
@@ -13,6 +13,6 @@ class Energy(TaskColumn):
 
     best = "low"
 
-    def values(self, samples: torch.Tensor, seen: Seen) -> torch.Tensor:
+    def values(self, samples: torch.Tensor, real: RealFeatures) -> torch.Tensor:
         """See `energy_distance`."""
-        return energy_distance(samples, seen.reference)
+        return energy_distance(samples, real.reference)

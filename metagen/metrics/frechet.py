@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from metagen.errors import MetagenError
-from metagen.metrics.base import PooledColumn, Seen, TaskColumn
+from metagen.metrics.base import PooledColumn, RealFeatures, TaskColumn
 
 LARGE = 512
 
@@ -25,6 +25,11 @@ def frechet_distance(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
     Raises:
         MetagenError: fewer than two features on one side.
+
+    Example:
+        >>> square = torch.tensor([[0.0, 0.0], [0.0, 2.0], [2.0, 0.0], [2.0, 2.0]])
+        >>> round(float(frechet_distance(square, square + 3)), 6)  # of means 3 apart in both features
+        18.0
     """
     if min(a.shape[-2], b.shape[-2]) < 2:
         raise MetagenError(f"frechet_distance: expected 2 or more images a side, got {a.shape[-2]} and {b.shape[-2]}")
@@ -61,9 +66,9 @@ class Frechet(PooledColumn):
 
     best = "low"
 
-    def figure(self, samples: torch.Tensor, seen: Seen) -> torch.Tensor:
+    def figure(self, samples: torch.Tensor, real: RealFeatures) -> torch.Tensor:
         """See `frechet_distance`."""
-        return frechet_distance(samples, seen.reference.flatten(0, 1))
+        return frechet_distance(samples, real.reference.flatten(0, 1))
 
 
 class TaskFrechet(TaskColumn):
@@ -71,6 +76,6 @@ class TaskFrechet(TaskColumn):
 
     best = "low"
 
-    def values(self, samples: torch.Tensor, seen: Seen) -> torch.Tensor:
+    def values(self, samples: torch.Tensor, real: RealFeatures) -> torch.Tensor:
         """See `frechet_distance`."""
-        return frechet_distance(samples, seen.reference)
+        return frechet_distance(samples, real.reference)

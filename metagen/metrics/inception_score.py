@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from metagen.errors import MetagenError
-from metagen.metrics.base import PooledColumn, Seen
+from metagen.metrics.base import PooledColumn, RealFeatures
 
 
 def inception_score(probabilities: torch.Tensor) -> torch.Tensor:
@@ -22,6 +22,10 @@ def inception_score(probabilities: torch.Tensor) -> torch.Tensor:
 
     Raises:
         MetagenError: no image.
+
+    Example:
+        >>> round(float(inception_score(torch.eye(4))), 6)  # each image is surely of a class of its own
+        4.0
     """
     if len(probabilities) < 1:
         raise MetagenError("inception_score: expected 1 or more images, got 0")
@@ -37,16 +41,16 @@ class InceptionScore(PooledColumn):
 
     best = "high"
 
-    def fits(self, seen: Seen) -> bool:
+    def fits(self, real: RealFeatures) -> bool:
         """Whether the extractor knows classes."""
-        return seen.probabilities is not None
+        return real.probabilities is not None
 
-    def figure(self, samples: torch.Tensor, seen: Seen) -> torch.Tensor:
+    def figure(self, samples: torch.Tensor, real: RealFeatures) -> torch.Tensor:
         """See `inception_score`.
 
         Raises:
             MetagenError: the extractor knows no classes.
         """
-        if seen.probabilities is None:
+        if real.probabilities is None:
             raise MetagenError("is: needs an extractor that knows classes")
-        return inception_score(seen.probabilities(samples).detach())
+        return inception_score(real.probabilities(samples).detach())

@@ -7,7 +7,7 @@ import torch
 
 from metagen.core.seeding import numpy_rng
 from metagen.errors import MetagenError
-from metagen.metrics.base import PooledColumn, Seen
+from metagen.metrics.base import PooledColumn, RealFeatures
 from metagen.metrics.frechet import frechet_distance
 
 PARTS = (2, 3, 4)
@@ -30,6 +30,11 @@ def fd_infinity(samples: torch.Tensor, reference: torch.Tensor, seed: int = 0) -
 
     Raises:
         MetagenError: fewer than 4 tasks.
+
+    Example:
+        >>> real = torch.randn(40, 1, 2, generator=torch.Generator().manual_seed(0))
+        >>> round(float(fd_infinity(real + 3, real)), 3)
+        18.0
     """
     if len(samples) < max(PARTS):
         raise MetagenError(f"fd_infinity: expected {max(PARTS)} or more tasks, got {len(samples)}; raise --limit")
@@ -50,10 +55,10 @@ class FrechetInfinity(PooledColumn):
     best = "low"
     on_request = True
 
-    def fits(self, seen: Seen) -> bool:
+    def fits(self, real: RealFeatures) -> bool:
         """A replicate leaves a task out."""
-        return len(seen.reference) > max(PARTS)
+        return len(real.reference) > max(PARTS)
 
-    def figure(self, samples: torch.Tensor, seen: Seen) -> torch.Tensor:
+    def figure(self, samples: torch.Tensor, real: RealFeatures) -> torch.Tensor:
         """See `fd_infinity`."""
-        return fd_infinity(samples.unflatten(0, (len(seen.reference), -1)), seen.reference)
+        return fd_infinity(samples.unflatten(0, (len(real.reference), -1)), real.reference)

@@ -38,6 +38,10 @@ def over_tasks_interval(
 
     Raises:
         MetagenError: no value.
+
+    Example:
+        >>> print(over_tasks_interval([1.0, 2.0, 3.0, 4.0]))
+        2.50 [1.50, 3.50]
     """
     array = np.asarray(values, dtype=np.float64)
     if not array.size:
@@ -91,12 +95,12 @@ def replicates(figure: Callable[[torch.Tensor], float], tasks: int, seed: int = 
     return torch.tensor([figure(each) for each in (torch.arange(tasks), *kept)], dtype=torch.float64)
 
 
-def jackknife_interval(found: torch.Tensor, tasks: int) -> Interval:
+def jackknife_interval(values: torch.Tensor, tasks: int) -> Interval:
     """The interval of the delete-a-group jackknife (Quenouille 1956; Kott 2001) of `replicates` over T tasks.
 
     The bootstrap will not do here: a task drawn twice makes any distance between two distributions larger.
     """
-    whole, without = float(found[0]), found[1:].numpy()
+    whole, without = float(values[0]), values[1:].numpy()
     groups = len(without)
     error = ((groups - 1) / groups * ((without - without.mean()) ** 2).sum()) ** 0.5
     reach = float(student.ppf(0.975, groups - 1) * error)

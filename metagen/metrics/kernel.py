@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from metagen.errors import MetagenError
-from metagen.metrics.base import PooledColumn, Seen
+from metagen.metrics.base import PooledColumn, RealFeatures
 
 
 def kernel_distance(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -20,6 +20,11 @@ def kernel_distance(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
     Raises:
         MetagenError: fewer than two features on one side.
+
+    Example:
+        >>> near, far = torch.tensor([[0.0], [1.0]]), torch.tensor([[4.0], [5.0]])
+        >>> float(kernel_distance(near, far))
+        9090.5
     """
     if min(a.shape[-2], b.shape[-2]) < 2:
         raise MetagenError(f"kernel_distance: expected 2 or more images a side, got {a.shape[-2]} and {b.shape[-2]}")
@@ -42,6 +47,6 @@ class Kernel(PooledColumn):
 
     best = "low"
 
-    def figure(self, samples: torch.Tensor, seen: Seen) -> torch.Tensor:
+    def figure(self, samples: torch.Tensor, real: RealFeatures) -> torch.Tensor:
         """See `kernel_distance`."""
-        return kernel_distance(samples, seen.reference.flatten(0, 1))
+        return kernel_distance(samples, real.reference.flatten(0, 1))

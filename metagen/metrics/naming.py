@@ -1,4 +1,4 @@
-"""What a figure is called: a column and the extractor that it was seen through, `fd[omniglot-report]`."""
+"""Names of figures: a column and the extractor that it is measured through, `fd[omniglot-report]`."""
 
 from __future__ import annotations
 
@@ -20,39 +20,39 @@ def figure_name(column: str, extractor: str) -> str:
     return column if extractor == LPIPS else f"{column}[{extractor}]"
 
 
-def chosen(
-    asked: Sequence[str] | None, columns: dict[str, Column], extractors: Iterable[str], beside: Iterable[str] = ()
+def select_figures(
+    names: Sequence[str] | None, columns: dict[str, Column], extractors: Iterable[str], others: Iterable[str] = ()
 ) -> dict[str, tuple[str, str]]:
-    """The figures that are meant, each with its column and its extractor.
+    """The figures that are named, each with its column and its extractor.
 
     Args:
-        asked: names such as "fd" (through every extractor), "fd[omniglot-report]" or "fid"; None for what is measured
-            unasked: through Inception the published measures alone, and what is of LPIPS where that is at hand.
+        names: such as "fd" (through every extractor), "fd[omniglot-report]" or "fid"; None for the
+            usual ones: through Inception the published measures alone, and what is of LPIPS where that is at hand.
         columns: all there are.
         extractors: the names of those at hand.
-        beside: what else may be asked for, elsewhere: for the error.
+        others: what else may be named, elsewhere: for the error.
 
     Raises:
         MetagenError: no such column, or no such extractor at hand.
     """
-    pairs = [(column, look) for look in extractors for column in columns if (column in OF_LPIPS) == (look == LPIPS)]
+    pairs = [(column, name) for name in extractors for column in columns if (column in OF_LPIPS) == (name == LPIPS)]
     every = {figure_name(*pair): pair for pair in pairs}
-    if asked is None:
+    if names is None:
         return {name: pair for name, pair in every.items() if _usual(columns, *pair)}
-    found: dict[str, tuple[str, str]] = {}
-    for name in asked:
+    selected: dict[str, tuple[str, str]] = {}
+    for name in names:
         bare = re.sub(r"\[.*\]$", "", name)
         if bare not in columns and name != "fid":
-            raise unknown("metric", name, [*columns, *every, *beside])
+            raise unknown("metric", name, [*columns, *every, *others])
         meant = {n: at for n, at in every.items() if at[0] == name or (n == name and name not in columns)}
         if not meant:
             raise MetagenError(f"metrics: {name!r} needs an extractor that is not at hand; {_hint(bare)}")
-        found |= meant
-    return found
+        selected |= meant
+    return selected
 
 
 def _usual(columns: dict[str, Column], column: str, extractor: str) -> bool:
-    """Whether a figure is measured unasked."""
+    """Whether a figure is measured where none is named."""
     if extractor == INCEPTION:
         return column in PUBLISHED and not columns[column].on_request
     return extractor == LPIPS or not columns[column].on_request

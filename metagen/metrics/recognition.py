@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from metagen.errors import MetagenError
-from metagen.metrics.base import Seen, TaskColumn
+from metagen.metrics.base import RealFeatures, TaskColumn
 
 WAYS = 20
 
@@ -26,6 +26,12 @@ def recognisability(samples: torch.Tensor, exemplars: torch.Tensor, ways: int = 
 
     Raises:
         MetagenError: fewer tasks than ways.
+
+    Example:
+        >>> exemplars = torch.tensor([[0.0], [10.0]])
+        >>> samples = torch.tensor([[[1.0], [9.0]], [[9.0], [11.0]]])  # one of the first task is like the second
+        >>> recognisability(samples, exemplars, ways=2).tolist()
+        [0.5, 1.0]
     """
     tasks = len(exemplars)
     if not 2 <= ways <= tasks:
@@ -43,6 +49,6 @@ class Recognisability(TaskColumn):
 
     best = "high"
 
-    def values(self, samples: torch.Tensor, seen: Seen) -> torch.Tensor:
+    def values(self, samples: torch.Tensor, real: RealFeatures) -> torch.Tensor:
         """See `recognisability`."""
-        return 100 * recognisability(samples, seen.support.mean(1), min(WAYS, len(samples)))
+        return 100 * recognisability(samples, real.support.mean(1), min(WAYS, len(samples)))

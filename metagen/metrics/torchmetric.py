@@ -11,7 +11,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from metagen.errors import MetagenError, unknown
 from metagen.metrics import metrics
-from metagen.metrics.base import Seen
+from metagen.metrics.base import RealFeatures
 from metagen.metrics.coverage import density_coverage, precision_recall
 from metagen.metrics.extractors import Extractor
 from metagen.metrics.frechet import frechet_distance
@@ -45,7 +45,7 @@ class FeatureMetric(Metric):
 
     @property
     def extractor(self) -> Extractor:
-        """What is looked through."""
+        """The extractor that images are looked at through."""
         return self._outside[0]
 
     def update(self, images: torch.Tensor, real: bool) -> None:
@@ -178,8 +178,8 @@ class Scored(Metric):
         Raises:
             MetagenError: the extractor refuses them.
         """
-        look = self._outside[0].to(self.device)
-        sides = [look.of(images.to(self.device)) for images in (samples, support, reference, human)]
+        extractor = self._outside[0].to(self.device)
+        sides = [extractor.of(images.to(self.device)) for images in (samples, support, reference, human)]
         for side, features in zip(SIDES, sides, strict=True):  # when none was refused
             getattr(self, side).append(features)
 
@@ -190,12 +190,12 @@ class Scored(Metric):
             MetagenError: there are too few of them, or the extractor has not what the column takes.
         """
         samples, support, reference, human = (_of_those_that_hold_any(getattr(self, side)) for side in SIDES)
-        seen = Seen(support, reference, human, self._outside[0].probabilities)
-        if not self.column.fits(seen):
+        real = RealFeatures(support, reference, human, self._outside[0].probabilities)
+        if not self.column.fits(real):
             raise MetagenError(f"{type(self.column).__name__}: does not fit these tasks or this extractor")
-        values = self.column.values(samples, seen)
-        found = self.column.interval(values, len(samples), self.column.scale(seen))
-        return torch.tensor(found.mean, dtype=torch.float64)
+        values = self.column.values(samples, real)
+        interval = self.column.interval(values, len(samples), self.column.scale(real))
+        return torch.tensor(interval.mean, dtype=torch.float64)
 
     def sync(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
         """Gather the tasks of all processes: one tensor of each side, also of who holds none."""

@@ -6,7 +6,6 @@ import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -16,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from PIL import Image, ImageDraw, ImageFont
 
+from metagen.report.result import Scores
 from metagen.storage.images import to_uint8
 from metagen.storage.strict_json import number
 
@@ -43,19 +43,20 @@ def labelled(blocks: Mapping[str, torch.Tensor], cell: int) -> torch.Tensor:
     return torch.from_numpy(np.asarray(whole).copy()).permute(2, 0, 1).float() / 255
 
 
-def curve_png(result: Mapping[str, Any]) -> bytes:
+def curve_png(result: Scores) -> bytes:
     """The criterion of a result of `metagen evaluate` against inner steps, with its interval, as a PNG file."""
     criterion = result["criterion"]
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.add_subplot(xlabel="inner steps N", ylabel=f"{criterion.replace('_', ' ')}, {result['unit']}")
-    steps = [point["steps"] for point in result["curve"]]
-    mean, low, high = ([number(point[key]) for point in result["curve"]] for key in ("mean", "low", "high"))
+    curve = result["curve"]
+    steps, mean = [point["steps"] for point in curve], [number(point["mean"]) for point in curve]
+    low, high = [number(point["low"]) for point in curve], [number(point["high"]) for point in curve]
     axes.plot(steps, mean, marker="o", label="adapted")
     axes.fill_between(steps, low, high, alpha=0.2, label=f"95 % interval over {result['tasks']} tasks")
     rows = {row["row"]: row["figures"].get(criterion) for row in result["rows"]}
     for name, style in (("unadapted", "--"), ("scratch", ":"), ("joint + fine-tune", "-.")):
-        if rows.get(name):
-            axes.axhline(number(rows[name]["mean"]), color="black", linestyle=style, label=name)
+        if baseline := rows.get(name):
+            axes.axhline(number(baseline["mean"]), color="black", linestyle=style, label=name)
     axes.set_xscale("symlog", linthresh=1)
     axes.set_xlim(left=-0.15)
     axes.set_xticks(steps, [str(n) for n in steps])

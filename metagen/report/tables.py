@@ -1,9 +1,9 @@
-"""What people look at: the table of a result, and a picture of support, real and generated images."""
+"""Tables of a result and its studies as text, and a picture of support, real and generated images."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from rich.console import Console
@@ -12,11 +12,12 @@ from rich.table import Table
 from metagen.core.seeding import torch_rng
 from metagen.learners import Learner, adapt_tasks
 from metagen.report.plots import labelled
+from metagen.report.result import Difference, Estimate, Result
 from metagen.storage.images import grid
 from metagen.storage.strict_json import NOTES
 from metagen.tasks.episodes import Episode
 
-# What a table shows of a result's figures, each with its heading; the others stand in result.json.
+# The figures that a table shows, each with its heading; the others stand in result.json.
 COLUMNS = {
     "query_loss": "query loss",
     "fid": "FID",
@@ -31,8 +32,8 @@ ABSENT = "-"  # a number that is not finite
 NOTED = 8  # notes that are printed
 
 
-def short(figure: Mapping[str, float | None]) -> str:
-    """A figure to a few digits, and half the width of its interval; what is null in JSON is told by a dash."""
+def short(figure: Estimate) -> str:
+    """A figure to a few digits, and half the width of its interval; what is null in JSON is a dash."""
     mean, half = figure["mean"], _half(figure["low"], figure["high"])
     if mean is None:
         return ABSENT
@@ -53,15 +54,16 @@ def shown(rows: Iterable[Mapping[str, Any]], headings: Mapping[str, str] = COLUM
     return {names[0]: headings[bare] for bare, names in first.items() if names}
 
 
-def table(result: Mapping[str, Any], every: bool = False) -> str:
+def table(result: Result, every: bool = False) -> str:
     """The rows and differences of a result as text, and what could not be measured; `every` figure, or the usual."""
     columns = shown(result["rows"])
     if every:
         columns = {name: columns.get(name, name) for row in result["rows"] for name in row["figures"]}
-    seen = " and ".join(extractor["name"] for extractor in result["extractors"])
-    about = f"{result['tasks']} {result['split']} tasks, {result['shots']} shots, through {seen or 'no extractor'}"
+    through = " and ".join(extractor["name"] for extractor in result["extractors"]) or "no extractor"
+    about = f"{result['tasks']} {result['split']} tasks, {result['shots']} shots, through {through}"
     lines = Table("", "N", *columns.values(), title=f"{about}; ± half the 95 % interval")
-    for row in [*result["rows"], *result["differences"]]:
+    rows: list[Difference] = [*result["rows"], *result["differences"]]
+    for row in rows:
         steps = row.get("steps")
         cells = [short(row["figures"][name]) if name in row["figures"] else "" for name in columns]
         lines.add_row(row["row"], "" if steps is None else str(steps), *cells)
@@ -82,7 +84,7 @@ def noted(result: Mapping[str, Any]) -> list[str]:
 
 
 def study_lines(name: str, study: Mapping[str, Any]) -> str:
-    """What a study found as text: figures with half their intervals, rows as a table."""
+    """A study as text: figures with half their intervals, rows as a table."""
     lines = [f"{name}:"]
     for key, value in study.items():
         if isinstance(value, list):
@@ -105,7 +107,7 @@ def _rows(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 def _cell(value: object) -> str:
     if isinstance(value, Mapping):
-        return short(value)
+        return short(cast(Estimate, value))
     return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -11,7 +11,7 @@ import torch
 
 from metagen.errors import MetagenError
 from metagen.evaluation.criterion import PIXELS
-from metagen.evaluation.sampling_choice import Choice, choose_sampling, take_sampling, told
+from metagen.evaluation.sampling_choice import Choice, choose_sampling, describe_choice, take_sampling
 from metagen.learners import Learner
 from metagen.learners.model_files import save_model
 from metagen.storage.artifacts import read_config
@@ -94,7 +94,7 @@ class Export:
         finally:
             learner.cpu()
         take_sampling(choice.settings, learner)
-        print(told(choice))
+        print(describe_choice(choice))
         return choice
 
     @property

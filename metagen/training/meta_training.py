@@ -20,7 +20,7 @@ from metagen.core.registry import options_of
 from metagen.distributed.processes import gathered
 from metagen.errors import MetagenError, check_at_least, check_choice
 from metagen.evaluation.criterion import ByLoss, BySamples, Criterion
-from metagen.evaluation.extractor_choice import selecting
+from metagen.evaluation.extractor_choice import selection_features
 from metagen.generators import Generator, PerPlayer, by_player
 from metagen.learners import Learner, adapt_tasks
 from metagen.storage.artifacts import check_tensors
@@ -124,13 +124,13 @@ class MetaTraining(pl.LightningModule):
         """Set the criterion that chooses the best model; let the learner set what stays fixed by train tasks.
 
         Raises:
-            MetagenError: there are too few queries to judge samples by, or see `selecting`.
+            MetagenError: there are too few queries to judge samples by, or see `selection_features`.
         """
         if self.chosen_by is not None or not self.learner.generator.comparable:
             if self.data.queries < 2:
                 raise MetagenError(f"data.queries: samples are judged by 2 or more images, got {self.data.queries}")
             device = self.trainer.strategy.root_device  # the module itself is brought there later
-            self.criterion = BySamples(*selecting(self.chosen_by, self.data, device))
+            self.criterion = BySamples(*selection_features(self.chosen_by, self.data, device))
 
         if self.initialised_from != "learner":  # which was prepared before
             self.learner.prepare(self._train_supports)

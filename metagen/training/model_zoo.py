@@ -15,7 +15,7 @@ from metagen.adaptation import add_deltas, draw_noise
 from metagen.core.functional import Weights
 from metagen.core.seeding import numpy_rng
 from metagen.distributed.processes import Processes, rank
-from metagen.distributed.sharding import Found, ShardedTasks
+from metagen.distributed.sharding import ShardedTasks, TaskTensors
 from metagen.errors import MetagenError, check_at_least
 from metagen.learners import Adapted, Joint, Learner, MetaGenerator, adapt_tasks
 from metagen.model import Model, load_base
@@ -162,7 +162,7 @@ class Training:
             False
         )
 
-    def train_batch(self, numbers: Sequence[int]) -> Found:
+    def train_batch(self, numbers: Sequence[int]) -> TaskTensors:
         """Of each task: L of every delta, and every player's support loss "before" and "after", each [T, players]."""
         support, key = self.support(numbers).to(next(self.learner.parameters())), (self.plan.seed, "zoo")
         before, after = (adapt_tasks(self.learner, support, key, numbers, steps) for steps in (0, None))

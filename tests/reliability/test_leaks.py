@@ -169,7 +169,7 @@ def test_an_extractor_is_checked_too(blobs, tmp_path):
 def test_a_tuned_copy_has_seen_what_it_was_tuned_on(exported, tmp_path, monkeypatch):
     data = tree(tmp_path, lambda to: fresh(to, 9))
     monkeypatch.setattr(sampling_choice, "choose_sampling", lambda *_: sampling_choice.Choice({}, {}))
-    monkeypatch.setattr(sampling_choice, "told", lambda _: "chosen")
+    monkeypatch.setattr(sampling_choice, "describe_choice", lambda _: "chosen")
     out = tmp_path / "tuned"
     sampling_choice.tune(str(exported), out, data, (1,), None, None, 0, Processes(accelerator="cpu"), False)
     (tmp_path / "split.json").write_text('{"train": ["first"], "val": ["other"], "test": ["second"]}')

@@ -36,7 +36,7 @@ def place(tmp_path, monkeypatch):
     save_model(tmp_path / "export", learner, {"data": data}, blobs.split)
     metagen.load(tmp_path / "export").adapt(tmp_path / "tasks/blob-11").save(tmp_path / "mine")
     monkeypatch.setattr(sampling_choice, "choose_sampling", lambda *_, **__: sampling_choice.Choice({}, {}))
-    monkeypatch.setattr(sampling_choice, "told", str)
+    monkeypatch.setattr(sampling_choice, "describe_choice", str)
     monkeypatch.chdir(tmp_path)
     assert main(["sample", "--model", "mine", "--n", "3", "--out", "drawn"]) == 0
     for number in range(2):

@@ -30,7 +30,7 @@ from metagen.cli import main
 from metagen.core.functional import with_weights
 from metagen.core.quiet import from_first_process
 from metagen.core.seeding import DRAWING, seeded, torch_rng
-from metagen.evaluation.scorecard import untrained
+from metagen.evaluation.baselines import untrained
 from metagen.learners import learners
 from metagen.learners.model_files import load_model
 from metagen.metrics.extractors.extractor_files import load_extractor

@@ -1,7 +1,7 @@
 """Studies of a model on held-out tasks. To add one: a file here and a line below."""
 
 from metagen.evaluation.studies import gain, log_likelihood
-from metagen.evaluation.studies.base import HeldOut, Study
+from metagen.evaluation.studies.base import Study, StudyContext
 from metagen.evaluation.studies.cost import adaptation_cost
 
 studies: dict[str, Study] = {
@@ -10,4 +10,4 @@ studies: dict[str, Study] = {
     "cost": Study(adaptation_cost),
 }
 
-__all__ = ["HeldOut", "Study", "studies"]
+__all__ = ["Study", "StudyContext", "studies"]

@@ -1,9 +1,9 @@
-"""What a study is: a measurement of a model on held-out tasks, beside the columns of the scorecard."""
+"""A study: a measurement of a model on held-out tasks, beside the columns of the scorecard."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -12,11 +12,12 @@ from metagen.core.seeding import numpy_rng
 from metagen.distributed.sharding import ShardedTasks
 from metagen.learners import Learner
 from metagen.metrics.intervals import over_tasks_interval
+from metagen.report.result import StudyEstimate
 from metagen.tasks.episodes import Episode, Episodes
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class StudyContext:
     """A model and the held-out tasks that it is studied on.
 
     Attributes:
@@ -37,19 +38,19 @@ class HeldOut:
     sharded: ShardedTasks
     full: bool
 
-    def some(self, count: int) -> list[int]:
+    def subset(self, count: int) -> list[int]:
         """The tasks; unless `full`, at most `count` of them, chosen by a fixed shuffle."""
         if self.full or len(self.tasks) <= count:
             return list(self.tasks)
         chosen = numpy_rng(0, self.split, "study").permutation(len(self.tasks))[:count]
         return [self.tasks[place] for place in sorted(chosen)]
 
-    def fewest(self, tasks: Sequence[int]) -> int:
-        """How many images each of the tasks has at least."""
+    def least_images(self, tasks: Sequence[int]) -> int:
+        """The number of images that each of the tasks has at least."""
         names = self.episodes.task_set.split[self.split]
         return min(self.episodes.task_set.readable_count(names[number]) for number in tasks)
 
-    def cut(self, shots: int, queries: int) -> Episodes:
+    def recut(self, shots: int, queries: int) -> Episodes:
         """The same images of every task in the same order, cut elsewhere into support and query.
 
         Raises:
@@ -57,7 +58,7 @@ class HeldOut:
         """
         return Episodes(self.episodes.task_set, shots, queries, device=self.episodes.device)
 
-    def of(self, episodes: Episodes, tasks: Sequence[int]) -> Episode:
+    def episode(self, episodes: Episodes, tasks: Sequence[int]) -> Episode:
         """The fixed episode of these tasks, where the weights are.
 
         Raises:
@@ -74,11 +75,11 @@ class Study(NamedTuple):
         check: refuses before any work what cannot be measured.
     """
 
-    run: Callable[[HeldOut], dict[str, Any]]
-    check: Callable[[HeldOut], None] = lambda held: None
+    run: Callable[[StudyContext], Mapping[str, Any]]
+    check: Callable[[StudyContext], None] = lambda context: None
 
 
-def figure(values: torch.Tensor) -> dict[str, Any]:
+def figure(values: torch.Tensor) -> StudyEstimate:
     """The mean of one value a task with its 95 % bootstrap interval: mean, low, high, n."""
-    found = asdict(over_tasks_interval(values.double()))
-    return {"n": found.pop("tasks"), **found}
+    interval = over_tasks_interval(values.double())
+    return {"n": interval.tasks, "mean": interval.mean, "low": interval.low, "high": interval.high}

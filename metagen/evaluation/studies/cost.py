@@ -1,4 +1,4 @@
-"""What adapting to a task costs: seconds, steps, memory, bytes; and how fast images are made afterwards."""
+"""The cost of adapting to a task: seconds, steps, memory, bytes; and how fast images are made afterwards."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from metagen.core.seeding import torch_rng
-from metagen.evaluation.studies.base import HeldOut, figure
+from metagen.evaluation.studies.base import StudyContext, figure
 from metagen.learners import Adapted, adapt_tasks
+from metagen.report.result import Cost
 
 TIMES = 8  # adaptations, each to another task
 IMAGES = 64
@@ -25,8 +26,8 @@ METHODS = {
 }
 
 
-def adaptation_cost(held: HeldOut) -> dict[str, Any]:
-    """What adapting to one task at a time costs, and then making 64 images; each after one unmeasured run.
+def adaptation_cost(context: StudyContext) -> Cost:
+    """The cost of adapting to one task at a time, and then of making 64 images; each after one unmeasured run.
 
     Measured on the first eight of the tasks, by one process while any others wait; `full` changes nothing.
 
@@ -35,31 +36,31 @@ def adaptation_cost(held: HeldOut) -> dict[str, Any]:
         of steps, `adapted_bytes` (differences of weights, and the support where the generator looks at it), and how
         memory was measured.
     """
-    tasks = list(held.tasks[:TIMES])
-    found = held.sharded.over("cost", [0], lambda _: _measured(held, tasks))
-    seconds = found["seconds"][0]
+    tasks = list(context.tasks[:TIMES])
+    costs = context.sharded.over("cost", [0], lambda _: _measured(context, tasks))
+    seconds = costs["seconds"][0]
     return {
-        "steps": held.learner.test_steps,
-        "shots": held.episodes.shots,
+        "steps": context.learner.test_steps,
+        "shots": context.episodes.shots,
         "seconds": {"median": float(seconds.median()), **figure(seconds)},
-        "peak_mib": figure(found["peak"][0].double() / MIB),
-        "peak_method": METHODS["cuda" if _device(held).type == "cuda" else "cpu"],
-        "images_a_second": figure(IMAGES / found["sampling"][0]),
+        "peak_mib": figure(costs["peak"][0].double() / MIB),
+        "peak_method": METHODS["cuda" if _device(context).type == "cuda" else "cpu"],
+        "images_a_second": figure(IMAGES / costs["sampling"][0]),
         "images_at_once": IMAGES,
-        "adapted_bytes": int(found["bytes"][0]),
+        "adapted_bytes": int(costs["bytes"][0]),
     }
 
 
-def _measured(held: HeldOut, tasks: list[int]) -> dict[str, torch.Tensor]:
+def _measured(context: StudyContext, tasks: list[int]) -> dict[str, torch.Tensor]:
     """Of each task: "seconds", "peak" in bytes and "sampling" in seconds, [1, n]; "bytes" [1]."""
-    supports = held.of(held.episodes, tasks).support
-    noise = held.learner.generator.noise(IMAGES, torch_rng(held.seed, held.split, "cost"))
+    supports = context.episode(context.episodes, tasks).support
+    noise = context.learner.generator.noise(IMAGES, torch_rng(context.seed, context.split, "cost"))
     stacked = {name: draws[None].to(supports) for name, draws in noise.items()}
 
     def adapted(place: int) -> Adapted:
-        return adapt_tasks(held.learner, supports[place : place + 1], (held.seed, held.split), [tasks[place]])
+        return adapt_tasks(context.learner, supports[place : place + 1], (context.seed, context.split), [tasks[place]])
 
-    runs, device = [partial(adapted, place) for place in range(len(tasks))], _device(held)
+    runs, device = [partial(adapted, place) for place in range(len(tasks))], _device(context)
     first = adapted(0)
     first.generate(stacked)
     return {
@@ -70,8 +71,8 @@ def _measured(held: HeldOut, tasks: list[int]) -> dict[str, torch.Tensor]:
     }
 
 
-def _device(held: HeldOut) -> torch.device:
-    return next(held.learner.parameters()).device
+def _device(context: StudyContext) -> torch.device:
+    return next(context.learner.parameters()).device
 
 
 def _bytes(adapted: Adapted) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,9 +11,10 @@ from scipy.stats import t as student
 from metagen.core import warps
 from metagen.core.seeding import numpy_rng, seeded, torch_rng
 from metagen.errors import MetagenError
-from metagen.evaluation.studies.base import HeldOut
+from metagen.evaluation.studies.base import StudyContext
 from metagen.learners import adapt_tasks
 from metagen.metrics.extractors import Embedding
+from metagen.report.result import Gain, StudyEstimate
 from metagen.storage.images import to_float, to_uint8
 from metagen.tasks.episodes import Episode, Episodes
 
@@ -36,8 +36,8 @@ DIFFERENCES = (
 )
 
 
-def downstream_gain(held: HeldOut) -> dict[str, Any]:
-    """How well a small network learns to tell new classes apart from k images a class, with and without generated ones.
+def downstream_gain(context: StudyContext) -> Gain:
+    """The accuracy of a small classifier of new classes, trained on k images a class, with and without generated ones.
 
     Each class draw takes up to 20 held-out tasks as classes, adapts the model to k images of each, generates 20 more a
     class, and trains the same network (Embedding, from the same weights, for as many steps of as many images, the same
@@ -51,55 +51,57 @@ def downstream_gain(held: HeldOut) -> dict[str, Any]:
     Raises:
         MetagenError: fewer than two tasks.
     """
-    check(held)
-    draws, episodes = list(range(ALL_CLASS_DRAWS if held.full else CLASS_DRAWS)), _episodes(held)
-    found = held.sharded.over("gain", draws, lambda batch: _accuracies(held, episodes, batch[0]), batch=1)
+    check(context)
+    draws, episodes = list(range(ALL_CLASS_DRAWS if context.full else CLASS_DRAWS)), _episodes(context)
+    accuracies = context.sharded.over("gain", draws, lambda batch: _accuracies(context, episodes, batch[0]), batch=1)
     return {
         "unit": "per cent of query images",
-        "ways": min(WAYS, len(held.tasks)),
-        "limited_by_tasks": len(held.tasks) < WAYS,
+        "ways": min(WAYS, len(context.tasks)),
+        "limited_by_tasks": len(context.tasks) < WAYS,
         "shots": episodes.shots,
         "generated": GENERATED,
         "queries": episodes.queries,
         "steps": STEPS,
-        "accuracy": {arm: _figure(found[arm]) for arm in ARMS},
-        "differences": {f"({one}) - ({other})": _figure(found[one] - found[other]) for one, other in DIFFERENCES},
+        "accuracy": {arm: _figure(accuracies[arm]) for arm in ARMS},
+        "differences": {
+            f"({one}) - ({other})": _figure(accuracies[one] - accuracies[other]) for one, other in DIFFERENCES
+        },
     }
 
 
-def check(held: HeldOut) -> None:
+def check(context: StudyContext) -> None:
     """Refuse before any work what `downstream_gain` cannot measure.
 
     Raises:
         MetagenError: see there.
     """
-    if len(held.tasks) < 2:
-        raise MetagenError(f"gain: expected 2 tasks or more to tell apart, got {len(held.tasks)}; raise --limit")
+    if len(context.tasks) < 2:
+        raise MetagenError(f"gain: expected 2 tasks or more to tell apart, got {len(context.tasks)}; raise --limit")
 
 
-def _episodes(held: HeldOut) -> Episodes:
+def _episodes(context: StudyContext) -> Episodes:
     """Those that were given, or with all images that are not shots as queries."""
-    shots = held.episodes.shots
-    return held.cut(shots, held.fewest(held.tasks) - shots) if held.full else held.episodes
+    shots = context.episodes.shots
+    return context.recut(shots, context.least_images(context.tasks) - shots) if context.full else context.episodes
 
 
-def _accuracies(held: HeldOut, episodes: Episodes, draw: int) -> dict[str, torch.Tensor]:
+def _accuracies(context: StudyContext, episodes: Episodes, draw: int) -> dict[str, torch.Tensor]:
     """The accuracy of each arm on one draw of classes, [1], in per cent."""
-    key = (held.seed, held.split, "gain", draw)
-    classes = numpy_rng(*key).permutation(len(held.tasks))[:WAYS]
-    episode = held.of(episodes, [held.tasks[place] for place in classes])
-    made = _generated(held, episode, (*key, "sample"))
-    found = {}
+    key = (context.seed, context.split, "gain", draw)
+    classes = numpy_rng(*key).permutation(len(context.tasks))[:WAYS]
+    episode = context.episode(episodes, [context.tasks[place] for place in classes])
+    made = _generated(context, episode, (*key, "sample"))
+    accuracies = {}
     for arm, (affine, generated) in ARMS.items():
         network = _classifier(episode.query, torch_rng(*key, "init").initial_seed())
         _train(network, _batches(episode.support, made if generated else None, affine, key))
-        found[arm] = _accuracy(network, episode.query)
-    return found
+        accuracies[arm] = _accuracy(network, episode.query)
+    return accuracies
 
 
-def _generated(held: HeldOut, episode: Episode, key: tuple[int | str, ...]) -> torch.Tensor:
+def _generated(context: StudyContext, episode: Episode, key: tuple[int | str, ...]) -> torch.Tensor:
     """Images [T, 20, C, H, W] from the model adapted to each support, in 8 bits as real ones are."""
-    adapted = adapt_tasks(held.learner, episode.support, (held.seed, held.split), episode.numbers)
+    adapted = adapt_tasks(context.learner, episode.support, (context.seed, context.split), episode.numbers)
     made = adapted.sample(GENERATED, [torch_rng(*key, number) for number in episode.numbers])
     return to_float(to_uint8(made))
 
@@ -139,13 +141,13 @@ def _train(network: Embedding, batches: Iterator[tuple[torch.Tensor, torch.Tenso
 
 
 def _accuracy(network: Embedding, query: torch.Tensor) -> torch.Tensor:
-    """The share of the query [T, q, C, H, W] that is told right, [1], in per cent."""
-    told = network.probabilities(network.of(query)).argmax(-1)
-    right = told == torch.arange(len(query), device=query.device)[:, None]
+    """The share of the query [T, q, C, H, W] that is classified rightly, [1], in per cent."""
+    classes = network.probabilities(network.of(query)).argmax(-1)
+    right = classes == torch.arange(len(query), device=query.device)[:, None]
     return 100 * right.double().mean()[None]
 
 
-def _figure(values: torch.Tensor) -> dict[str, Any]:
+def _figure(values: torch.Tensor) -> StudyEstimate:
     """The mean over class draws and its 95 % t-interval: for so few a bootstrap is too narrow."""
     n, mean = len(values), float(values.mean())
     reach = float(student.ppf(0.975, n - 1) * values.std() / n**0.5)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from metagen.errors import MetagenError
-from metagen.evaluation.studies.base import HeldOut, figure
+from metagen.evaluation.studies.base import StudyContext, figure
 from metagen.learners import adapt_tasks
 from metagen.learners.importance_sampling import log_likelihood
+from metagen.report.result import LogLikelihood, LogLikelihoodRow
 from metagen.tasks.episodes import Episode
 from metagen.tasks.omniglot import Omniglot, whole_split
 
@@ -23,7 +22,7 @@ SOURCE = (
 )
 
 
-def conditional_log_likelihood(held: HeldOut) -> dict[str, Any]:
+def conditional_log_likelihood(context: StudyContext) -> LogLikelihood:
     """Log p(x | k images), nats per image, by importance sampling with S = 1000, for k = 0, 1, 2, 3, 4 and 9.
 
     Supports are nested, x are the images after the largest support, and the importance noise is the same for every k,
@@ -38,22 +37,27 @@ def conditional_log_likelihood(held: HeldOut) -> dict[str, Any]:
         MetagenError: the model has no Bernoulli likelihood of its samples, an image is not binary, or a task has fewer
             than three images.
     """
-    check(held)
-    tasks = held.some(TASKS)
-    fewest = held.fewest(tasks)
+    check(context)
+    tasks = context.subset(TASKS)
+    fewest = context.least_images(tasks)
     shots = [k for k in SHOTS if k + IMAGES <= fewest]
-    images = fewest - shots[-1] if held.full else IMAGES
-    episodes = held.cut(shots[-1], images)
+    images = fewest - shots[-1] if context.full else IMAGES
+    episodes = context.recut(shots[-1], images)
 
     def work(batch: list[int]) -> dict[str, torch.Tensor]:
-        episode = held.of(episodes, batch)
+        episode = context.episode(episodes, batch)
         _check_binary(episode)
-        return {str(k): _of_tasks(held, episode, k) for k in shots}
+        return {str(k): _of_tasks(context, episode, k) for k in shots}
 
-    found = held.sharded.over("log_likelihood", tasks, work)
-    published = PUBLISHED if _is_theirs(held) else {}
-    rows = [
-        {"shots": k, **figure(found[str(k)]), "gain": figure(found[str(k)] - found["0"]), "published": published.get(k)}
+    values = context.sharded.over("log_likelihood", tasks, work)
+    published = PUBLISHED if _is_theirs(context) else {}
+    rows: list[LogLikelihoodRow] = [
+        {
+            "shots": k,
+            **figure(values[str(k)]),
+            "gain": figure(values[str(k)] - values["0"]),
+            "published": published.get(k),
+        }
         for k in shots
     ]
     return {
@@ -65,12 +69,12 @@ def conditional_log_likelihood(held: HeldOut) -> dict[str, Any]:
     }
 
 
-def _of_tasks(held: HeldOut, episode: Episode, shots: int) -> torch.Tensor:
+def _of_tasks(context: StudyContext, episode: Episode, shots: int) -> torch.Tensor:
     """The mean over each task's query, [T], after adaptation to the first images of its support."""
-    steps = held.learner.test_steps if shots else 0
+    steps = context.learner.test_steps if shots else 0
     support = episode.support[:, :shots]
-    adapted = adapt_tasks(held.learner, support, (held.seed, held.split), episode.numbers, steps)
-    keys = [(held.seed, held.split, number, "log_likelihood") for number in episode.numbers]
+    adapted = adapt_tasks(context.learner, support, (context.seed, context.split), episode.numbers, steps)
+    keys = [(context.seed, context.split, number, "log_likelihood") for number in episode.numbers]
     each = [
         log_likelihood(adapted[task], query, SAMPLES, key).mean()
         for task, (query, key) in enumerate(zip(episode.query, keys, strict=True))
@@ -78,18 +82,18 @@ def _of_tasks(held: HeldOut, episode: Episode, shots: int) -> torch.Tensor:
     return torch.stack(each)
 
 
-def check(held: HeldOut) -> None:
+def check(context: StudyContext) -> None:
     """Refuse before any work what `conditional_log_likelihood` cannot measure; pixels are looked at of one task alone.
 
     Raises:
         MetagenError: see there.
     """
-    tasks = held.some(TASKS)
-    fewest = held.fewest(tasks)
+    tasks = context.subset(TASKS)
+    fewest = context.least_images(tasks)
     if fewest < 1 + IMAGES:
         raise MetagenError(f"log_likelihood: expected {1 + IMAGES} images a task or more, got {fewest}; add images")
-    _check_binary(held.of(held.cut(1, IMAGES), tasks[:1]))
-    generator = held.learner.generator
+    _check_binary(context.episode(context.recut(1, IMAGES), tasks[:1]))
+    generator = context.learner.generator
     if not generator.likelihood_of_samples:
         raise MetagenError(
             f"log_likelihood: expected a model with a VAE, got {type(generator).__name__}, which has no likelihood of "
@@ -111,9 +115,9 @@ def _check_binary(episode: Episode) -> None:
             )
 
 
-def _is_theirs(held: HeldOut) -> bool:
+def _is_theirs(context: StudyContext) -> bool:
     """Whether the published values are of these tasks: canonical test characters of Omniglot, binary, at 28 px."""
-    given = held.episodes.task_set
-    if not isinstance(given, Omniglot) or held.split != "test" or (given.size, given.channels) != (28, 1):
+    given = context.episodes.task_set
+    if not isinstance(given, Omniglot) or context.split != "test" or (given.size, given.channels) != (28, 1):
         return False
     return given.binarise and set(given.split.test) <= set(whole_split("canonical").test)

@@ -1,4 +1,4 @@
-"""What an extractor is: images in, features out, the same whatever else is in the batch."""
+"""Extractors: images in, features out, the same whatever else is in the batch."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Extractor(nn.Module, ABC):
         dimensions: d, of the features.
         probabilities: of classes [..., c], from features [..., d]; None where it knows no classes.
         at_once: how many images it is given, so that memory is bounded.
-        about: what is told of it in a result, beside its name and the hash of its weights.
+        about: what a result says of it, beside its name and the hash of its weights.
     """
 
     size: int

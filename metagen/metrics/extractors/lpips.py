@@ -69,13 +69,13 @@ class LPIPS(AnySize):
         sides = [max(SMALLEST, side) for side in images.shape[-2:]]
         x = nn.functional.interpolate(images.expand(-1, 3, -1, -1), sides, mode="bilinear")
         x = (2 * x - 1 - self.shift) / self.scale
-        seen: list[torch.Tensor] = []
+        layers: list[torch.Tensor] = []
         for layer in self.network:
             x = layer(x)
             if isinstance(layer, nn.ReLU):
                 unit = x / (x.square().sum(1, keepdim=True) + EPSILON).sqrt()
-                seen.append((unit * self.roots[len(seen)] / x.shape[-2:].numel() ** 0.5).flatten(1))
-        return torch.cat(seen, 1)
+                layers.append((unit * self.roots[len(layers)] / x.shape[-2:].numel() ** 0.5).flatten(1))
+        return torch.cat(layers, 1)
 
     def of_tasks(self, images: torch.Tensor, support: torch.Tensor, room: int) -> torch.Tensor:
         """Of each task, `within_support` of features: [T, n, k + room], in float64."""

@@ -65,10 +65,10 @@ class Published(NamedTuple):
         return data
 
     def _checked(self, data: bytes, where: str, hint: str) -> bytes:
-        found = hashlib.sha256(data).hexdigest()
-        if found != self.sha256:
+        digest = hashlib.sha256(data).hexdigest()
+        if digest != self.sha256:
             raise MetagenError(
                 f"{where}: expected the published weights with SHA-256 {self.sha256}, got {len(data)} bytes with "
-                f"{found}; without these weights nothing is called {self.name}: {hint}"
+                f"{digest}; without these weights nothing is called {self.name}: {hint}"
             )
         return data

@@ -52,16 +52,16 @@ class Scripted(Extractor):
         """
         try:
             with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]  # no call rounds unlike the first
-                found = self.network(images)
+                output = self.network(images)
         except RuntimeError as error:
             raise MetagenError(f"{self.path}: fails at images {list(images.shape)}: {_last_line(error)}") from error
-        shape = list(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
+        shape = list(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
         if not isinstance(shape, list) or len(shape) != 2 or shape[0] != len(images):
             raise MetagenError(
                 f"{self.path}: expected features [{len(images)}, d] of images {list(images.shape)}, got {shape}; "
                 "flatten them in the network"
             )
-        features = found.float()
+        features = output.float()
         if not features.isfinite().all():
             raise MetagenError(f"{self.path}: makes features that are not finite of images {list(images.shape)}")
         return features
@@ -77,5 +77,5 @@ def _loaded(path: Path, data: bytes) -> torch.jit.ScriptModule:
 
 
 def _last_line(error: RuntimeError) -> str:
-    """What torch says after a stack of many lines."""
+    """The last line of an error of torch, which stands after a stack of many."""
     return str(error).strip().splitlines()[-1]
