@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch.utils._pytree import tree_map
 
-from metagen.adaptation import PlayerNoise, Step, draw_noise, fixed_rate_step
+from metagen.adaptation import PlayerNoise, Step, draw_noise, fixed_rate_step, trajectory
 from metagen.core.functional import over_tasks, with_weights
 from metagen.learners import Learner
 from metagen.learners.model_files import load_model
@@ -48,7 +48,7 @@ def losses(learner: Learner, step: Step, episode: Episode, steps: int, seed: int
         support: torch.Tensor, query: torch.Tensor, inner: PlayerNoise, outer: PlayerNoise, again: PlayerNoise
     ) -> torch.Tensor:
         start, found = learner.start(), []
-        for moved in learner.path(support, inner, steps):
+        for moved, _ in trajectory(learner, support, inner, steps):
             at = {**start, **moved}
             by_query = sum(
                 with_weights(generator, at).query_loss(p, query, outer[p], support) for p in generator.players
