@@ -86,10 +86,10 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> MetagenError:
     names = sorted(known)
     by_lower = {each.lower(): each for each in names}
     near = [by_lower[each] for each in difflib.get_close_matches(str(name).lower(), by_lower, n=3, cutoff=0.5)]
-    told = [f"did you mean {' or '.join(near)}?"] if near else []
+    hints = [f"did you mean {' or '.join(near)}?"] if near else []
     if not near or len(names) <= ALL:
-        told.append(f"choose from {', '.join(names)}")
-    return MetagenError(f"unknown {kind} {name!r}: {' '.join(told)}")
+        hints.append(f"choose from {', '.join(names)}")
+    return MetagenError(f"unknown {kind} {name!r}: {' '.join(hints)}")
 
 
 def some(names: Iterable[str]) -> str:

@@ -156,7 +156,7 @@ def test_rates_of_a_step_go_on_at_the_last():
 
 
 def test_rates_that_are_none_are_refused():
-    with pytest.raises(MetagenError, match="per: expected one of parameter, layer, step, got 'tensor'"):
+    with pytest.raises(MetagenError, match="unknown per 'tensor': choose from layer, parameter, step"):
         MetaSGD(tiny_vae(), per="tensor")
     with pytest.raises(MetagenError, match="rate: expected a finite number above 0"):
         MetaSGD(tiny_vae(), rate=-1.0)

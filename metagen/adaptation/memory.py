@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import nn
 
-from metagen.errors import MetagenError, check_at_least, unknown
+from metagen.errors import MetagenError, check_at_least, check_choice
 
-WRITES = ("least_used", "gated")
+Writing = Literal["least_used", "gated"]
 DECAY = 0.99  # of how much a slot was used, a meta-step
 ALIKE = 0.9  # the cosine of two keys from which a gated write renews a slot that is there
 RENEWAL = 0.5  # of what a renewed slot holds, the share that is new
@@ -36,11 +38,10 @@ class Memory(nn.Module):
     used: torch.Tensor
     filled: torch.Tensor
 
-    def __init__(self, slots: int, key: int, value: int, writing: str = "least_used") -> None:
+    def __init__(self, slots: int, key: int, value: int, writing: Writing = "least_used") -> None:
         super().__init__()
         check_at_least("slots", slots, 1)
-        if writing not in WRITES:
-            raise unknown("writing", writing, WRITES)
+        check_choice("writing", writing, Writing)
         self.gated = writing == "gated"
         self.sharpness = nn.Parameter(torch.tensor([5.0, 5.0]))  # of reading by keys, and by values
         sizes = {"keys": (slots, key), "values": (slots, value), "used": (slots,), "filled": (slots,)}

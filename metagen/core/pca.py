@@ -33,8 +33,8 @@ class PCA:
             MetagenError: fewer than two rows, rows that are not finite, or none that differ.
         """
         if len(rows) < 2 or not rows.isfinite().all():
-            told = "some that are not finite" if len(rows) > 1 else f"{len(rows)}"
-            raise MetagenError(f"principal components: expected 2 or more tasks of finite numbers, got {told}")
+            rows_given = "some that are not finite" if len(rows) > 1 else f"{len(rows)}"
+            raise MetagenError(f"principal components: expected 2 or more tasks of finite numbers, got {rows_given}")
         kind = rows.dtype
         rows = rows.to(torch.promote_types(kind, torch.float32))  # in less there is no decomposition
         mean = rows.mean(0)

@@ -13,7 +13,7 @@ def nearest(embedded: torch.Tensor, n: int) -> torch.Tensor:
     return distance.fill_diagonal_(torch.inf).topk(n, largest=False).indices
 
 
-def alike(groups: Sequence[str]) -> torch.Tensor:
+def same_group(groups: Sequence[str]) -> torch.Tensor:
     """Whether two different tasks share a group: [T, T]."""
     numbers = torch.tensor([sorted(set(groups)).index(group) for group in groups])
     return (numbers[:, None] == numbers).fill_diagonal_(False)
@@ -21,12 +21,12 @@ def alike(groups: Sequence[str]) -> torch.Tensor:
 
 def group_precision(embedded: torch.Tensor, groups: Sequence[str], n: int) -> torch.Tensor:
     """Share of each task's n nearest other tasks that are of its group, in per cent: [T, d] -> [T]."""
-    return 100 * alike(groups).gather(1, nearest(embedded, n)).double().mean(1)
+    return 100 * same_group(groups).gather(1, nearest(embedded, n)).double().mean(1)
 
 
 def group_chance(groups: Sequence[str]) -> torch.Tensor:
     """The same of n random other tasks, exactly: (size of its group - 1) / (T - 1), in per cent, [T]."""
-    return 100 * alike(groups).double().sum(1) / (len(groups) - 1)
+    return 100 * same_group(groups).double().sum(1) / (len(groups) - 1)
 
 
 def identity(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:

@@ -122,7 +122,7 @@ class Bench:
         batches = track(self.episodes, label, console=Console(stderr=True), transient=True, disable=silent)
         return self._figures(torch.cat([self._made(episode, settings) for episode in batches]))
 
-    def judged(self, settings: Settings) -> tuple[float, Figures]:
+    def score(self, settings: Settings) -> tuple[float, Figures]:
         """The distance of these settings from people, and the figures that say so."""
         figures = self.of(settings)
         return distance_to_people(figures, self.people, self.affine), figures
@@ -158,9 +158,9 @@ class Search:
         """The mean over shots of `distance_to_people`."""
         place = tuple(settings.values())
         if place not in self._known:
-            judged = {shots: bench.judged(settings) for shots, bench in self.benches.items()}
-            self._known[place] = sum(distance for distance, _ in judged.values()) / len(judged)
-            figures = {str(shots): each for shots, (_, each) in judged.items()}
+            scores = {shots: bench.score(settings) for shots, bench in self.benches.items()}
+            self._known[place] = sum(distance for distance, _ in scores.values()) / len(scores)
+            figures = {str(shots): each for shots, (_, each) in scores.items()}
             self.tried.append({"settings": dict(settings), "distance": self._known[place], "shots": figures})
         return self._known[place]
 

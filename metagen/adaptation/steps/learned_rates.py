@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 
 from metagen.adaptation.batch import State
 from metagen.adaptation.steps.base import PerWeight, Step, layer_of
 from metagen.core.functional import Weights
-from metagen.errors import MetagenError, check_positive
+from metagen.errors import check_choice, check_positive
 from metagen.generators import Noise
 
-PER = ("parameter", "layer", "step")
+Per = Literal["parameter", "layer", "step"]
 
 
 class LearnedRates(Step):
@@ -23,17 +24,16 @@ class LearnedRates(Step):
         rate: where all rates begin; learned scales are relative to it.
         per: what has a scale of its own: every "parameter", every "layer", or every layer at every "step" (Antoniou
             2019, arXiv:1810.09502); steps beyond the last learned one go at its rate.
-        updates: how many each weight has in meta-training: N times the visits of its player.
+        updates: how many each weight has in meta-training: N times those of its player in one inner step.
 
     Raises:
         MetagenError: the rate is not above 0, or there is no such `per`.
     """
 
-    def __init__(self, weights: Weights, rate: float, per: str, updates: Mapping[str, int]) -> None:
+    def __init__(self, weights: Weights, rate: float, per: Per, updates: Mapping[str, int]) -> None:
         super().__init__()
         check_positive("rate", rate)
-        if per not in PER:
-            raise MetagenError(f"per: expected one of {', '.join(PER)}, got {per!r}")
+        check_choice("per", per, Per)
         self.rate, self.per = rate, per
         if per == "parameter":
             self.scale = PerWeight({name: torch.ones_like(w) for name, w in weights.items()})

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 
 from metagen.adaptation import Optimiser
 from metagen.core.functional import Weights
-from metagen.errors import MetagenError, check_at_least, unknown
+from metagen.errors import MetagenError, check_at_least, check_choice
 from metagen.generators import Generator, Noise, PerPlayer
 from metagen.learners.baselines.joint import Joint
 
-ANCHORS = ("l2", "ewc")
+Anchor = Literal["l2", "ewc"]
 DECAY = 0.99  # of the mean over meta-steps of squared gradients
 
 
@@ -48,11 +50,10 @@ class Transfer(Joint):
         optimiser: Optimiser = "adam",
         adapted_params: tuple[str, ...] = ("*",),
         test_steps: int = 50,
-        anchor: str = "l2",
+        anchor: Anchor = "l2",
         strength: float = 1.0,
     ) -> None:
-        if anchor not in ANCHORS:
-            raise unknown("anchor", anchor, ANCHORS)
+        check_choice("anchor", anchor, Anchor)
         check_at_least("strength", strength, 0)
         if strength == float("inf"):
             raise MetagenError("strength: expected a finite number, got inf; adapted_params may hold weights fixed")

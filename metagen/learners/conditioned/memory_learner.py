@@ -15,7 +15,7 @@ from metagen.adaptation import (
     encoder_for,
     select_params,
 )
-from metagen.adaptation.memory import check_size
+from metagen.adaptation.memory import Writing, check_size
 from metagen.core.functional import Weights
 from metagen.generators import Generator, PerPlayer
 from metagen.learners.conditioned.base import Conditioned
@@ -55,7 +55,7 @@ class MemoryLearner(Conditioned):
         rate: PerPlayer = 1e-3,
         optimiser: Optimiser = "sgd",
         slots: int = 128,
-        writing: str = "least_used",
+        writing: Writing = "least_used",
         encoder: str = "set",
         code: int = 16,
         adapted_params: tuple[str, ...] = ("biases",),

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 
 from metagen.adaptation import Encoder, Engine, Optimiser, PerWeight, TaskNoise, encoder_for, select_params
 from metagen.adaptation.steps.engine import bounded, output_axis
 from metagen.core.functional import Weights
-from metagen.errors import MetagenError, unknown
+from metagen.errors import MetagenError, check_choice
 from metagen.generators import Generator
 from metagen.learners.conditioned.base import Conditioned
 
-USES = ("start", "gates", "step")
+Use = Literal["start", "gates", "step"]
 
 
 class TaskEmbedding(Conditioned):
@@ -51,14 +53,13 @@ class TaskEmbedding(Conditioned):
         optimiser: Optimiser = "sgd",
         encoder: str = "set",
         code: int = 16,
-        uses: tuple[str, ...] = ("start",),
+        uses: tuple[Use, ...] = ("start",),
         null_rate: float = 0.1,
         adapted_params: tuple[str, ...] = ("*",),
         test_steps: int | None = None,
     ) -> None:
-        for word in uses:
-            if word not in USES:
-                raise unknown("uses", word, USES)
+        for use in uses:
+            check_choice("uses", use, Use)
         if not uses or ("step" in uses and optimiser != "sgd") or not 0 <= null_rate < 1:
             raise MetagenError(
                 "expected one use or more, sgd where the step is written, and a null_rate of 0 or more and less than "

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Literal
 
 from metagen.adaptation import Exact, select_params
 from metagen.adaptation.steps.recurrent import CoordinateLSTM, Recurrent
-from metagen.errors import MetagenError
+from metagen.errors import check_choice
 from metagen.generators import Generator
 from metagen.learners.base import Learner
 
-COUNTS = ("every", "late", "last")
+Counts = Literal["every", "late", "last"]
 
 
 class LearnedRule(Learner):
@@ -40,11 +41,10 @@ class LearnedRule(Learner):
         steps: int,
         adapted_params: tuple[str, ...],
         test_steps: int | None,
-        counts: str,
+        counts: Counts,
         second_order: bool,
     ) -> None:
-        if counts not in COUNTS:
-            raise MetagenError(f"counts: expected one of {', '.join(COUNTS)}, got {counts!r}")
+        check_choice("counts", counts, Counts)
         weights = select_params(generator, adapted_params)
         owners = {name: generator.player_of(name) for name in weights}
         super().__init__(generator, rule(weights, owners), steps, test_steps, adapted_params)
@@ -82,7 +82,7 @@ class LearnedOptimiser(LearnedRule):
         hidden: int = 20,
         adapted_params: tuple[str, ...] = ("biases",),
         test_steps: int | None = None,
-        counts: str = "every",
+        counts: Counts = "every",
         second_order: bool = False,
         decay: float = 0.0,
     ) -> None:

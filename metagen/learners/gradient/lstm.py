@@ -6,7 +6,7 @@ from functools import partial
 
 from metagen.adaptation.steps.recurrent import MetaLSTM
 from metagen.generators import Generator
-from metagen.learners.gradient.learned_optimiser import LearnedRule
+from metagen.learners.gradient.learned_optimiser import Counts, LearnedRule
 
 
 class LSTMLearner(LearnedRule):
@@ -31,7 +31,7 @@ class LSTMLearner(LearnedRule):
         hidden: int = 20,
         adapted_params: tuple[str, ...] = ("biases",),
         test_steps: int | None = None,
-        counts: str = "every",
+        counts: Counts = "every",
         second_order: bool = False,
     ) -> None:
         rule = partial(MetaLSTM, rate=rate, hidden=hidden)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from metagen.adaptation import Exact, LearnedRates, select_params
+from metagen.adaptation.steps.learned_rates import Per
 from metagen.generators import Generator
 from metagen.learners.base import Learner
 
@@ -27,7 +28,7 @@ class MetaSGD(Learner):
         generator: Generator,
         steps: int = 5,
         rate: float = 1e-3,
-        per: str = "parameter",
+        per: Per = "parameter",
         adapted_params: tuple[str, ...] = ("*",),
         test_steps: int | None = None,
     ) -> None:
