@@ -207,7 +207,7 @@ def test_what_cannot_be_is_refused_in_one_line(kind):
         kind(tiny_vae(), rate=-1.0)
     with pytest.raises(MetagenError, match="hidden: expected 1 or more"):
         kind(tiny_vae(), hidden=0)
-    with pytest.raises(MetagenError, match="unknown counts .*: .*every, last, late"):
+    with pytest.raises(MetagenError, match=r"unknown counts .*: .*every, last, late"):
         kind(tiny_vae(), counts="first")
     with pytest.raises(MetagenError, match="adapted_params: a learned optimiser needs something to move"):
         kind(tiny_vae(), adapted_params=())

@@ -32,7 +32,7 @@ class GAN(AdversarialGenerator):
         network: "dcgan" or "residual"; see `Critic`.
         depth: 3x3 convolutions, or residual blocks (1 or more), at each scale.
         norm: of the generator: "none" or "group".
-        critic_norm: "none", "group" or "spectral"; the last one not with "gradient_penalty".
+        critic_norm: "none", "group" or "spectral"; under the last one no slope reaches the 1 of "gradient_penalty".
         game: the losses: "relativistic", "hinge" or "wasserstein"; see `LOSSES`.
         penalty: on the critic's slopes: "r1r2", "gradient_penalty" or "none"; see `PENALTIES`.
         penalty_weight: gamma or lambda, 0 or more, of images in [0, 1]; only where there is a penalty.
