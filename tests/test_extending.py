@@ -70,7 +70,7 @@ class Steady(FixedRate):
 
 import torch
 
-from metagen.metrics.base import Seen, TaskColumn
+from metagen.metrics.base import RealFeatures, TaskColumn
 
 
 class Offset(TaskColumn):
@@ -78,9 +78,9 @@ class Offset(TaskColumn):
 
     best = "low"
 
-    def values(self, samples: torch.Tensor, seen: Seen) -> torch.Tensor:
+    def values(self, samples: torch.Tensor, real: RealFeatures) -> torch.Tensor:
         """[T]."""
-        return (samples.mean(-2) - seen.reference.mean(-2)).norm(dim=-1).double()
+        return (samples.mean(-2) - real.reference.mean(-2)).norm(dim=-1).double()
 ''',
     "tasks/bars.py": '''
 """Bars at places of their own."""

@@ -41,7 +41,7 @@ def error_of(capsys, *words):
         ("--model.learner no.Module", "No module named 'no'"),
         (
             "--model.generator.likelihood bernouli",
-            "unknown likelihood 'bernouli': did you mean",
+            "got 'bernouli'; did you mean bernoulli",
         ),
         ("--model.generator.latent x", "--model.generator.latent: expected int, got x"),
         ("--model.generator VEA", "unknown generator 'VEA': did you mean VAE"),

@@ -73,7 +73,7 @@ class Valley(Bench):
         self.shift = shift
         self.asked: list[tuple[float, ...]] = []
 
-    def judged(self, settings):
+    def score(self, settings):
         self.asked.append(tuple(settings.values()))
         a, b = settings["a"], settings["b"]
         return (a - b - 1) ** 2 + 2 * (b - 1) ** 2 + self.shift, {"fd": a}
@@ -95,7 +95,7 @@ def test_of_equal_settings_the_first_is_taken():
         def __init__(self) -> None:
             pass
 
-        def judged(self, settings):
+        def score(self, settings):
             return 1.0, {}
 
     assert Search({1: Flat()}).over({"a": (2.0, 1.0), "b": (0.0, 3.0)}) == {"a": 2.0, "b": 0.0}

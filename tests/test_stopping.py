@@ -279,7 +279,10 @@ def test_the_verb_prints_the_choice(tmp_path, capsys):
     )
     assert torch.equal(metagen.load(tmp_path / "mine").sample(2), expected.sample(2))
     assert main([*words, "atuo", "--out", str(tmp_path / "other")]) == 2
-    assert capsys.readouterr().err == "metagen: error: steps: expected a whole number or auto, got 'atuo'\n"
+    assert (
+        capsys.readouterr().err
+        == "metagen: error: --steps: expected one of int, auto, null, got 'atuo'; did you mean auto?\n"
+    )
     assert not (tmp_path / "other").exists()
 
 

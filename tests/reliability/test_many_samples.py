@@ -7,7 +7,7 @@ import torch
 
 from metagen import model as models
 from metagen.evaluation.studies.cost import LiveBytes
-from metagen.learners import learners
+from metagen.learners import importance_sampling, learners
 from metagen.model import Model
 from tests.doubles import TINY, tiny_generator
 
@@ -85,7 +85,7 @@ def test_memory_does_not_grow_with_the_images_that_are_looked_at(look, monkeypat
     bound = 1.5 * most(300) + 2 * images.nbytes  # what is given is looked at whole
     assert most(1500) < bound
     monkeypatch.setattr(models, "SAMPLES_AT_ONCE", 10**6)
-    monkeypatch.setattr(models, "LOG_PROB_IMAGES", 10**6)
+    monkeypatch.setattr(importance_sampling, "IMAGES_AT_ONCE", 10**6)
     assert most(1500) > bound
 
 
@@ -95,8 +95,8 @@ def test_images_looked_at_in_chunks_are_as_at_once(look, monkeypatch):
     images = torch.rand(70, 1, 8, 8, generator=rng).round()
     found = {}
     for size in (1, 7, 10**6):
-        for name in ("SAMPLES_AT_ONCE", "LOG_PROB_IMAGES"):
-            monkeypatch.setattr(models, name, size)
+        monkeypatch.setattr(models, "SAMPLES_AT_ONCE", size)
+        monkeypatch.setattr(importance_sampling, "IMAGES_AT_ONCE", size)
         found[size] = look(adapted, images)
     torch.testing.assert_close(found[1], found[10**6], rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(found[7], found[10**6], rtol=1e-5, atol=1e-5)
