@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch.utils._pytree import tree_map
@@ -56,6 +56,21 @@ class Zoo:
         }
 
 
+@runtime_checkable
+class TaughtByZoo(Protocol):
+    """A learner that writes low-rank changes of weights, and can learn them from a zoo's.
+
+    Attributes:
+        layers: whose weights change; None for those of the last player.
+        rank: of each change.
+        regress: the weight of the distance from the zoo's changes.
+    """
+
+    layers: tuple[str, ...] | None
+    rank: int
+    regress: float
+
+
 def zoo_for(learner: Learner, place: str, initial: str | None, regress: float | None) -> Zoo:
     """The zoo that a learner is to learn from; `regress`, how much that counts, is set in the learner.
 
@@ -68,7 +83,7 @@ def zoo_for(learner: Learner, place: str, initial: str | None, regress: float | 
     Raises:
         MetagenError: there is none, it is damaged, or it is of another base, or of other deltas.
     """
-    if not isinstance(learner, MetaGenerator):
+    if not isinstance(learner, TaughtByZoo):
         raise MetagenError(f"zoo: {type(learner).__name__} writes no weights; take MetaGenerator, or give no zoo")
     try:
         folder = placed(place)
