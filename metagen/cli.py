@@ -1,4 +1,4 @@
-"""The verbs: `metagen fit | adapt | sample | tune | evaluate | compare | embed | zoo | train-extractor | models`.
+"""The verbs, `metagen demo`, `fit`, `adapt`, `sample`, `tune`, `evaluate`, `compare` and others: see `VERBS`.
 
 A verb is a function in a file of its own in `commands/`, imported when it runs, so that a help or a mistyped verb waits
 for no library.
@@ -29,6 +29,7 @@ class Verb(NamedTuple):
 
 
 VERBS = {
+    "demo": Verb("see it at work, in about five minutes", "metagen demo"),
     "fit": Verb("meta-train a model", "metagen fit --config configs/quickstart.yaml"),
     "adapt": Verb("become one new thing", "metagen adapt --model runs/x/export --support five_images/ --out my_glyph/"),
     "sample": Verb("make new images of it", "metagen sample --model my_glyph/ --n 64 --out samples/"),

@@ -114,10 +114,16 @@ class Samples(pl.Callback):
     Args:
         tasks: rows.
         generated: new images a row.
+        at_start: whether there is one before training, too.
     """
 
-    def __init__(self, tasks: int = 8, generated: int = 8) -> None:
-        self.tasks, self.generated = tasks, generated
+    def __init__(self, tasks: int = 8, generated: int = 8, at_start: bool = False) -> None:
+        self.tasks, self.generated, self.at_start = tasks, generated, at_start
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write `samples/step-000000.png` of the weights that training begins from."""
+        if self.at_start and not trainer.global_step:
+            self.on_validation_epoch_end(trainer, pl_module)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write `samples/step-000000.png`, and hand it to a logger that takes images."""
