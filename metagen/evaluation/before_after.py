@@ -24,7 +24,7 @@ from metagen.tasks.episodes import Episodes
 FIGURES = {
     "recognisability": (
         "recognised %",
-        "drawings that are nearer to their own letter than to 19 others, in the eyes of a network",
+        "drawings nearer to their own letter than to 19 others, as a network sees them",
     ),
     "diversity_relative": ("variety %", "how much the drawings of a letter differ; real ones are 100"),
     "near_copies": ("near copies %", "drawings as close to the given one as 1 in 20 real ones; 5 would be right"),
