@@ -130,7 +130,8 @@ def baselines(name: str, joint: str) -> list[object]:
     mine, plain = (load_model(RUNS / each / "export")[0].generator for each in (name, joint))
     if name == joint or not mine.comparable:
         return ["--baselines", "false"]
-    return ["--joint", RUNS / joint / "export"] if generators.describe(mine) == generators.describe(plain) else []
+    alike = generators.describe(mine) == generators.describe(plain)
+    return ["--baselines", "true", *(["--joint", RUNS / joint / "export"] if alike else [])]
 
 
 def chosen(name: str, asked: Sequence[object], extractor: Path, steps: Sequence[int]) -> list[object]:

@@ -109,7 +109,7 @@ def contest(options: argparse.Namespace, name: str) -> None:
     torch.set_num_threads(1)
     words = ["--config", f"configs/omniglot-{name}.yaml", "--data.root", options.root]
     words += [*SHOTS_OF_FIGR, "--model.chosen_by", LOOKS["select"]]
-    more = ("--baselines", "false") if name == FIGR else ()
+    more = ("--baselines", str(name != FIGR).lower())
     evaluated(trained(RUNS / name, options.seconds, *words), options.root, 4, LOOKS["report"], options.tasks, *more)
 
 
@@ -128,7 +128,7 @@ def stability(options: argparse.Namespace, seed: int) -> None:
     meta, joint = (
         trained(place / f"{kind}-{seed}", seconds, *words, *more, val_tasks=12) for kind, more in KINDS.items()
     )
-    more = ("--seed", seed, "--joint", joint, "--steps", options.steps, "--curve", "[]")
+    more = ("--seed", seed, "--baselines", "true", "--joint", joint, "--steps", options.steps, "--curve", "[]")
     evaluated(meta, options.root, 5, "omniglot-report", int(options.tasks * SHARE_OF_TASKS), *more)
 
 

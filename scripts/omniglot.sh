@@ -14,7 +14,7 @@ evaluate() { # model, shots, tasks, a jointly trained model
   local out="runs/$1/evaluation-$2-shot-$3" queries=14
   [ "$2" = 10 ] && queries=10 # a character has 20 images
   [ -f "$out/result.json" ] || "$metagen" evaluate --model "runs/$1/export" --data.root "$root" --data.shots "$2" \
-    --data.queries "$queries" --limit "$3" --joint "runs/$4/export" --out "$out"
+    --data.queries "$queries" --limit "$3" --baselines true --joint "runs/$4/export" --out "$out"
 }
 
 models="omniglot-redraw omniglot-redraw-maml omniglot-vae-maml omniglot-vae-fomaml omniglot-vae-reptile"
@@ -43,7 +43,7 @@ done
 study() { # model, studies, queries
   local out="runs/$1/studies"
   [ -f "$out/result.json" ] || "$metagen" evaluate --model "runs/$1/export" --data.root "$root" --extractor none \
-    --data.queries "$3" --curve '[]' --metrics "$2" --out "$out"
+    --data.queries "$3" --curve '[]' --baselines true --metrics "$2" --out "$out"
 }
 for model in omniglot-vae-maml-binary omniglot-set-vae-binary; do
   fit "$model"
@@ -62,7 +62,8 @@ part=(--data.root "$root" --data.partition random1200)
   --data.channels 1 --steps 1200 --seed 1 --out runs/random1200-report
 out=runs/omniglot-vae-classical/evaluation
 [ -f "$out/result.json" ] || "$metagen" evaluate --model runs/omniglot-vae-classical/export "${part[@]}" \
-  --data.queries 14 --limit 100 --joint runs/random1200-joint/export --extractor runs/random1200-report --out "$out"
+  --data.queries 14 --limit 100 --baselines true --joint runs/random1200-joint/export \
+  --extractor runs/random1200-report --out "$out"
 
 # A conditional GAN: does it hear of its support?
 fit omniglot-vae-gan-conditional

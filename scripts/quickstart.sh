@@ -7,6 +7,6 @@ bash scripts/environment.sh
 metagen="${VENV:-$PWD/.venv}/bin/metagen"
 run=runs/quickstart
 "$metagen" fit --config configs/quickstart.yaml --run_dir "$run" --overwrite
-"$metagen" evaluate --model "$run/export" --data.queries 14 --out "$run/evaluation" --overwrite
+"$metagen" evaluate --model "$run/export" --data.queries 14 --baselines true --out "$run/evaluation" --overwrite
 cp "$run/evaluation/samples.png" "$run/evaluation/result.json" "$run/"
 echo "look at $run/samples.png: support, real images it was not shown, and what it made, one row a character"

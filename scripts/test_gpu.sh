@@ -30,7 +30,7 @@ for precision in 32 bf16-mixed; do
     --trainer.val_check_interval "$few" --trainer.enable_progress_bar false
 done
 part evaluate
-metagen evaluate --model "$runs/32/export" --limit "$few" --out "$runs/card" --trainer.accelerator "$accelerator"
+metagen evaluate --model "$runs/32/export" --limit "$few" --baselines true --out "$runs/card" --trainer.accelerator "$accelerator"
 part adapt
 "$python" - "$device" <<'PYTHON'
 import sys

@@ -38,7 +38,8 @@ def test_what_travels_is_small():
 
 def test_models_are_listed_with_what_they_are(capsys):
     assert main(["models"]) == 0
-    heading, *lines = capsys.readouterr().out.splitlines()
+    heading, *lines, proposal = capsys.readouterr().out.splitlines()
+    assert proposal == f"next: metagen adapt --model {MODELS[0]} --support five_images/ --out my_thing/"
     assert heading.split() == ["name", "pixels", "trained", "on", "score"]
     assert [line.split()[0] for line in lines] == MODELS
     for line, name in zip(lines, MODELS, strict=True):

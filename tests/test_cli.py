@@ -162,7 +162,9 @@ def test_adapt_and_sample_write_what_the_python_face_makes(place, capsys):
     support = place / "tasks/blob-7"
     words = ["adapt", "--model", str(place / "export"), "--support", str(support), "--out", "mine", "--steps", "3"]
     assert main(words) == 0
-    assert "adapted to 4 images in 3 steps" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "adapted to 4 images in 3 steps" in out
+    assert out.splitlines()[-1] == "next: metagen sample --model mine --n 64 --out mine-samples"
     assert sorted(contents(Path("mine"))) == ["README.md", "config.json", "difference.safetensors"]
     expected = metagen.load(place / "export").adapt(support, steps=3).sample(5, seed=4)
     assert torch.equal(metagen.load("./mine").sample(5, seed=4), expected)
@@ -189,9 +191,9 @@ def test_sampling_options_are_taken_and_told_where_they_are_not_the_model_s_own(
     mine.save(tmp_path / "mine")
     words = ["sample", "--model", "mine", "--n", "3"]
     assert main([*words, "--out", "cold", "--temperature", "0.5"]) == 0
-    assert "grid.png to cold; temperature 0.5 (its own: 1)\n" in capsys.readouterr().out
+    assert "grid.png to cold; temperature 0.5 (its own: 1)\nlook at cold/grid.png" in capsys.readouterr().out
     assert main([*words, "--out", "own", "--temperature", "1"]) == 0
-    assert capsys.readouterr().out.endswith("grid.png to own\n")
+    assert "grid.png to own\nlook at own/grid.png" in capsys.readouterr().out
     save_pngs(mine.sample(3, temperature=0.5), tmp_path / "expected")
     drawn = {name: data for name, data in contents(Path("cold")).items() if name != "grid.png"}
     assert drawn == contents(Path("expected")) != {name: contents(Path("own"))[name] for name in drawn}
@@ -311,7 +313,7 @@ def test_mistakes_are_told_in_one_line(place, capsys, words, said):
 
 def test_evaluate_measures_and_draws(place, capsys):
     before = contents(place)
-    assert main(evaluation_words(place)) == 0
+    assert main([*evaluation_words(place), "--baselines"]) == 0
     out = capsys.readouterr().out
     assert "wrote result.json, values.safetensors, samples.png and curve.png to result" in out
     assert sorted(contents(Path("result"))) == ["curve.png", "result.json", "samples.png", "values.safetensors"]
@@ -321,7 +323,8 @@ def test_evaluate_measures_and_draws(place, capsys):
         figure = row["figures"]["query_loss"]
         assert figure["low"] <= figure["mean"] <= figure["high"]
         assert figure["tasks"] == 2
-        assert short(figure) in out
+    assert all(short(row["figures"]["query_loss"]) in out for row in result["rows"])
+    assert out.splitlines()[-1] == "next: metagen compare result ANOTHER_EVALUATION/"
     assert [point["steps"] for point in result["curve"]] == [0, 2]
     assert (result["split"], result["shots"], result["queries"]) == ("test", 2, 2)  # as the model was trained
     assert result["model"]["weights_sha256"] == metagen.load(place / "export").weights_hash
@@ -521,6 +524,8 @@ def test_a_stopped_evaluation_does_not_go_on_with_another_learner(stopped, place
 
 def test_a_model_that_was_trained_with_steps_is_no_joint_one(place, capsys):
     words = [*evaluation_words(place), "--joint", str(place / "export")]
+    refused(capsys, words, "joint: its row is one of the baselines", "add --baselines")
+    words.append("--baselines")
     refused(capsys, words, "expected a jointly trained model for --joint (learner Joint), got Reptile")
 
 

@@ -14,7 +14,6 @@ from safetensors.torch import save_file
 
 from metagen.cli import main
 from metagen.errors import MetagenError
-from metagen.evaluation import baselines
 from metagen.evaluation.evaluation_options import EvaluationOptions
 from metagen.evaluation.league import Entry, averaged, find, league, markdown, read, table
 from metagen.evaluation.scorecard import measure
@@ -252,8 +251,7 @@ class Half(Extractor):
         return torch.nn.functional.avg_pool2d(images, 4).flatten(1)
 
 
-def test_models_that_were_measured_are_compared(tmp_path, monkeypatch):
-    monkeypatch.setattr(baselines, "SCRATCH_GRID", ((1e-2, 1),))
+def test_models_that_were_measured_are_compared(tmp_path):
     torch.manual_seed(0)
     measured = {}
     for name, steps in (("idle", 0), ("busy", 3)):
@@ -286,15 +284,13 @@ def runs(blobs, tmp_path_factory):
     root = tmp_path_factory.mktemp("runs")
     split = Blobs(tasks=20, images=6).split
     data = {"task_set": "folder", "size": 28, "channels": 1, "invert": False, "shots": 2, "queries": 3}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(baselines, "SCRATCH_GRID", ((1e-2, 1),))
-        for seed, name in enumerate(("x", "y")):
-            torch.manual_seed(seed)
-            learner = Reptile(tiny_vae(size=28), steps=1, rate=0.01)
-            save_model(root / name / "export", learner, {"data": data}, split)
-            words = ["--model", root / name / "export", "--out", root / name / "evaluation", "--extractor", "none"]
-            words += ["--data.root", blobs / "tasks", "--data.split_file", blobs / "split.json", "--curve", "[0]"]
-            assert main(["evaluate", *map(str, words)]) == 0
+    for seed, name in enumerate(("x", "y")):
+        torch.manual_seed(seed)
+        learner = Reptile(tiny_vae(size=28), steps=1, rate=0.01)
+        save_model(root / name / "export", learner, {"data": data}, split)
+        words = ["--model", root / name / "export", "--out", root / name / "evaluation", "--extractor", "none"]
+        words += ["--data.root", blobs / "tasks", "--data.split_file", blobs / "split.json", "--curve", "[0]"]
+        assert main(["evaluate", *map(str, words)]) == 0
     return root
 
 
@@ -302,8 +298,14 @@ def test_runs_exports_and_results_are_found(runs, capsys):
     assert main(["compare", str(runs / "x"), str(runs / "y" / "export")]) == 0
     by_run = capsys.readouterr().out
     assert re.search(r"│ x +│ 1 +│", by_run)
+    (leader,) = re.findall(r"^first by query_loss: (\w)$", by_run, re.MULTILINE)
     assert main(["compare", str(runs / "x/evaluation/result.json"), str(runs / "y/evaluation")]) == 0
-    assert capsys.readouterr().out == by_run
+    assert capsys.readouterr().out.partition("next: ")[0] == by_run.partition("next: ")[0]
+    place = runs / leader
+    assert by_run.splitlines()[-2:] == [
+        f"next: metagen compare {runs / 'x'} {runs / 'y' / 'export'} --out league/",
+        f"      metagen adapt --model {place}/export --support five_images/ --out {place}/evaluation-adapted",
+    ]
 
 
 def test_a_result_of_other_weights_is_not_taken_for_that_of_a_model(runs, tmp_path):
@@ -474,7 +476,7 @@ def test_markdown_csv_json_and_the_terminal_agree(three, tmp_path, capsys):
     lines = (tmp_path / "league/league.md").read_text().splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
     headings = cells[0]
-    assert headings == ["", "N", "diversity[far]", "query loss", "Frechet", "recognised %", "copy ratio"]
+    assert headings == ["", "N", "diversity[far]", "query loss", "fd", "recognised %", "copy ratio"]
     body = [line for line in cells if line != headings]
     named = [SPREAD, "query_loss", FD, RECOGNISED, COPY]
     for row, (name, steps, *told_of) in zip(rows, body, strict=True):

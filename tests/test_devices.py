@@ -138,7 +138,9 @@ def test_a_scorecard_is_that_of_a_cpu(device, kind, monkeypatch):
     learner = MAML(tiny_generator(kind, size=28), steps=1, rate=1e-3).double().requires_grad_(False).eval()
 
     def rows(at):
-        result = measure(learner.to(at), Episodes(Blobs(), 2, 3), EvaluationOptions("val", 4, curve=(0, 1))).result
+        result = measure(
+            learner.to(at), Episodes(Blobs(), 2, 3), EvaluationOptions("val", 4, curve=(0, 1), baselines=True)
+        ).result
         return {row["row"]: row["figures"]["query_loss"]["mean"] for row in result["rows"]}
 
     found, expected = rows(device), rows("cpu")
@@ -193,7 +195,8 @@ def test_fit_evaluate_and_adapt_run_there(fit, blobs, tmp_path, device, accelera
     weights = load_file(export / "model.safetensors").values()
     assert all(w.dtype == torch.float32 and w.isfinite().all() for w in weights)
     data = ("--data.root", str(blobs / "tasks"), "--data.split_file", str(blobs / "split.json"), "--data.queries", "4")
-    assert main(["evaluate", "--model", str(export), *data, *there, "--extractor", "none", "--out", str(card)]) == 0
+    words = ("--extractor", "none", "--baselines", "--out", str(card))
+    assert main(["evaluate", "--model", str(export), *data, *there, *words]) == 0
     assert json.loads((card / "result.json").read_text())["rows"]
     adapted = metagen.load(export, device=str(device)).adapt(images(2, 1, 28, 28))
     assert adapted.sample(3).isfinite().all()

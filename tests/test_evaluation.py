@@ -75,7 +75,7 @@ def test_differences_are_paired_and_rows_are_what_they_say(learner, small_grid, 
     monkeypatch.setattr(ByLoss, "__call__", loss)
     scratch = Joint(tiny_vae(size=28), test_steps=1)
     monkeypatch.setattr(baselines, "tuned", lambda *_: scratch)
-    result = measure(learner, Recorded(Blobs()), EvaluationOptions(limit=None, curve=(0, 1, 2))).result
+    result = measure(learner, Recorded(Blobs()), EvaluationOptions(limit=None, curve=(0, 1, 2), baselines=True)).result
     rows = {row["row"]: row["figures"]["query_loss"] for row in result["rows"]}
     means = {name: figure["mean"] for name, figure in rows.items()}
     assert list(means) == ["unadapted", "scratch", "another task's support", "adapted"]
@@ -96,7 +96,7 @@ def test_differences_are_paired_and_rows_are_what_they_say(learner, small_grid, 
 def test_what_is_asked_of_the_tasks(learner, small_grid, split):
     """Scratch is tuned on val tasks alone, and no train task is looked at."""
     episodes = Recorded(Blobs())
-    result = measure(learner, episodes, EvaluationOptions(split, 4, curve=(0, 2))).result
+    result = measure(learner, episodes, EvaluationOptions(split, 4, curve=(0, 2), baselines=True)).result
     assert sorted(episodes.asked) == sorted([(split, 4), ("val", baselines.TUNING_TASKS)])
     scratch = result["fine_tuned"]["scratch"]
     assert scratch["chosen_on"] == "val"
@@ -170,7 +170,7 @@ def test_the_measured_loss_is_of_the_query_after_adaptation_to_the_support(learn
 
 def test_no_support_image_is_a_query_image_and_no_test_task_is_a_train_task(learner, small_grid):
     episodes = Recorded(Blobs())
-    measure(learner, episodes, EvaluationOptions(limit=None, curve=(0,)))
+    measure(learner, episodes, EvaluationOptions(limit=None, curve=(0,), baselines=True))
     for split in ("val", "test"):
         looked_at = {task for given, episode in episodes.given if given == split for task in episode.tasks}
         assert looked_at == set(episodes.task_set.split[split])
@@ -184,7 +184,9 @@ def test_no_support_image_is_a_query_image_and_no_test_task_is_a_train_task(lear
 
 def test_the_same_seed_gives_the_same_figures(learner, small_grid):
     def figures(seed):
-        result = measure(learner, Episodes(Blobs(), 2, 3), EvaluationOptions(limit=3, curve=(0, 1), seed=seed)).result
+        result = measure(
+            learner, Episodes(Blobs(), 2, 3), EvaluationOptions(limit=3, curve=(0, 1), seed=seed, baselines=True)
+        ).result
         return [
             [{k: v for k, v in row.items() if k != "seconds"} for row in result[part]] for part in ("rows", "curve")
         ]
@@ -231,7 +233,7 @@ def card(learner):
         return measure(
             learner,
             Episodes(Blobs(tasks=80), 2, 8),
-            EvaluationOptions(limit=None, curve=(0,)),
+            EvaluationOptions(limit=None, curve=(0,), baselines=True),
             {"half": Half()},
             joint=joint,
         ).result
@@ -324,7 +326,7 @@ def test_a_model_that_looks_at_its_support_is_also_measured_without_steps_and_wi
 def test_a_model_trained_without_steps_is_its_own_joint_baseline(monkeypatch, small_grid):
     monkeypatch.setattr(baselines, "JOINT_GRID", ((1e-4, 1),))
     amortised = Amortised(tiny_generator("redraw", size=28)).requires_grad_(False).eval()
-    result = measure(amortised, Episodes(Blobs(), 2, 3), EvaluationOptions(limit=3, curve=())).result
+    result = measure(amortised, Episodes(Blobs(), 2, 3), EvaluationOptions(limit=3, curve=(), baselines=True)).result
     assert [row["row"] for row in result["rows"]][2] == "joint + fine-tune"
     assert result["fine_tuned"]["joint + fine-tune"] == {"rate": 1e-4, "steps": 1, "chosen_on": "val"}
 
@@ -478,7 +480,7 @@ def game():
 
 
 def test_a_game_has_no_query_loss_and_a_curve_of_what_it_is_judged_by(game, small_grid):
-    options = EvaluationOptions(limit=None, curve=(0, 1))
+    options = EvaluationOptions(limit=None, curve=(0, 1), baselines=True)
     found = measure(game, Episodes(Blobs(tasks=40), 2, 8), options, {"half": Half()}).result
     figures = {row["row"]: row["figures"] for row in found["rows"]}
     assert not [name for row in figures.values() for name in row if name.startswith("query_loss")]
@@ -504,7 +506,7 @@ def test_a_task_that_diverges_is_counted_and_shown_grey(game, small_grid, monkey
 
     monkeypatch.setattr(Contender, "adapted", broken)
     sharded, extractors = ShardedTasks(batch=10), {"half": Half()}
-    options = EvaluationOptions(limit=None, curve=(1,))
+    options = EvaluationOptions(limit=None, curve=(1,), baselines=True)
     found = measure(game, Episodes(Blobs(tasks=40), 2, 8), options, extractors, sharded=sharded)
     rows = {row["row"]: row["diverged"] for row in found.result["rows"] if row["steps"] is not None}
     assert rows == {"unadapted": 0, "scratch": 0, "another task's support": 0, "adapted": 1}

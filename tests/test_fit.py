@@ -194,4 +194,4 @@ def test_the_program_says_nothing_that_a_user_cannot_act_on(exported, blobs, tmp
     command += ["--support", blobs / "tasks" / "blob-19"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert (done.returncode, done.stderr, done.stdout.count("\n")) == (0, "", 1)
+    assert (done.returncode, done.stderr, done.stdout.count("\n")) == (0, "", 2)

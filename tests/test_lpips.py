@@ -289,7 +289,7 @@ def test_a_scorecard_has_lpips_of_every_row(monkeypatch):
     monkeypatch.setattr(baselines, "SCRATCH_GRID", ((1e-2, 1),))
     learner = Reptile(tiny_vae(size=28), steps=1, rate=0.02, test_steps=1).requires_grad_(False)
     episodes = Episodes(Blobs(tasks=80, images=13), 5, 8)  # more shots than images a row
-    found = measure(learner, episodes, EvaluationOptions(limit=4, curve=()), {"lpips": Pixels()})
+    found = measure(learner, episodes, EvaluationOptions(limit=4, curve=(), baselines=True), {"lpips": Pixels()})
     rows = {row["row"]: row["figures"] for row in found.result["rows"]}
     for figures in (rows["human"], rows["copy"], rows["adapted"]):
         assert {*figures} - {"query_loss"} == {*OF_LPIPS}

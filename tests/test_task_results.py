@@ -53,7 +53,7 @@ def test_the_name_of_an_extractor_changes_no_figure(name, monkeypatch, tmp_path)
     monkeypatch.setattr(baselines, "SCRATCH_GRID", ((1e-2, 1),))
     torch.manual_seed(0)
     learner = Reptile(tiny_vae(size=28), steps=1, rate=0.02).requires_grad_(False)
-    options, episodes = EvaluationOptions(limit=3, curve=(0, 1)), Episodes(Blobs(), 2, 8)
+    options, episodes = EvaluationOptions(limit=3, curve=(0, 1), baselines=True), Episodes(Blobs(), 2, 8)
 
     def figures(extractor):
         sharded = ShardedTasks(tmp_path / extractor, {}, batch=2)

@@ -118,10 +118,9 @@ def test_what_is_saved_amid_the_batches_of_a_step_waits_for_the_step(fit, tmp_pa
 def test_ctrl_c_is_one_line_and_leaves_whole_files(fit, tmp_path, capsys):
     assert fit(tmp_path, *INTERRUPT, "5") == 130
     assert capsys.readouterr().err == (
-        f"metagen: stopped at step 5; continue with --run_dir {tmp_path} --ckpt_path last\n"
+        f"metagen: stopped at step 5; next: metagen fit --config {tmp_path / 'config.yaml'} --ckpt_path last\n"
     )
     assert not list(tmp_path.rglob("*.tmp"))
-    assert not (tmp_path / "export").exists()
 
 
 def test_a_streamed_run_stopped_and_continued_is_the_run_in_memory(whole, fit, tmp_path, monkeypatch):

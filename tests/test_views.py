@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,10 +16,12 @@ from scipy.ndimage import label
 from metagen.evaluation import baselines
 from metagen.evaluation.evaluation_options import EvaluationOptions
 from metagen.evaluation.scorecard import measure
-from metagen.learners import Amortised, Reptile
+from metagen.learners import Amortised, Joint, Reptile
+from metagen.metrics import Extractor, metrics
+from metagen.report.headings import FIRST, HEADINGS, ROWS
 from metagen.report.plots import curve_png, map_png
 from metagen.report.result import TaskEstimate
-from metagen.report.tables import picture, short, study_lines, table
+from metagen.report.tables import headline, picture, short, study_lines, table
 from metagen.tasks.episodes import Episode, Episodes
 from tests.doubles import Blobs, tiny_generator, tiny_vae
 
@@ -28,23 +32,81 @@ def learner():
     return Reptile(tiny_vae(size=28), steps=1, rate=0.02, test_steps=2, optimiser="adam").requires_grad_(False)
 
 
-def test_the_table_and_the_curve_show_the_figures(learner, monkeypatch):
-    monkeypatch.setattr(baselines, "SCRATCH_GRID", ((1e-2, 1),))
-    result = measure(learner, Episodes(Blobs(), 2, 3), EvaluationOptions(limit=3, curve=(0, 1))).result
-    text = table({**result, "extractors": []})
-    for row in result["rows"] + result["differences"]:
-        assert row["row"] in text
-        assert short(row["figures"]["query_loss"]) in text
-    assert "3 test tasks, 2 shots, through no extractor" in text
+class Half(Extractor):
+    """Sees images at half their size: pixels as features."""
+
+    size, channels = 28, 1
+
+    def features(self, images):
+        return torch.nn.functional.avg_pool2d(images, 4).flatten(1)
+
+
+@pytest.fixture(scope="module")
+def card(learner):
+    """A scorecard with the rows that train something, and with figures through an extractor."""
+    joint = Joint(tiny_vae(size=28), test_steps=1).requires_grad_(False)
+    with pytest.MonkeyPatch.context() as patch:
+        for grid in ("SCRATCH_GRID", "JOINT_GRID"):
+            patch.setattr(baselines, grid, ((1e-2, 1),))
+        options = EvaluationOptions(limit=4, curve=(0, 1), baselines=True)
+        scores = measure(learner, Episodes(Blobs(tasks=80), 2, 8), options, {"half": Half()}, joint=joint).result
+    return {**scores, "extractors": [{"name": "half", "weights_sha256": ""}]}
+
+
+def cells(text: str) -> list[list[str]]:
+    """The cells of a table's rows, one with headings first."""
+    return [[cell.strip() for cell in re.split("[│┃]", line)[1:-1]] for line in text.splitlines() if line[:1] in "│┃"]
+
+
+def test_the_terminal_shows_the_most_telling_figures_and_rows(card):
+    text = table(card, place=Path("out/result.json"))
+    headings, *rows = cells(text)
+    assert headings == ["", *(HEADINGS[name].title for name in FIRST if name not in ("fid", "lpips", "energy", "kid"))]
+    assert len(headings) == 7
+    names = ["human", "copy", "affine x1", "unadapted", "scratch, 1 step", "joint + fine-tune, 1 step"]
+    assert [row[0] for row in rows] == [*names, "another task's support, 2 steps", "adapted, 2 steps"]
+    assert "4 test tasks, 2 shots, through half" in text
+    adapted = card["rows"][-1]["figures"]
+    assert rows[-1][1:4] == [short(adapted[name]) for name in ("query_loss", "fd[half]", "recognisability[half]")]
+    told = {line[2:].partition("  ")[0] for line in text.splitlines() if line.startswith("  ") and "±" not in line}
+    assert told == {*headings[1:], *(row[0].partition(", ")[0] for row in rows)}  # a clause for each
+    hidden = len({name for row in card["rows"] for name in row["figures"]}) - 6
+    assert text.splitlines()[-1] == f"... and {hidden} more figures, 2 more rows, paired differences in out/result.json"
+
+
+def test_every_figure_is_shown_where_it_was_named(card):
+    text = table(card, every=True)
+    blocks = [line for line in cells(text) if line[0] == ""]
+    shown = [heading for line in blocks for heading in line[1:]]
+    assert len(shown) == len({name for row in card["rows"] for name in row["figures"]})
+    assert max(map(len, blocks)) == 7
+    assert text.splitlines()[-1] == "... and 2 more rows, paired differences in result.json"
     figure: TaskEstimate = {"mean": 1.5, "low": 1, "high": 2, "tasks": 3}
-    for row in result["rows"]:
-        row["figures"]["mifid[mine]"] = figure
-    assert "mifid" not in table({**result, "extractors": []})
-    assert "1.50 ±0.50" in table({**result, "extractors": []}, every=True)
-    first = curve_png(result)
+    rows = [{**row, "figures": {**row["figures"], "fd[mine]": figure}} for row in card["rows"]]
+    assert "fd[mine]" in table({**card, "rows": rows}, every=True)
+    assert "fd[mine]" not in table({**card, "rows": rows})
+
+
+def test_every_figure_that_can_be_measured_has_a_heading_and_a_clause():
+    assert {"query_loss", "fid", *metrics} == {*HEADINGS}
+    assert len(ROWS) <= 10
+    assert all(len(clause) <= 80 for clause in [*(each.clause for each in HEADINGS.values()), *ROWS.values()])
+
+
+def test_the_adapted_row_is_told_in_one_line_beside_people(card):
+    human, adapted = card["rows"][0]["figures"], card["rows"][-1]["figures"]
+    mean = f"{adapted['fd[half]']['mean']:.3g}"
+    assert headline(card).startswith(f"adapted, and real images in brackets: fd {mean[:3]}")
+    assert short(human["recognisability[half]"]).partition(" ")[0] in headline(card)
+    alone = [{**row, "figures": {"query_loss": row["figures"]["query_loss"]}} for row in card["rows"][5:]]
+    assert headline({**card, "rows": alone}) == ""
+
+
+def test_the_curve_shows_the_criterion(card):
+    first = curve_png(card)
     assert first.startswith(b"\x89PNG")
-    result["curve"][1]["mean"] += 100
-    assert curve_png(result) != first
+    moved = [{**point, "mean": point["mean"] + 100} for point in card["curve"]]
+    assert curve_png({**card, "curve": moved}) != first
 
 
 def test_a_figure_is_its_mean_and_half_its_interval():

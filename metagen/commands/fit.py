@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from metagen.errors import MetagenError
 from metagen.generators import VAE, generators
 from metagen.learners import learners
 from metagen.learners.model_files import describe
+from metagen.report.next_steps import Command, adaptation, evaluation, next_steps
 from metagen.storage.files import placed, write_atomically
 from metagen.training.callbacks import EMA, NonFiniteGuard, Progress, Samples
 from metagen.training.checkpoints import Checkpoints, WholeFiles, find_checkpoint, stops_on_interrupt
@@ -27,7 +29,7 @@ from metagen.training.export import Export
 from metagen.training.meta_training import MetaTraining
 from metagen.training.origins import origins_of
 from metagen.training.resuming import settings_of, start_of
-from metagen.training.run_folder import SEARCHED, RunFolder
+from metagen.training.run_folder import CONFIG, SEARCHED, RunFolder
 
 STRICT = {"exit_on_error": False, "allow_abbrev": False}
 
@@ -41,6 +43,8 @@ class FitCLI(LightningCLI):
         parser.add_argument("--overwrite", type=bool, default=False, help="replace an earlier run in run_dir")
         about = "choose the sampling options on val tasks at the end, where the generator has a grid of them"
         parser.add_argument("--choose_sampling", type=bool, default=True, help=about)
+        about = "minutes after which training ends, at the end of a step, and the best model so far is exported"
+        parser.add_argument("--time_limit", type=float | None, default=None, help=about)
         parser.add_lightning_class_args(Samples, "samples")
         parser.add_lightning_class_args(EMA, "ema")
         for option in ("size", "channels"):
@@ -82,7 +86,9 @@ class FitCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Refuse to write over an earlier run unasked, or over what is no run."""
-        data, model = self.config["fit"].data, self.config["fit"].model
+        data, model, limit = self.config["fit"].data, self.config["fit"].model, self.config["fit"].time_limit
+        if limit is not None and not 0 < limit < math.inf:
+            raise MetagenError(f"time_limit: expected a number of minutes above 0, got {limit}")
         inputs = [data.root, data.split_file, model.initial, model.zoo, model.chosen_by]
         self.folder.check(self.config["fit"].overwrite, inputs)
 
@@ -91,7 +97,8 @@ class FitCLI(LightningCLI):
         folder, given = self.folder.path, self._get(self.config_init, "trainer")
         _check_trainer_options(given)
         self.rehearsal = bool(given["fast_dev_run"])
-        self.checkpoints = Checkpoints(folder / "checkpoints")
+        minutes = self._get(self.config_init, "time_limit")
+        self.checkpoints = Checkpoints(folder / "checkpoints", None if minutes is None else 60 * minutes)
         kwargs["default_root_dir"] = str(folder)
         kwargs["plugins"] = [*_as_list(given["plugins"]), WholeFiles()]
         if given["logger"] is None:
@@ -130,21 +137,53 @@ class FitCLI(LightningCLI):
         except KeyboardInterrupt:
             if not self.trainer.is_global_zero:
                 raise SystemExit(130) from None  # rank 0 says it for all
-            last = self.checkpoints.path("last")
-            hint = f"; continue with --run_dir {self.folder.path} --ckpt_path last" if last.is_file() else ""
+            self._export_stopped()
+            hint = f"; {next_steps(self._resumption)}" if self.checkpoints.path("last").is_file() else ""
             raise KeyboardInterrupt(f"at step {self.trainer.global_step}{hint}") from None
+
+    def _export_stopped(self) -> None:
+        """Export the best model so far of a run that has stopped between two steps."""
+        export = self._export()
+        if not self.checkpoints.stopped or self.rehearsal:
+            return
+        if export.is_of_the_best():
+            print(f"{export.path} stays as it is: there is no better model since")
+        else:
+            export.write("since the run was stopped")
+
+    def _export(self) -> Export:
+        return Export(self.trainer, self.model, self.datamodule, self.checkpoints, self.folder.path)
+
+    @property
+    def _resumption(self) -> Command:
+        """The command that goes on with this run."""
+        return ["fit", "--config", self.folder.path / CONFIG, "--ckpt_path", "last"]
 
     def after_fit(self) -> None:
         """Export the model that was best on val tasks, with its averaged weights."""
         if not self.trainer.is_global_zero or self.rehearsal:
             return
-        export = Export(self.trainer, self.model, self.datamodule, self.checkpoints, self.folder.path)
+        export = self._export()
         nothing_done = self.folder.resumed is not None and self.trainer.global_step == self.start.step
         if nothing_done and export.stays(self.start):
             return
-        learner = export.write(self.config["fit"].choose_sampling)
+        if self.checkpoints.time_is_up:
+            minutes = self.config["fit"].time_limit
+            print(f"stopped at step {self.trainer.global_step} after {minutes:g} minutes, as --time_limit says")
+        learner = export.write(None if self.config["fit"].choose_sampling else "as --choose_sampling false says")
         if learner is not None and learner.generator.searched:
             self._write_searched(learner.generator.searched)
+        print(next_steps(*self._next(learner is not None)))
+
+    def _next(self, exported: bool) -> list[Command]:
+        """The commands that follow the end of a run."""
+        path, out = self.folder.path, self.folder.path / "evaluation"
+        commands: list[Command] = [self._resumption] if self.checkpoints.time_is_up or not exported else []
+        if exported:
+            export = path / "export"
+            commands += [adaptation(export, path / "adapted", self.datamodule)]
+            commands += evaluation(export, out, self.datamodule)
+        return commands
 
     def _write_searched(self, searched: dict[str, Any]) -> None:
         """Write the config of a run of the plain VAE with the options at which the search of an architecture ended."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from metagen.report.next_steps import adaptation, next_steps
 from metagen.storage.bundled import all_bundled
 
 HEADINGS = ("name", "pixels", "trained on", "score")
@@ -18,6 +19,7 @@ def models() -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print(next_steps(adaptation(rows[1][0], "my_thing/")))
 
 
 def _row(place: Path) -> tuple[str, ...]:

@@ -33,3 +33,4 @@ def sample(model: str, n: int, out: str, seed: int = 0, overwrite: bool = False,
         save_png(grid(cells), folder / "grid.png")
     notes = [f"{name} {value:g} (its own: {own[name]:g})" for name, value in changed.items() if value != own[name]]
     print(f"wrote {n} images and grid.png to {out}" + "".join(f"; {each}" for each in notes))
+    print(f"look at {placed(out) / 'grid.png'}: all of them in one picture")

@@ -7,6 +7,7 @@ import time
 import torch
 
 from metagen.metrics.extractors.extractor_files import save_extractor
+from metagen.report.next_steps import next_steps, task_words
 from metagen.storage.files import check_free, placed
 from metagen.tasks.task_data import TaskData
 from metagen.training import extractor_training as training
@@ -57,4 +58,6 @@ def train_extractor(
     save_extractor(placed(out), extractor, info, data.task_set.split, overwrite, data.seen)
     for split, each in accuracy.items():
         print(f"{split}: {100 * each['mean']:.1f} % right, {each['ways']}-way 1-shot, {each['tasks']} tasks")
-    print(f"wrote {out}; look through it with: metagen evaluate --extractor {out}")
+    print(f"wrote {out}")
+    words = [*task_words(data, of_a_model=True), "--extractor", out, "--out", "evaluation/"]
+    print(next_steps(["evaluate", "--model", "MODEL/", *words]))

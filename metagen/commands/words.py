@@ -21,6 +21,7 @@ SWITCHES = (
     "--invert",
     "--auto",
     "--full",
+    "--baselines",
     "--turned",
     "--data.invert",
     "--data.binarise",

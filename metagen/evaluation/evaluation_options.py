@@ -24,10 +24,10 @@ class EvaluationOptions:
         metrics: names of figures, such as fd or fd[omniglot-report], and of studies (log_likelihood, gain, cost); by
             default every figure that is quickly measured, also beside studies.
         full: let studies take all images, and all tasks within the limit.
-        joint: a model trained jointly on the same tasks (learner Joint), for the row "joint + fine-tune"; a model that
-            was trained without steps is its own.
-        baselines: measure the rows that are fine-tuned, scratch and joint; they are the same for all models over one
-            generator, and take most of the time.
+        joint: a model trained jointly on the same tasks (learner Joint), for the row "joint + fine-tune" among the
+            baselines; a model that was trained without steps is its own.
+        baselines: measure the rows that are fine-tuned, too, scratch and joint; they are the same for all models over
+            one generator, and take most of the time.
         steps: inner steps in which the model adapts, in place of its own number; choose them on val tasks.
         auto: measure a row, too, whose number of steps is chosen for each task by its support.
         curve: the numbers of inner steps at which the adapted loss is measured.
@@ -43,7 +43,7 @@ class EvaluationOptions:
     metrics: list[str] | None = None
     full: bool = False
     joint: str | None = None
-    baselines: bool = True
+    baselines: bool = False
     steps: int | None = None
     auto: bool = False
     curve: tuple[int, ...] = (0, 1, 2, 5, 10, 20, 50)

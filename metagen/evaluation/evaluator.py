@@ -26,9 +26,10 @@ from metagen.learners.model_files import describe
 from metagen.metrics import Extractor, metrics, naming, select_figures
 from metagen.metrics.extractors import LPIPS, Inception
 from metagen.model import Model, load_base
+from metagen.report.next_steps import next_steps
 from metagen.report.plots import curve_png
 from metagen.report.result import Result
-from metagen.report.tables import picture, study_lines, table
+from metagen.report.tables import headline, picture, study_lines, table
 from metagen.storage.bundled import bundled
 from metagen.storage.files import check_free, fresh_folder, placed, write_atomically
 from metagen.storage.images import save_png
@@ -66,7 +67,7 @@ def evaluate(
     base = load_for_tasks(model, tasks, options.split)
     if options.steps is not None:
         set_test_steps(base, options.steps)
-    joint = _load_joint(options.joint, tasks, options.split) if options.joint else None
+    joint = _load_joint(options.joint, tasks, options.split, options.baselines) if options.joint else None
     extractors = load_extractors(options, tasks)
     named = options.metrics or ()
     columns = [name for name in named if name not in studies] or None  # the usual ones, also where studies are named
@@ -120,10 +121,14 @@ def _description(base: Model, extractors: Mapping[str, LoadedExtractor], tasks: 
 
 
 def _print(result: Result, out: Path, every: bool) -> None:
-    print(table(result, every))
+    print(table(result, every, out / "result.json"))
     for name, study in result["studies"].items():
         print(study_lines(name, cast(Mapping[str, Any], study)))
+    if summary := headline(result):
+        print(summary)
     print(f"wrote result.json, values.safetensors, samples.png and curve.png to {out}")
+    print(f"look at {out / 'samples.png'}: support, real images and generated ones, a row a task")
+    print(next_steps(["compare", out, "ANOTHER_EVALUATION/"]))
 
 
 @contextmanager
@@ -184,8 +189,10 @@ def set_test_steps(model: Model, steps: int) -> None:
     model.learner.test_steps = steps
 
 
-def _load_joint(name: str, tasks: TaskData, split: str) -> Model:
-    """A model for the row "joint + fine-tune"."""
+def _load_joint(name: str, tasks: TaskData, split: str, with_baselines: bool) -> Model:
+    """A model for the row "joint + fine-tune"; `with_baselines` says whether that is measured."""
+    if not with_baselines:
+        raise MetagenError("joint: its row is one of the baselines, which are measured on request; add --baselines")
     model = load_for_tasks(name, tasks, split)
     if model.learner.steps or model.learner.conditioned:
         kind = type(model.learner).__name__

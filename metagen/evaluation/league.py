@@ -20,6 +20,8 @@ from metagen.errors import MetagenError, unknown
 from metagen.evaluation.trial import MODEL_FREE
 from metagen.metrics import Column, QueryLoss, metrics
 from metagen.metrics.naming import PUBLISHED
+from metagen.report.headings import HEADINGS
+from metagen.report.next_steps import Command, adaptation, beside, next_steps
 from metagen.report.result import (
     Estimate,
     League,
@@ -31,7 +33,7 @@ from metagen.report.result import (
     read_result,
     row_named,
 )
-from metagen.report.tables import COLUMNS, as_text, short, shown
+from metagen.report.tables import as_text, short, shown
 from metagen.storage.artifacts import read_config
 from metagen.storage.files import check_free, fresh_folder, placed, write_atomically
 from metagen.storage.strict_json import finite, number, page
@@ -50,6 +52,8 @@ ALIKE = {
 }
 NEEDED = ("extractors", "data", "model", "environment", "rows")
 IMAGES = ("size", "channels", "invert", "binarise")
+# Figures that a table shows; the others stand in CSV and JSON.
+COLUMNS = ("query_loss", "fid", "fd", "kid", "energy", "recognisability", "diversity_relative", "copy_ratio")
 COST = {"seconds": "seconds a task", "peak_mib": "peak MiB"}  # of result["studies"]["cost"]; its steps are N
 
 
@@ -93,15 +97,27 @@ def compare(given: Sequence[str], by: str | None = None, out: Path | None = None
     """
     if out:
         check_free(out, overwrite, [find(placed(each)) for each in given])
-    ranking = cast(League, finite(league(read(given), by)))
+    entries = read(given)
+    ranking = cast(League, finite(league(entries, by)))
     if out:
         texts = {"md": markdown(ranking), "csv": table_csv(ranking), "json": page(ranking).decode()}
         with fresh_folder(out, overwrite) as folder:
             for ending, text in texts.items():
                 write_atomically(folder / f"league.{ending}", text.encode())
     print(table(ranking))
+    first = ranking["models"][0]["row"]
+    print(f"first by {ranking['by']}: {first}")
     if out:
         print(f"wrote league.md, league.csv and league.json to {out}")
+    leader = find(placed(given[[entry.name for entry in entries].index(first)]))
+    print(next_steps(*_proposed(given, leader, out)))
+
+
+def _proposed(given: Sequence[str], leader: Path, out: Path | None) -> list[Command]:
+    """The commands that follow a league: keep the table, and adapt the leader, or the model of a name to fill in."""
+    export = leader.with_name("export")
+    table_files: list[Command] = [] if out else [["compare", *given, "--out", "league/"]]
+    return [*table_files, adaptation(export if export.is_dir() else "MODEL/", beside(leader, "adapted"))]
 
 
 # finding and reading
@@ -392,7 +408,7 @@ def _sections(ranking: League) -> dict[str, list[LeagueRow]]:
 
 def _columns(ranking: League) -> dict[str, str]:
     """The figures that are shown with their headings, that of the order first; the others stand in CSV and JSON."""
-    headed = shown(ranking["models"], COLUMNS | COST)
+    headed = shown(ranking["models"], {name: HEADINGS[name].title for name in COLUMNS} | COST)
     return {ranking["by"]: headed.get(ranking["by"], ranking["by"]), **headed}
 
 

@@ -15,7 +15,7 @@ from metagen.evaluation.contenders import Contender, criterion_after
 from metagen.evaluation.criterion import ByLoss, Criterion
 from metagen.evaluation.task_results import TaskResults
 from metagen.generators import Generator
-from metagen.learners import Adapted
+from metagen.learners import Adapted, Learner
 from metagen.metrics import Extractor
 from metagen.storage.images import to_uint8
 from metagen.tasks.episodes import Episode, Episodes
@@ -65,9 +65,14 @@ class Trial:
             if name == "adapted" and self.half and _has_encoder(learner.generator):
                 images = adapted.each("reconstruct", {"images": episode.query[:, self.half : 2 * self.half]})
                 self._add_samples(results, RECONSTRUCTION, images, episode.support)
-        for steps in self.curve:
-            results.curve[steps] = criterion_after(learner, episode, self.key, steps, self.criterion)
+        results.curve.update(self._curve(learner, episode))
         return results
+
+    def _curve(self, learner: Learner, episode: Episode) -> dict[int, torch.Tensor]:
+        """The criterion after each number of inner steps; it is measured once where no weight adapts."""
+        at = {steps: steps if learner.adapted_names else 0 for steps in self.curve}
+        values = {n: criterion_after(learner, episode, self.key, n, self.criterion) for n in dict.fromkeys(at.values())}
+        return {steps: values[n] for steps, n in at.items()}
 
     def _evaluate_row(
         self, results: TaskResults, name: str, contender: Contender, episode: Episode, others: torch.Tensor

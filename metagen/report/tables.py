@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -11,25 +12,16 @@ from rich.table import Table
 
 from metagen.core.seeding import torch_rng
 from metagen.learners import Learner, adapt_tasks
+from metagen.report.headings import COLUMNS, FIRST, HEADINGS, ROWS
 from metagen.report.plots import labelled
-from metagen.report.result import Difference, Estimate, Result
+from metagen.report.result import Estimate, Result, Row, row_named
 from metagen.storage.images import grid
 from metagen.storage.strict_json import NOTES
 from metagen.tasks.episodes import Episode
 
-# The figures that a table shows, each with its heading; the others stand in result.json.
-COLUMNS = {
-    "query_loss": "query loss",
-    "fid": "FID",
-    "fd": "Frechet",
-    "kid": "kernel",
-    "energy": "energy",
-    "recognisability": "recognised %",
-    "diversity_relative": "diversity %",
-    "copy_ratio": "copy ratio",
-}
 ABSENT = "-"  # a number that is not finite
 NOTED = 8  # notes that are printed
+RESULT = Path("result.json")
 
 
 def short(figure: Estimate) -> str:
@@ -47,40 +39,112 @@ def _half(low: float | None, high: float | None) -> float | None:
     return None if low is None or high is None else (high - low) / 2
 
 
-def shown(rows: Iterable[Mapping[str, Any]], headings: Mapping[str, str] = COLUMNS) -> dict[str, str]:
+def shown(rows: Iterable[Mapping[str, Any]], headings: Mapping[str, str]) -> dict[str, str]:
     """The figures of rows that have a heading: the first of each, which is that of the domain's extractor."""
     measured = list(dict.fromkeys(name for row in rows for name in row["figures"]))
     first = {bare: [name for name in measured if name.partition("[")[0] == bare] for bare in headings}
     return {names[0]: headings[bare] for bare, names in first.items() if names}
 
 
-def table(result: Result, every: bool = False) -> str:
-    """The rows and differences of a result as text, and what could not be measured; `every` figure, or the usual."""
-    columns = shown(result["rows"])
-    if every:
-        columns = {name: columns.get(name, name) for row in result["rows"] for name in row["figures"]}
+def table(result: Result, every: bool = False, place: Path = RESULT) -> str:
+    """The rows of a result as text, a clause on each column and row, and what could not be measured.
+
+    Args:
+        result: of `metagen evaluate`.
+        every: show every figure, in place of the first few.
+        place: of the file that holds all of it.
+    """
+    columns, rows = _columns(result["rows"], every), _most_telling(result["rows"])
     through = " and ".join(extractor["name"] for extractor in result["extractors"]) or "no extractor"
-    about = f"{result['tasks']} {result['split']} tasks, {result['shots']} shots, through {through}"
-    lines = Table("", "N", *columns.values(), title=f"{about}; ± half the 95 % interval")
-    rows: list[Difference] = [*result["rows"], *result["differences"]]
-    for row in rows:
-        steps = row.get("steps")
-        cells = [short(row["figures"][name]) if name in row["figures"] else "" for name in columns]
-        lines.add_row(row["row"], "" if steps is None else str(steps), *cells)
-    absent = [f"not measured here: {name}\n" for name in result["not_measured"]]
+    about = f"{result['tasks']} {result['split']} tasks, {counted(result['shots'], 'shot')}, through {through}"
+    title = f"{about}; ± half the 95 % interval"
+    parts = _in_parts([*columns.items()])
+    blocks = [_block(rows, dict(part), None if number else title) for number, part in enumerate(parts)]
+    absent = [f"not measured here: {name}" for name in result["not_measured"]]
     diverged = [
-        f"diverged, so counted as grey: {row['row']}, {row['diverged']} of {result['tasks']} tasks\n"
+        f"diverged, so counted as grey: {row['row']}, {row['diverged']} of {result['tasks']} tasks"
         for row in result["rows"]
         if row["diverged"]
     ]
-    return as_text(lines) + "\n" + "".join(absent + diverged + noted(result))
+    rest = _rest(result, len(columns), len(rows), place)
+    return "\n".join([*blocks, *_clauses(columns, rows), *absent, *diverged, *noted(result), rest])
+
+
+def _in_parts(columns: Sequence[tuple[str, str]]) -> list[Sequence[tuple[str, str]]]:
+    """As many columns at once as the terminal has room for; one part without any of none."""
+    return [columns[start : start + COLUMNS] for start in range(0, max(len(columns), 1), COLUMNS)]
+
+
+def _block(rows: Sequence[Row], columns: Mapping[str, str], title: str | None) -> str:
+    """A table of some figures, by name with their headings."""
+    lines = Table("", *columns.values(), title=title)
+    for row in rows:
+        lines.add_row(_label(row), *(short(row["figures"][n]) if n in row["figures"] else "" for n in columns))
+    return as_text(lines)
+
+
+def _columns(rows: Sequence[Row], every: bool) -> dict[str, str]:
+    """The headings of the first figures of a result, or of every one, by the figures' names."""
+    titles = {name: HEADINGS[name].title for name in FIRST}
+    if not every:
+        return dict([*shown(rows, titles).items()][:COLUMNS])
+    headed = shown(rows, {name: heading.title for name, heading in HEADINGS.items()})
+    return {name: headed.get(name, name) for row in rows for name in row["figures"]}
+
+
+def _most_telling(rows: Sequence[Row]) -> list[Row]:
+    """The rows that have a clause, in their order."""
+    return [row for row in rows if row["row"] in ROWS]
+
+
+def _label(row: Row) -> str:
+    steps = row["steps"]
+    return f"{row['row']}, {steps} step{'s' * (steps > 1)}" if isinstance(steps, int) and steps else row["row"]
+
+
+def _clauses(columns: Mapping[str, str], rows: Sequence[Row]) -> list[str]:
+    """A line on each column and row that is shown; one on all figures of one kind, through whatever extractor."""
+    kinds = dict.fromkeys(name.partition("[")[0] for name in columns)
+    told = {HEADINGS[kind].title: HEADINGS[kind].clause for kind in kinds if kind in HEADINGS}
+    told |= {row["row"]: ROWS[row["row"]] for row in rows}
+    width = max(map(len, told), default=0)
+    return [f"  {name:{width}}  {clause}" for name, clause in told.items()]
+
+
+def _rest(result: Result, columns: int, rows: int, place: Path) -> str:
+    """A line that says where all is that is not shown."""
+    figures = len({name for row in result["rows"] for name in row["figures"]}) - columns
+    more = [counted(figures, "more figure"), counted(len(result["rows"]) - rows, "more row")]
+    return f"... and {', '.join([*filter(None, more), 'paired differences'])} in {place}"
+
+
+def headline(result: Result) -> str:
+    """The adapted row beside people's images in one line, by up to three figures; empty where no image was judged."""
+    adapted, human = (row_named(result["rows"], name) for name in ("adapted", "human"))
+    if adapted is None or human is None:
+        return ""
+    both = {n: title for n, title in _columns(result["rows"], every=False).items() if n in human["figures"]}
+    parts = [
+        f"{title} {_mean(adapted['figures'][name])} ({_mean(human['figures'][name])})"
+        for name, title in [*both.items()][:3]
+    ]
+    return f"adapted, and real images in brackets: {', '.join(parts)}" if parts else ""
+
+
+def _mean(figure: Estimate) -> str:
+    return short(figure).partition(" ")[0]
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, "2 rows"; an empty text for none."""
+    return f"{number} {noun}{'s' * (number > 1)}" if number else ""
 
 
 def noted(result: Mapping[str, Any]) -> list[str]:
     """The first notes of a result, a line each, and how many more there are."""
     notes = result.get(NOTES, ())
-    more = [f"and {len(notes) - NOTED} more notes\n"] if len(notes) > NOTED else []
-    return [f"note: {note}\n" for note in notes[:NOTED]] + more
+    more = [f"and {len(notes) - NOTED} more notes"] if len(notes) > NOTED else []
+    return [f"note: {note}" for note in notes[:NOTED]] + more
 
 
 def study_lines(name: str, study: Mapping[str, Any]) -> str:

@@ -119,16 +119,23 @@ class Checkpoints(Checkpoint):
 
     Attributes:
         stop_requested: set it, and the run ends after the current step (and its validation, where one is due).
+        stopped: whether the run has ended so.
+        time_is_up: whether it has ended at its time limit.
+        judged: whether there was a validation in this part of the run, finite or not.
         best: the lowest value of the criterion so far, reached after `best_step` steps.
         by: the name of the criterion.
         judged_on: a hash of what else the best depends on.
         record: what a run tells the one that goes on from it.
         seconds: how long the run has trained, interruptions not counted.
+
+    Args:
+        folder: of the checkpoints.
+        time_limit: seconds after which this part of the run ends, at the end of a step; None for no limit.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.stop_requested = self._stopping = False
+    def __init__(self, folder: Path, time_limit: float | None = None) -> None:
+        self.folder, self.time_limit = folder, time_limit
+        self.stop_requested = self.stopped = self.time_is_up = self.judged = False
         self.best, self.best_step, self.seconds = math.inf, 0, 0.0
         self.by: str | None = None
         self.judged_on: str | None = None
@@ -156,7 +163,7 @@ class Checkpoints(Checkpoint):
 
     def on_train_batch_start(self, trainer: pl.Trainer, *args: Any) -> None:  # noqa: ANN401
         """End here if a stop was requested: the state was saved after the step before."""
-        if self._stopping:
+        if self.stopped:
             raise KeyboardInterrupt
 
     def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:  # noqa: ANN401
@@ -165,17 +172,28 @@ class Checkpoints(Checkpoint):
         if self._accumulating:
             return
         self._seen = trainer.global_step
-        self._stopping = trainer.strategy.reduce_boolean_decision(self.stop_requested, all=False)
-        if self._due or self._stopping or trainer.global_step == trainer.max_steps:
+        self.stopped = trainer.strategy.reduce_boolean_decision(self.stop_requested, all=False)
+        is_end = trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs
+        self.time_is_up = not is_end and self._time_is_up(trainer)
+        if self._due or self.stopped or self.time_is_up or trainer.global_step == trainer.max_steps:
             self._save_last(trainer)
-        if trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs:
+        if is_end or (self.time_is_up and math.isinf(self.best)):
             trainer.should_stop = True  # Lightning then validates, also between two check intervals
+        elif self.time_is_up:
+            trainer.fit_loop.epoch_loop.max_steps = trainer.global_step
+
+    def _time_is_up(self, trainer: pl.Trainer) -> bool:
+        """Whether the time limit has passed on some process."""
+        if self.time_limit is None or self._since is None:
+            return False
+        passed = time.perf_counter() - self._since >= self.time_limit
+        return bool(trainer.strategy.reduce_boolean_decision(passed, all=False))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save, and end here if a stop was requested."""
         if trainer.sanity_checking:
             return
-        score = float(trainer.callback_metrics[str(pl_module.monitored)])
+        score, self.judged = float(trainer.callback_metrics[str(pl_module.monitored)]), True
         if score < self.best:
             self.best, self.best_step = score, trainer.global_step
             self._save(trainer, "best")
@@ -183,7 +201,7 @@ class Checkpoints(Checkpoint):
             self._due = True
         else:
             self._save_last(trainer)
-        if self._stopping:
+        if self.stopped:
             raise KeyboardInterrupt
 
     def state_dict(self) -> dict[str, Any]:

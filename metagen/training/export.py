@@ -49,41 +49,59 @@ class Export:
         return stays
 
     def _is_current(self, start: Start) -> bool:
+        return self._exported("meta_steps") == start.step and self.is_of_the_best()
+
+    def is_of_the_best(self) -> bool:
+        """Whether the export of before is of the model that is still the best."""
+        best = [self.checkpoints.best_step, self.checkpoints.best]
+        return (
+            not math.isinf(self.checkpoints.best) and [self._exported("best_step"), self._exported("best_val")] == best
+        )
+
+    def _exported(self, name: str) -> Any:  # noqa: ANN401
+        """An entry on the training of the model that was exported before; None where there is none."""
         try:
-            training = read_config(self.path, "model")["info"]["training"]
-            return bool([training["meta_steps"], training["best_step"]] == [start.step, self.checkpoints.best_step])
+            return read_config(self.path, "model")["info"]["training"][name]
         except (MetagenError, KeyError, TypeError):
-            return False
+            return None
 
-    def write(self, choose: bool) -> Learner | None:
-        """Export the best model, and print how good it is; None where no validation was finite.
+    def write(self, unchosen: str | None = None) -> Learner | None:
+        """Export the best model or, of a run that was never validated, the last one, and print how good it is.
 
-        choose: whether its sampling options are chosen on val tasks.
+        None where there is none: no validation was finite.
+
+        unchosen: why its sampling options are not chosen on val tasks; None to choose them.
         """
-        best, step = self.checkpoints.path("best"), self.trainer.global_step
-        if not best.is_file() or math.isinf(self.checkpoints.best):
+        step, judged = self.trainer.global_step, not math.isinf(self.checkpoints.best)
+        source = self.checkpoints.path("best" if judged else "last")
+        if not source.is_file() or (self.checkpoints.judged and not judged):
             print(f"stopped at step {step} without a validation that was finite, so there is no model to export yet")
             return None
-        state = read_checkpoint(best)["state_dict"]
+        state = read_checkpoint(source)["state_dict"]
         learner = self.module.learner.cpu().float().eval()  # whatever precision it was trained in
         learner.load_state_dict({n.removeprefix("learner."): w for n, w in state.items() if n.startswith("learner.")})
         self._save(learner, self.info)
-        if choice := self._chosen_sampling(learner, choose):
+        if choice := self._chosen_sampling(learner, unchosen):
             self._save(learner, {**self.info, "sampling": choice.info})
-        by = self.module.criterion.figure.replace("_", " ")
-        print(f"best val {by} {self.checkpoints.best:.2f}; exported the model to {self.path}")
+        print(f"{self._how_good(judged)}; exported the model to {self.path}")
         return learner
+
+    def _how_good(self, judged: bool) -> str:
+        if not judged:
+            return f"no validation yet, so that the last weights are taken, those of step {self.trainer.global_step}"
+        by, best = self.module.criterion.figure.replace("_", " "), self.checkpoints
+        return f"best val {by} {best.best:.2f}, less being better, at step {best.best_step}"
 
     def _save(self, learner: Learner, info: dict[str, Any]) -> None:
         split, seen = self.data.task_set.split, self.data.seen
         save_model(self.path, learner, info, split=split, seen=seen, overwrite=True)
 
-    def _chosen_sampling(self, learner: Learner, choose: bool) -> Choice | None:
+    def _chosen_sampling(self, learner: Learner, unchosen: str | None) -> Choice | None:
         """Choose sampling options on val tasks and take them; None where nothing was chosen, which is printed."""
         if not learner.generator.grid:
             return None
-        if not choose:
-            print("sampling options stay as they are, as --choose_sampling false says; metagen tune chooses them")
+        if unchosen is not None:
+            print(f"sampling options stay as they are, {unchosen}; metagen tune chooses them")
             return None
         by = None if self.module.chosen_by == PIXELS else self.module.chosen_by
         try:
@@ -118,8 +136,8 @@ class Export:
                 **{name: value for name, value in given.items() if value},
                 "seed": data.seed,
                 "chosen_by": self.module.criterion.figure,
-                "best_val": checkpoints.best,
-                "best_step": checkpoints.best_step,
+                "best_val": None if math.isinf(checkpoints.best) else checkpoints.best,
+                "best_step": None if math.isinf(checkpoints.best) else checkpoints.best_step,
                 "seconds": round(checkpoints.state_dict()["seconds"], 1),
                 "torch": torch.__version__,
             },

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from metagen.distributed.sharding import ShardedTasks, TaskTensors
 from metagen.errors import MetagenError, check_at_least
 from metagen.learners import Adapted, Joint, Learner, MetaGenerator, adapt_tasks
 from metagen.model import Model, load_base
+from metagen.report.next_steps import next_steps
 from metagen.storage.artifacts import read_config
 from metagen.storage.bundled import bundled
 from metagen.storage.files import check_free, placed
@@ -255,8 +255,8 @@ def make_zoo(
             sharded.end()
             before, after = (", ".join(f"{loss:.2f}" for loss in each) for each in losses.values())
             print(f"{len(training.names)} models; support loss {before} before, {after} after")
-            words = shlex.join(learning_from(out, model, plan))
-            print(f"wrote {out}; learn from it, with the base's generator and tasks, by: metagen fit {words}")
+            print(f"wrote {out}; a run over the base's generator and tasks, by its config, learns from it")
+            print(next_steps(["fit", *learning_from(out, model, plan)]))
 
 
 def learning_from(zoo: Path, base: str, plan: Plan) -> list[str]:

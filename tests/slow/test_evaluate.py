@@ -49,7 +49,7 @@ def words(place, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     options = {"model": "export", "extractor": "extractor", "data.root": "tasks", "data.split_file": "split.json"}
     given = [word for name, value in options.items() for word in (f"--{name}", str(place / value))]
-    given += ["--trainer.accelerator", "cpu", "--batch", "3"]
+    given += ["--trainer.accelerator", "cpu", "--batch", "3", "--baselines", "true"]
 
     def line(out, *more):
         return [sys.executable, "-m", "metagen.cli", "evaluate", *given, "--out", str(out), *map(str, more)]

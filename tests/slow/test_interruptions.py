@@ -25,7 +25,9 @@ def test_ctrl_c_from_outside_is_one_line_and_the_run_goes_on(command, process, t
     assert started.returncode == 130, said
     step = checkpoint(run)["global_step"]
     assert 4 <= step < 60
-    assert said == f"metagen: stopped at step {step}; continue with --run_dir {run} --ckpt_path last\n"
+    proposal = f"metagen fit --config {run / 'config.yaml'} --ckpt_path last"
+    assert said == f"metagen: stopped at step {step}; next: {proposal}\n"
+    assert metagen.load(run / "export").info["training"]["meta_steps"] == step
     process(run, *options, "--ckpt_path", "last")
     process(tmp_path / "whole", *options)
     assert_same_run(tmp_path / "whole", run)

@@ -1,0 +1,73 @@
+"""The commands that a verb proposes at its end."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from metagen.errors import MetagenError
+from metagen.storage.bundled import bundled
+from metagen.storage.files import placed
+
+if TYPE_CHECKING:
+    from metagen.tasks.task_data import TaskData
+
+Command = Sequence[object]  # the words after "metagen"
+SUPPORT = "five_images/"  # a folder that the user makes
+OF_THIS_MACHINE = ("root", "split_file", "on_bad_image")  # options of tasks that no model keeps
+
+
+def next_steps(*commands: Command) -> str:
+    """Commands to type next, one a line, quoted for a shell."""
+    lines = [shlex.join(["metagen", *map(str, words)]) for words in commands]
+    return "next: " + "\n      ".join(lines)
+
+
+def beside(out: str | Path, what: str) -> str:
+    """The name of a folder for what follows from a folder: "my_glyph/" and "samples" to "my_glyph-samples"."""
+    return f"{str(out).rstrip('/')}-{what}"
+
+
+def adaptation(model: str | Path, out: str | Path, tasks: TaskData | None = None) -> Command:
+    """The command that adapts a model: to a held-out task where its images lie in a folder of their own."""
+    return ["adapt", "--model", model, "--support", _support(tasks), "--out", out]
+
+
+def _support(tasks: TaskData | None) -> str | Path:
+    if tasks is None or tasks.name != "folder" or not tasks.task_set.split.test:
+        return SUPPORT
+    place = placed(tasks.options["root"]) / tasks.task_set.split.test[0]
+    return place if place.is_dir() else SUPPORT
+
+
+def evaluation(model: str | Path, out: str | Path, tasks: TaskData) -> list[Command]:
+    """The commands that measure a model on tasks; the first trains an extractor where none of theirs is bundled."""
+    words = ["evaluate", "--model", model, *task_words(tasks, of_a_model=True)]
+    if _has_extractor(tasks):
+        return [[*words, "--out", out]]
+    extractor = beside(out, "extractor")
+    training = ["train-extractor", *task_words(tasks), "--out", extractor]
+    return [training, [*words, "--extractor", extractor, "--out", out]]
+
+
+def task_words(tasks: TaskData, of_a_model: bool = False) -> list[str]:
+    """The options that name these tasks.
+
+    of_a_model: leave out those that a model which was trained on them keeps.
+    """
+    options = {name: tasks.options[name] for name in OF_THIS_MACHINE}
+    options |= {} if of_a_model else tasks.description
+    given = {name: value for name, value in options.items() if value not in (None, False)}
+    return [word for name, value in given.items() for word in (f"--data.{name}", str(value).replace("True", "true"))]
+
+
+def _has_extractor(tasks: TaskData) -> bool:
+    from metagen.metrics.extractors.extractor_files import load_extractor  # slow to import, and not for every verb
+
+    try:
+        extractor = load_extractor(bundled("extractors", f"{tasks.name}-report"))[0]
+    except MetagenError:
+        return False
+    return (extractor.size, extractor.channels) == (tasks.task_set.size, tasks.task_set.channels)
