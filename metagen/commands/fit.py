@@ -26,6 +26,7 @@ from metagen.training.episode_data import EpisodeData
 from metagen.training.export import Export
 from metagen.training.meta_training import MetaTraining
 from metagen.training.origins import origins_of
+from metagen.training.own_folder import with_own_choices
 from metagen.training.resuming import settings_of, start_of
 from metagen.training.run_folder import SEARCHED, RunFolder
 
@@ -194,7 +195,7 @@ def fit(argv: Sequence[str], example: str) -> None:
         FitCLI(
             MetaTraining,
             EpisodeData,
-            args=["fit", *argv],
+            args=["fit", *with_own_choices(argv)],
             seed_everything_default=0,
             trainer_defaults={
                 "max_epochs": 1,  # data.episodes says how long; one epoch is one progress bar
