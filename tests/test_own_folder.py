@@ -193,8 +193,9 @@ def test_nothing_is_chosen_for_whoever_names_a_config_or_a_model(words):
     assert with_own_choices(words.split()) == words.split()
 
 
-def test_no_options_at_all_are_answered_by_what_to_type(capsys):
-    assert "type --data.root my_images/" in error_of(capsys, "fit")
+@pytest.mark.parametrize("words", [[], ["--data.task_set", "glyphs"], ["--data.size", "28"]])
+def test_no_model_at_all_is_answered_by_what_to_type(capsys, words):
+    assert "type --data.root my_images/" in error_of(capsys, "fit", *words)
 
 
 def test_typed_options_are_read_in_either_form():

@@ -30,6 +30,7 @@ from metagen.training.own_folder import with_own_choices
 from metagen.training.resuming import settings_of, start_of
 from metagen.training.run_folder import SEARCHED, RunFolder
 
+NO_MODEL = "required: fit.model.generator, fit.model.learner"  # the end of the parser's complaint
 STRICT = {"exit_on_error": False, "allow_abbrev": False}
 
 
@@ -57,6 +58,11 @@ class FitCLI(LightningCLI):
         try:
             super().parse_arguments(parser, args)
         except (ArgumentError, ValueError, OverflowError) as error:  # the last two of NULs and huge integers
+            if str(error).endswith(NO_MODEL):
+                raise MetagenError(
+                    "fit: no model is named; for images of your own type --data.root my_images/, where each person or "
+                    "thing has a folder, else a config, such as --config configs/quickstart.yaml"
+                ) from error
             choices: dict[str, list[type[Any]]] = {
                 "model.generator": generators.classes,
                 "model.learner": learners.classes,

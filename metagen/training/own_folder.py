@@ -129,18 +129,11 @@ def with_own_choices(argv: Sequence[str]) -> list[str]:
         argv: the words after `metagen fit`.
 
     Raises:
-        MetagenError: there is neither a config nor a folder, or too little in the folder.
+        MetagenError: there is no such folder, one of its images cannot be read, or it holds too little.
     """
     typed = typed_options(argv)
-    root, task_set = typed.get("data.root"), typed.get("data.task_set", "folder" if "data.root" in typed else None)
-    if MODEL_TYPED & typed.keys() or {"-h", "--help", "-c"} & {*argv}:
-        return [*argv]
-    if task_set is None:
-        raise MetagenError(
-            "fit: no images are named; type --data.root my_images/, where each person or thing has a folder of images, "
-            "or a config, such as --config configs/quickstart.yaml"
-        )
-    if not root or task_set != "folder":
+    root, task_set = typed.get("data.root"), typed.get("data.task_set", "folder")
+    if not root or task_set != "folder" or MODEL_TYPED & typed.keys() or {"-h", "--help", "-c"} & {*argv}:
         return [*argv]
     choices = choose(summary_of(root, skips=typed.get("data.on_bad_image") == "skip"), typed)
     explicit = shlex.join(["metagen", "fit", *choices.words, *(word for word in argv if word != "--print_config")])
