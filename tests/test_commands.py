@@ -55,8 +55,9 @@ OPTIONS = {line: place for place in PAGES for line in shown(place) if re.match(r
 
 
 @pytest.mark.parametrize("command", SHOWN)
-def test_a_command_that_is_shown_is_accepted(command, exported, tmp_path, monkeypatch, capsys):
+def test_a_command_that_is_shown_is_accepted(command, exported, blobs, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_images").symlink_to(blobs / "tasks")
     words = shlex.split(command.removesuffix("..."), comments=True)[1:]
     assert accepts(words, exported), f"{SHOWN[command]}: {capsys.readouterr().err}"
 

@@ -153,7 +153,10 @@ def start_of(config):
     written = yaml.safe_load(config.read_text())
     if "initial" not in written["model"]:
         return None
-    first = config.with_name(f"{Path(written['model']['initial']).parts[1]}.yaml")
+    place = Path(written["model"]["initial"])
+    if len(place.parts) == 1:  # a bundled model, which is there
+        return None
+    first = config.with_name(f"{place.parts[1]}.yaml")
     made = yaml.safe_load(first.read_text())["model"]["generator"]
     (kind,) = [cls for cls in generators.classes if cls.__name__ == made["class_path"]]
     return kind(size=written["data"]["size"], **made.get("init_args", {}))

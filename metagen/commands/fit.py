@@ -28,9 +28,11 @@ from metagen.training.episode_data import EpisodeData
 from metagen.training.export import Export
 from metagen.training.meta_training import MetaTraining
 from metagen.training.origins import origins_of
+from metagen.training.own_folder import with_own_choices
 from metagen.training.resuming import settings_of, start_of
 from metagen.training.run_folder import CONFIG, SEARCHED, RunFolder
 
+NO_MODEL = "required: fit.model.generator, fit.model.learner"  # the end of the parser's complaint
 STRICT = {"exit_on_error": False, "allow_abbrev": False}
 
 
@@ -60,6 +62,11 @@ class FitCLI(LightningCLI):
         try:
             super().parse_arguments(parser, args)
         except (ArgumentError, ValueError, OverflowError) as error:  # the last two of NULs and huge integers
+            if str(error).endswith(NO_MODEL):
+                raise MetagenError(
+                    "fit: no model is named; for images of your own type --data.root my_images/, where each person or "
+                    "thing has a folder, else a config, such as --config configs/quickstart.yaml"
+                ) from error
             choices: dict[str, list[type[Any]]] = {
                 "model.generator": generators.classes,
                 "model.learner": learners.classes,
@@ -233,7 +240,7 @@ def fit(argv: Sequence[str], example: str) -> None:
         FitCLI(
             MetaTraining,
             EpisodeData,
-            args=["fit", *argv],
+            args=["fit", *with_own_choices(argv)],
             seed_everything_default=0,
             trainer_defaults={
                 "max_epochs": 1,  # data.episodes says how long; one epoch is one progress bar

@@ -81,8 +81,11 @@ class Folder(TaskSet):
         self.on_bad_image = on_bad_image
         self.min_images = min_images
         self.skipped: list[Path] = []
-        place = placed(root)
-        self._folders = _find_tasks(_below_top(unpacked(place)) if is_archive(place) else place)
+        self._folders, others = find_tasks(root)
+        if others:
+            log.warning(
+                "%s: %d files passed over, as no images that can be read: %s", *(root, len(others), some(others))
+            )
         self._images: dict[str, torch.Tensor] = {}
         self._prints: dict[str, tuple[str, ...]] = {}
         files = {task: [path.name for path in image_files(folder)] for task, folder in self._folders.items()}
@@ -231,8 +234,17 @@ def _below_top(root: Path) -> Path:
     return inside[0] if nested else root
 
 
-def _find_tasks(root: Path) -> dict[str, Path]:
-    """Every folder that holds images directly, by its posix path relative to root."""
+def find_tasks(name: str) -> tuple[dict[str, Path], list[str]]:
+    """Every folder that holds images directly, by its posix path relative to the root, and the other files below it.
+
+    name: of the root, a folder or an archive of one.
+
+    Raises:
+        MetagenError: there is no such folder, one in it cannot be read, or no image is in it.
+    """
+    root = placed(name)
+    if is_archive(root):
+        root = _below_top(unpacked(root))
     if not root.is_dir():
         archives = ", ".join(ARCHIVE_SUFFIXES)
         problem = f"is a file, expected a folder or an archive ({archives})" if root.exists() else "no such folder"
@@ -251,14 +263,12 @@ def _find_tasks(root: Path) -> dict[str, Path]:
         others += [os.path.join(os.path.relpath(here, root), name) for name in none]
         if any(map(is_image_name, files)):
             tasks[_task_name(Path(here), root)] = Path(here)
-    passed_over = some([os.path.normpath(name) + needed(name) for name in others])
+    others = [os.path.normpath(name) + needed(name) for name in others]
     if not tasks:
-        but = f", but {passed_over}" if others else ""
+        but = f", but {some(others)}" if others else ""
         raise MetagenError(f"{root}: no images in it or in any folder below{but}; expected one folder of images a task")
-    if others:
-        log.warning("%s: %d files passed over, as no images that can be read: %s", root, len(others), passed_over)
     times = Counter(map(plain, tasks))  # two folders may differ in their Unicode form alone, and then keep it
-    return {plain(name) if times[plain(name)] == 1 else name: folder for name, folder in tasks.items()}
+    return {plain(name) if times[plain(name)] == 1 else name: folder for name, folder in tasks.items()}, others
 
 
 def _task_name(folder: Path, root: Path) -> str:
