@@ -1,4 +1,4 @@
-"""Write docs/results.md and the README's table from result files, so that no figure in them is typed.
+"""Write docs/results.md from result files, so that no figure in them is typed.
 
     python scripts/make_results.py runs/*/evaluation*/result.json
 
@@ -19,7 +19,6 @@ from metagen.report.result import Difference, Estimate, Result, read_result, row
 from metagen.storage.strict_json import number
 
 ROOT = Path(__file__).resolve().parent.parent
-MARKS = ("<!-- quickstart table -->", "<!-- end -->")
 Columns = dict[str, tuple[str, int]]
 COLUMNS: Columns = {
     "query_loss": ("query loss", 2),
@@ -44,8 +43,10 @@ BESIDE: Columns = {
 PREAMBLE = """# Results
 
 Made by `python scripts/make_results.py RESULT.json ...`, each section anew when its results are given; no figure here
-is typed. The result files come from `bash scripts/quickstart.sh`, from `bash scripts/omniglot.sh DIR`, DIR holding
-Omniglot, and from `python scripts/faces.py --root DIR --size 64`, DIR holding one folder of photographs a person.
+is typed. The result files come from `metagen fit --config configs/quickstart.yaml` and `metagen evaluate
+--model runs/quickstart/export --data.queries 14 --baselines true --out runs/quickstart/evaluation`, from
+`bash scripts/omniglot.sh DIR`, DIR holding Omniglot, and from `python scripts/faces.py --root DIR --size 64`, DIR
+holding one folder of photographs a person.
 
 Every figure is of held-out test tasks, with its 95 % interval over tasks: a bootstrap for means over tasks, a jackknife
 for `fd`, `kid` and `is`, which are of all tasks together. Every row of a table is judged by the same real images, which
@@ -259,21 +260,8 @@ def _sections(text: str) -> dict[str, str]:
     return {part.partition("\n")[0]: part.strip() + "\n" for part in parts}
 
 
-def short_table(result: Result) -> str:
-    """The README's table of one model."""
-    said = f"{result['shots']} shots, {result['tasks']} {result['split']} letters, seed {result['seed']}"
-    lines = [
-        f"| {said} | {' | '.join(heading for heading, _ in COLUMNS.values())} |",
-        "|---" * (len(COLUMNS) + 1) + "|",
-    ]
-    for row in result["rows"]:
-        cells = [figure(bare(row["figures"]).get(metric), digits) for metric, (_, digits) in COLUMNS.items()]
-        lines.append(f"| {row['row']} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
-
-
 def write(paths: Sequence[str], apart: str | None = None) -> None:
-    """Rewrite the page, and what stands between the README's marks; `apart` names a section of these models' own."""
+    """Rewrite the page; `apart` names a section of these models' own."""
     groups: dict[str, dict[str, Result]] = {}
     studied: dict[str, Result] = {}
     for path in paths:
@@ -289,13 +277,6 @@ def write(paths: Sequence[str], apart: str | None = None) -> None:
         groups.setdefault(title, {})[Path(path).parent.parent.name] = result
     place = ROOT / "docs" / "results.md"
     place.write_text(page(place.read_text(encoding="utf-8"), groups, studied), encoding="utf-8")
-    quickstart = next((group["quickstart"] for group in groups.values() if "quickstart" in group), None)
-    if quickstart:
-        before, _, rest = (ROOT / "README.md").read_text(encoding="utf-8").partition(MARKS[0])
-        _, _, after = rest.partition(MARKS[1])
-        (ROOT / "README.md").write_text(
-            f"{before}{MARKS[0]}\n{short_table(quickstart)}{MARKS[1]}{after}", encoding="utf-8"
-        )
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -161,7 +161,6 @@ def results(project: Project) -> None:
     shutil.copytree(project.folder / "runs/omniglot-redraw", project.folder / "runs/quickstart")
     project.run("make_results", joint, "runs/quickstart/evaluation/result.json")
     assert {"omniglot-vae-joint: adapted", "quickstart: adapted"} <= set(project.table("docs/results.md"))
-    assert "| 5 shots, 3 test letters, seed 0 |" in (project.folder / "README.md").read_text()
     project.run("make_scorecard", redraw, "--beside", joint, "--name", "redraw", "--beside_name", "joint", "--out", ".")
     assert {"people", "copy", "joint", "**redraw**", "redraw - affine x1"} <= set(project.table("omniglot.md"))
     assert project.is_picture("omniglot-plane.png")
