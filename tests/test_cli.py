@@ -139,7 +139,7 @@ def test_every_verb_explains_itself(capsys, verb):
     out = capsys.readouterr().out
     if verb != "fit":  # whose help is LightningCLI's
         assert f"example: {VERBS[verb].example}" in " ".join(out.split())
-    expected = {"adapt": "--support", "sample": "--n", "compare": "--by", "models": "--config"}
+    expected = {"adapt": "--support", "sample": "--n", "compare": "--by", "models": "--config", "demo": "--minutes"}
     assert expected.get(verb, "--data.shots") in out
 
 

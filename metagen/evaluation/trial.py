@@ -72,7 +72,7 @@ class Trial:
         """The criterion after each number of inner steps; it is measured once where no weight adapts."""
         at = {steps: steps if learner.adapted_names else 0 for steps in self.curve}
         values = {n: criterion_after(learner, episode, self.key, n, self.criterion) for n in dict.fromkeys(at.values())}
-        return {steps: values[n] for steps, n in at.items()}
+        return {steps: values[n].clone() for steps, n in at.items()}  # a file of tensors holds none twice
 
     def _evaluate_row(
         self, results: TaskResults, name: str, contender: Contender, episode: Episode, others: torch.Tensor

@@ -49,7 +49,8 @@ class Export:
         return stays
 
     def _is_current(self, start: Start) -> bool:
-        return self._exported("meta_steps") == start.step and self.is_of_the_best()
+        exported = [self._exported(name) for name in ("meta_steps", "best_step")]
+        return exported == [start.step, self.checkpoints.best_step]
 
     def is_of_the_best(self) -> bool:
         """Whether the export of before is of the model that is still the best."""
