@@ -15,7 +15,9 @@ WORDS = ("demo", "--minutes", "0.02", "--tasks", "20")
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory):
     place = tmp_path_factory.mktemp("demo")
-    assert main([*WORDS, "--out", str(place / "out")]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)  # where no config lies
+        assert main([*WORDS, "--out", str(place / "out")]) == 0
     return place / "out"
 
 

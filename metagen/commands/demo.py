@@ -14,6 +14,7 @@ from metagen.errors import MetagenError, check_at_least, check_positive
 from metagen.evaluation.before_after import FIGURES, compare, picture
 from metagen.evaluation.extractor_choice import extractor_of
 from metagen.model import load_base
+from metagen.storage.bundled import resource
 from metagen.storage.files import check_free, placed
 from metagen.storage.images import save_png
 from metagen.tasks.task_data import TaskData
@@ -43,7 +44,7 @@ def demo(out: str = "runs/demo", minutes: float = 3.0, tasks: int = 40, overwrit
     _show(first, picture({f"{BEFORE} draws": before}, data.episodes, SHOWN), overwrite)
     _say(started, f"{SHOWN} letters that {BEFORE} never saw, each drawn from one image: {first}")
     _say(started, f"trains on other letters for {minutes:g} minutes; pictures on the way in {run / 'samples'}")
-    words = ["--config", "configs/demo.yaml", "--run_dir", str(run), "--time_limit", f"{minutes:g}"]
+    words = ["--config", str(resource("configs", "demo.yaml")), "--run_dir", str(run), "--time_limit", f"{minutes:g}"]
     fit([*words, "--overwrite", str(overwrite).lower()], "metagen demo")
     after = load_base(run / "export").learner
     extractor, info = extractor_of(None, data, "test")
