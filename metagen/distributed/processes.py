@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
+from metagen.core.quiet import quieten
 from metagen.errors import MetagenError
 
 T = TypeVar("T")
@@ -42,6 +43,8 @@ class Processes:
         from lightning_fabric import Fabric  # slow to import, and for few verbs
         from lightning_fabric.strategies.ddp import DDPStrategy
         from lightning_fabric.utilities.exceptions import MisconfigurationException
+
+        quieten()  # once more: Lightning sets levels itself when it is imported
 
         if self.devices < 1 or self.num_nodes < 1:
             raise MetagenError(
