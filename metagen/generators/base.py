@@ -1,17 +1,22 @@
-"""Base generators: networks that make images, one loss a player, and noise that is always an input."""
+"""Base generators: networks that make images, one loss a player, noise as an input; likelihoods and normals."""
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
+from torch import nn
 
 from metagen.core.functional import Weights
+from metagen.errors import MetagenError, check_choice
 from metagen.generators.traits import Traits
 
 Noise = dict[str, torch.Tensor]  # random draws by name, each [n, ...]
 Context = Any  # what a generator computes of its support; None where it does not look at it
+LikelihoodName = Literal["bernoulli", "gaussian"]  # for ink; for photographs
 
 
 class Generator(Traits, ABC):
@@ -80,3 +85,62 @@ def leave_one_out(support: torch.Tensor) -> torch.Tensor:
 def whole_support(support: torch.Tensor, n: int) -> torch.Tensor:
     """The mask [n, k] by which each of n images may look at the whole support."""
     return torch.ones(n, len(support), dtype=torch.bool, device=support.device)
+
+
+class Likelihood(nn.Module):
+    """Log probabilities of images given decoded values.
+
+    `bernoulli`: decoded values are logits, and grey pixels count as the probability of ink. `gaussian`: decoded values
+    are means, and one log sigma is learned (Rybkin 2021, arXiv:2006.13202).
+    """
+
+    def __init__(self, name: LikelihoodName) -> None:
+        super().__init__()
+        check_choice("likelihood", name, LikelihoodName)
+        self.name = name
+        if name == "gaussian":
+            self.log_sigma = nn.Parameter(torch.tensor(-1.0))
+
+    def forward(self, decoded: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        """Log p(image | decoded), nats, summed over pixels: [..., C, H, W] -> [...]."""
+        if self.name == "bernoulli":
+            return -F.binary_cross_entropy_with_logits(decoded, images, reduction="none").sum((-3, -2, -1))
+        log_sigma = F.softplus(self.log_sigma + 6) - 6  # bounded below: a perfect fit must not reach minus infinity
+        scaled = (images - decoded) * (-log_sigma).exp()
+        return -(0.5 * scaled.square() + log_sigma + 0.5 * math.log(2 * math.pi)).sum((-3, -2, -1))
+
+    def expected(self, decoded: torch.Tensor) -> torch.Tensor:
+        """The expected images, in [0, 1]."""
+        return decoded.sigmoid() if self.name == "bernoulli" else decoded.clamp(0, 1)
+
+    def check(self, images: torch.Tensor) -> None:
+        """Refuse images that have no probability.
+
+        Raises:
+            MetagenError: grey pixels under a Bernoulli likelihood.
+        """
+        if self.name == "bernoulli" and not ((images == 0) | (images == 1)).all():
+            raise MetagenError("log_prob: a Bernoulli likelihood is of binary images, got grey pixels; threshold them")
+
+
+class Normal(NamedTuple):
+    """Independent normals: mean and log variance, each [..., latent]."""
+
+    mean: torch.Tensor
+    log_variance: torch.Tensor
+
+    @classmethod
+    def of(cls, encoded: torch.Tensor) -> Normal:
+        """From an encoder's [..., 2 latent]; the log variance is bounded, so that no stray step makes exp overflow."""
+        mean, log_variance = encoded.chunk(2, -1)
+        return cls(mean, 8 * torch.tanh(log_variance / 8))
+
+    def draw(self, noise: torch.Tensor) -> torch.Tensor:
+        """Standard normal noise [..., latent] -> a draw (eq. 10)."""
+        return self.mean + (0.5 * self.log_variance).exp() * noise
+
+    def kl(self, prior: Normal | None = None) -> torch.Tensor:
+        """KL(self || prior) of each dimension, nats; the prior is standard normal if None."""
+        centre, log_width = prior or (0.0, torch.zeros_like(self.log_variance))
+        scaled = (self.mean - centre).square() * (-log_width).exp()
+        return 0.5 * (scaled + (self.log_variance - log_width).exp() - 1 - self.log_variance + log_width)

@@ -2,37 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from abc import abstractmethod
 
 import torch
 
+from metagen.generators.base import Generator, Likelihood, Normal
 from metagen.generators.networks import Decoder
-from metagen.generators.traits import Traits
-
-
-class Normal(Protocol):
-    """Independent normals, each tensor [..., latent]; see `metagen.generators.vae.Normal`."""
-
-    @property
-    def mean(self) -> torch.Tensor:
-        """Of each."""
-
-    @property
-    def log_variance(self) -> torch.Tensor:
-        """Of each."""
-
-    def draw(self, noise: torch.Tensor) -> torch.Tensor:
-        """Standard normal noise to a draw."""
-
-
-class Likelihood(Protocol):
-    """See `metagen.generators.vae.Likelihood`."""
-
-    def __call__(self, decoded: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-        """Log p(image | decoded), nats: [..., C, H, W] -> [...]."""
-
-    def expected(self, decoded: torch.Tensor) -> torch.Tensor:
-        """The expected images, in [0, 1]."""
 
 
 def log_ratio(
@@ -51,8 +26,8 @@ def log_ratio(
     return 0.5 * (noise.square() - outside + posterior.log_variance - log_variance).sum(-1)
 
 
-class LatentCodes(Traits):
-    """The methods of an autoencoder with a standard normal prior beside its loss and its samples."""
+class LatentCodes(Generator):
+    """All of a VAE with one latent vector an image and a standard normal prior, but for its loss and its samples."""
 
     decoder: Decoder
     log_likelihood: Likelihood
@@ -62,9 +37,9 @@ class LatentCodes(Traits):
         """See `Generator`."""
         return True
 
+    @abstractmethod
     def posterior(self, images: torch.Tensor) -> Normal:
         """Mean and log variance of q(z | image), each [n, latent]."""
-        raise NotImplementedError
 
     def project(self, images: torch.Tensor) -> torch.Tensor:
         """The posterior means [n, latent] of images [n, C, H, W]."""

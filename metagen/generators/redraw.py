@@ -13,10 +13,9 @@ from torch import nn
 
 from metagen.core.warps import DRAWS, moved, pixel_grid, random_affine, read_at
 from metagen.errors import MetagenError, check_at_least
-from metagen.generators.base import Generator, Noise
+from metagen.generators.base import Generator, Likelihood, LikelihoodName, Noise, Normal
 from metagen.generators.latents import log_ratio
 from metagen.generators.networks import Encoder, halvings, silent, widths_for
-from metagen.generators.vae import Likelihood, LikelihoodName, Normal
 
 REACH = 0.3  # of the image: what one unit of the flow and of the affine map's entries means
 NIB = 1.5  # how firmly a line keeps its width where the paper is stretched; 1 is exact for a Gaussian profile

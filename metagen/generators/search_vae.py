@@ -13,9 +13,9 @@ from torch import nn
 from metagen.core.functional import Weights
 from metagen.core.gumbel import ChoiceName, gumbel
 from metagen.errors import MetagenError, check_choice
-from metagen.generators.base import Noise
+from metagen.generators.base import LikelihoodName, Noise
 from metagen.generators.networks import OPERATIONS, NormName, OperationName, Refinement
-from metagen.generators.vae import VAE, LikelihoodName
+from metagen.generators.vae import VAE
 
 
 class Mixed(nn.Module):

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from metagen.generators.base import Normal
 from metagen.generators.networks import operation, silent
-from metagen.generators.vae import Normal
 
 
 class SetContext(NamedTuple):

@@ -15,11 +15,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from metagen.errors import MetagenError, check_at_least
-from metagen.generators.base import Generator, Noise, whole_support
+from metagen.generators.base import Generator, Likelihood, LikelihoodName, Noise, whole_support
 from metagen.generators.latents import log_ratio
 from metagen.generators.networks import halvings, operation, silent, widths_for
 from metagen.generators.set_networks import Attention, Latent, Scale, SetContext, latent_of
-from metagen.generators.vae import Likelihood, LikelihoodName
 
 SCALES = 2  # latent maps at the two coarsest scales
 

@@ -1,82 +1,18 @@
-"""The variational autoencoder (Kingma & Welling 2014, arXiv:1312.6114), its likelihoods and its normals."""
+"""The variational autoencoder (Kingma & Welling 2014, arXiv:1312.6114)."""
 
 from __future__ import annotations
 
-import math
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
-from torch import nn
 
-from metagen.errors import MetagenError, check_at_least, check_choice
-from metagen.generators.base import Context, Generator, Noise
+from metagen.errors import check_at_least
+from metagen.generators.base import Context, Likelihood, LikelihoodName, Noise, Normal
 from metagen.generators.latents import LatentCodes
 from metagen.generators.networks import Decoder, Encoder, NormName, OperationName, Refinement, refinements, widths_for
 
-LikelihoodName = Literal["bernoulli", "gaussian"]  # for ink; for photographs
 
-
-class Likelihood(nn.Module):
-    """Log probabilities of images given decoded values.
-
-    `bernoulli`: decoded values are logits, and grey pixels count as the probability of ink. `gaussian`: decoded values
-    are means, and one log sigma is learned (Rybkin 2021, arXiv:2006.13202).
-    """
-
-    def __init__(self, name: LikelihoodName) -> None:
-        super().__init__()
-        check_choice("likelihood", name, LikelihoodName)
-        self.name = name
-        if name == "gaussian":
-            self.log_sigma = nn.Parameter(torch.tensor(-1.0))
-
-    def forward(self, decoded: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-        """Log p(image | decoded), nats, summed over pixels: [..., C, H, W] -> [...]."""
-        if self.name == "bernoulli":
-            return -F.binary_cross_entropy_with_logits(decoded, images, reduction="none").sum((-3, -2, -1))
-        log_sigma = F.softplus(self.log_sigma + 6) - 6  # bounded below: a perfect fit must not reach minus infinity
-        scaled = (images - decoded) * (-log_sigma).exp()
-        return -(0.5 * scaled.square() + log_sigma + 0.5 * math.log(2 * math.pi)).sum((-3, -2, -1))
-
-    def expected(self, decoded: torch.Tensor) -> torch.Tensor:
-        """The expected images, in [0, 1]."""
-        return decoded.sigmoid() if self.name == "bernoulli" else decoded.clamp(0, 1)
-
-    def check(self, images: torch.Tensor) -> None:
-        """Refuse images that have no probability.
-
-        Raises:
-            MetagenError: grey pixels under a Bernoulli likelihood.
-        """
-        if self.name == "bernoulli" and not ((images == 0) | (images == 1)).all():
-            raise MetagenError("log_prob: a Bernoulli likelihood is of binary images, got grey pixels; threshold them")
-
-
-class Normal(NamedTuple):
-    """Independent normals: mean and log variance, each [..., latent]."""
-
-    mean: torch.Tensor
-    log_variance: torch.Tensor
-
-    @classmethod
-    def of(cls, encoded: torch.Tensor) -> Normal:
-        """From an encoder's [..., 2 latent]; the log variance is bounded, so that no stray step makes exp overflow."""
-        mean, log_variance = encoded.chunk(2, -1)
-        return cls(mean, 8 * torch.tanh(log_variance / 8))
-
-    def draw(self, noise: torch.Tensor) -> torch.Tensor:
-        """Standard normal noise [..., latent] -> a draw (eq. 10)."""
-        return self.mean + (0.5 * self.log_variance).exp() * noise
-
-    def kl(self, prior: Normal | None = None) -> torch.Tensor:
-        """KL(self || prior) of each dimension, nats; the prior is standard normal if None."""
-        centre, log_width = prior or (0.0, torch.zeros_like(self.log_variance))
-        scaled = (self.mean - centre).square() * (-log_width).exp()
-        return 0.5 * (scaled + (self.log_variance - log_width).exp() - 1 - self.log_variance + log_width)
-
-
-class VAE(LatentCodes, Generator):
+class VAE(LatentCodes):
     """Convolutional VAE with a standard normal prior; its loss is the negative ELBO in nats per image.
 
     Args:
@@ -96,7 +32,6 @@ class VAE(LatentCodes, Generator):
     """
 
     players: ClassVar[tuple[str, ...]] = ("vae",)
-    log_likelihood: Likelihood
 
     def __init__(
         self,

@@ -7,12 +7,11 @@ from typing import Any, ClassVar
 import torch
 
 from metagen.errors import check_at_least
-from metagen.generators.base import Noise
+from metagen.generators.base import LikelihoodName, Noise
 from metagen.generators.gans.adversarial import GameName, PenaltyName
 from metagen.generators.gans.base import AdversarialGenerator
 from metagen.generators.gans.gan_networks import CriticNormName, NetworkName
 from metagen.generators.redraw import Redraw, Sources
-from metagen.generators.vae import LikelihoodName
 
 
 class RedrawGAN(AdversarialGenerator):

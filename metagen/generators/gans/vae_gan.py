@@ -7,12 +7,12 @@ from typing import Any
 import torch
 
 from metagen.errors import check_at_least
-from metagen.generators.base import Context, Noise
+from metagen.generators.base import Context, LikelihoodName, Noise
 from metagen.generators.gans.adversarial import GameName, PenaltyName
 from metagen.generators.gans.base import AdversarialGenerator
 from metagen.generators.gans.gan_networks import CriticNormName, NetworkName
 from metagen.generators.networks import NormName
-from metagen.generators.vae import VAE, LikelihoodName
+from metagen.generators.vae import VAE
 
 
 class VAEGAN(AdversarialGenerator):

@@ -14,11 +14,10 @@ import torch.nn.functional as F
 
 from metagen.core.warps import DRAWS, random_affine
 from metagen.errors import MetagenError, check_at_least, check_positive
-from metagen.generators.base import Generator, Noise, leave_one_out
+from metagen.generators.base import Generator, Likelihood, LikelihoodName, Noise, leave_one_out
 from metagen.generators.tokens.token_networks import CodePrior, Heads, SupportEncoder
 from metagen.generators.tokens.token_sampling import Sampling, draw_codes
 from metagen.generators.tokens.tokenizer import Tokenizer, at_least_single
-from metagen.generators.vae import Likelihood, LikelihoodName
 
 COPY = 1.0  # strength of the affine map through which a single image sees itself
 ROWS = 8  # images of one task that are drawn together, always as many

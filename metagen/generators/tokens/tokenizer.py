@@ -9,10 +9,9 @@ import torch
 from torch import nn
 
 from metagen.errors import MetagenError, check_at_least
-from metagen.generators.base import Context, Generator, Noise
+from metagen.generators.base import Context, Generator, Likelihood, LikelihoodName, Noise
 from metagen.generators.networks import Residual, normalisation, silent
 from metagen.generators.tokens.quantiser import Quantiser
-from metagen.generators.vae import Likelihood, LikelihoodName
 
 DEFAULT_HALVINGS = {28: 2, 32: 2, 64: 3, 128: 4}  # to grids of 7 x 7 or 8 x 8 codes
 

@@ -23,8 +23,8 @@ from metagen.adaptation.protocol import Losses
 from metagen.core.functional import Weights
 from metagen.errors import MetagenError, check_at_least, check_positive
 from metagen.generators import Generator, PerPlayer
+from metagen.generators.base import Normal
 from metagen.generators.networks import halvings, widths_for
-from metagen.generators.vae import Normal
 from metagen.learners.fixed_rate import FixedRate
 
 MOST = 200_000  # numbers in the map from a code to weights
