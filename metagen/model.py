@@ -145,7 +145,7 @@ class Model:
         if not isinstance(support, torch.Tensor) or support.ndim != 5 or support.is_sparse:
             raise MetagenError(f"adapt: expected supports [T, k, C, H, W], got {shape}")
         self.check(support.flatten(0, 1), "adapt")
-        turned(support.flatten(0, 1)[:LOOKED_AT], self.info, "auto", read=False)  # which tells alone, of a tensor
+        turned(support.flatten(0, 1)[:LOOKED_AT], self.info, "auto", read=False)  # of a tensor it only warns
         return self._adapted(support, steps, seed)
 
     def _adapted(self, support: torch.Tensor, steps: Steps, seed: int) -> AdaptedModels:
@@ -217,14 +217,16 @@ class Model:
     def read(self, images: Images, invert: Invert = "auto", what: str = "read") -> torch.Tensor:
         """Images as the model takes them: [k, C, H, W] in [0, 1]; cut square and resized, unless they are a tensor.
 
+        Warns of blank images, or nearly blank ones; not of a tensor's where `invert` is given.
+
         >>> from PIL import Image
         >>> metagen.load("omniglot").read([Image.effect_noise((105, 80), 50)]).shape
         torch.Size([1, 1, 28, 28])
 
         Args:
             images: see `adapt`.
-            invert: exchange black and white; "auto" to do so where files or PIL images show ink on another ground than
-                the model was trained on, which is told, as are blank images.
+            invert: whether to exchange black and white. "auto" does so, with a warning, for files and PIL images with
+                light on dark where the model was trained on dark on light, or the reverse.
             what: is to be done with them, for messages.
 
         Raises:
@@ -277,7 +279,7 @@ class Model:
 
 
 class AdaptedModels:
-    """T adapted models at once; `own` tells what is not the same of all."""
+    """T adapted models at once: `info` is what they share, `own` what each task adds to it; None where none does."""
 
     def __init__(
         self, model: Model, adapted: Adapted, info: dict[str, Any], own: Sequence[dict[str, Any]] | None = None

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch.utils._pytree import tree_map
 
-from metagen.adaptation import PlayerNoise, Step, draw_noise, fixed_rate_step, trajectory
+from metagen.adaptation import Optimiser, PlayerNoise, Step, draw_noise, fixed_rate_step, trajectory
 from metagen.core.functional import over_tasks, with_weights
 from metagen.learners import Learner
 from metagen.learners.model_files import load_model
@@ -28,7 +28,7 @@ from metagen.storage.strict_json import to_json
 from metagen.tasks.episodes import Episode, Episodes
 from metagen.training.episode_data import EpisodeData
 
-RATES = {"sgd": [2.0**-i for i in range(9)], "adam": [2.0**-i for i in range(2, 11)]}
+RATES: dict[Optimiser, list[float]] = {"sgd": [2.0**-i for i in range(9)], "adam": [2.0**-i for i in range(2, 11)]}
 SIDES = ("query", "support")
 TIMES = 4  # how much longer than it was trained for
 
@@ -71,11 +71,18 @@ def over(learner: Learner, step: Step, found: Sequence[Episode], steps: int, see
     return torch.cat([losses(learner, step, each.to_like(learner), steps, seed) for each in found])
 
 
-def tuned(kind: str, learner: Learner, found: Sequence[Episode], steps: int, seed: int) -> dict[str, tuple[float, int]]:
+def one_rate(kind: Optimiser, learner: Learner, rate: float) -> Step:
+    """The inner optimiser at the same rate for every weight that adapts."""
+    return fixed_rate_step(kind, dict.fromkeys(learner.adapted_names, rate))
+
+
+def tuned(
+    kind: Optimiser, learner: Learner, found: Sequence[Episode], steps: int, seed: int
+) -> dict[str, tuple[float, int]]:
     """Rate and number of steps with the least mean query loss: at the last step, and at any."""
     curves = {}
     for rate in RATES[kind]:
-        mean = over(learner, fixed_rate_step(kind, rate), found, steps, seed)[..., 0].mean(0)
+        mean = over(learner, one_rate(kind, learner, rate), found, steps, seed)[..., 0].mean(0)
         curves[rate] = mean.nan_to_num(torch.inf, torch.inf)
         ends, best = float(curves[rate][-1]), float(curves[rate].min())
         print(f"  {kind} at {rate:<9.5g} {ends:10.2f} after {steps} steps, {best:10.2f} at best")
@@ -86,7 +93,7 @@ def tuned(kind: str, learner: Learner, found: Sequence[Episode], steps: int, see
     return {"same steps": (at_last, steps), "best steps": (at_best, int(curves[at_best].argmin()))}
 
 
-def told(values: torch.Tensor) -> dict[str, object]:
+def intervals(values: torch.Tensor) -> dict[str, object]:
     """Mean and interval over tasks of values [T, 2], by side."""
     return {side: asdict(over_tasks_interval(values[:, i])) for i, side in enumerate(SIDES)}
 
@@ -107,10 +114,10 @@ def measured(learner: Learner, episodes: Episodes, options: argparse.Namespace) 
         for how, (rate, count) in tuned(kind, learner, val, steps, options.seed).items():
             name = f"{kind} at {rate:g}, {count} steps ({how})"
             chosen[name] = (rate, count)
-            rows[name] = over(learner, fixed_rate_step(kind, rate), found, count, options.seed)[:, count]
-    differences = {name: told(last - values) for name, values in rows.items() if values is not last}
+            rows[name] = over(learner, one_rate(kind, learner, rate), found, count, options.seed)[:, count]
+    differences = {name: intervals(last - values) for name, values in rows.items() if values is not last}
     return {
-        "rows": {name: told(values) for name, values in rows.items()},
+        "rows": {name: intervals(values) for name, values in rows.items()},
         "differences": differences,
         "tuned": chosen,
         "curve": {side: mine[..., i].mean(0).tolist() for i, side in enumerate(SIDES)},
@@ -158,9 +165,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.out:
         gpu = torch.cuda.get_device_name() if options.device != "cpu" else None
         machine = {"processor": platform.machine(), "threads": torch.get_num_threads(), "gpu": gpu}
-        asked = {name: str(v) if isinstance(v, Path) else v for name, v in vars(options).items() if name != "root"}
-        asked |= {"weights_sha256": weights, "steps": learner.steps, "torch": torch.__version__, "hardware": machine}
-        options.out.write_text(to_json({**asked, **result}, indent=1) + "\n")
+        settings = {name: str(v) if isinstance(v, Path) else v for name, v in vars(options).items() if name != "root"}
+        settings |= {"weights_sha256": weights, "steps": learner.steps, "torch": torch.__version__, "hardware": machine}
+        options.out.write_text(to_json({**settings, **result}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

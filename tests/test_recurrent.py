@@ -263,5 +263,5 @@ def test_after_100_meta_steps_it_descends_further_than_the_best_rate():
     held_out = range(5000, 5010)
     learned = sum(float(descended(rule, seed)[-1].detach()) for seed in held_out)
     rates = [0.07 * 1.15**-i for i in range(24)]
-    best = min(sum(float(descended(SGD(rate), seed)[-1]) for seed in held_out) for rate in rates)
+    best = min(sum(float(descended(SGD({"w": rate}), seed)[-1]) for seed in held_out) for rate in rates)
     assert learned < 0.7 * best

@@ -1,10 +1,10 @@
 """Adaptation and its meta-gradients: pure functions, written for one task and lifted to many."""
 
 from metagen.adaptation.adapted_params import select_params
-from metagen.adaptation.batch import Carry, PlayerNoise, TaskBatch, TaskNoise
+from metagen.adaptation.batch import NO_NOISE, Carry, PlayerNoise, TaskBatch, TaskNoise
 from metagen.adaptation.draws import draw_alike, draw_noise, task_batch
-from metagen.adaptation.encoders import ENCODERS, Encoder, SetEncoder, encoder_for
-from metagen.adaptation.inner_loop import SGD, SupportLoss, adapt, at_step, inner_step, scheduled_updates, trajectory
+from metagen.adaptation.encoders import Encoder, EncoderName, SetEncoder, encoder_for
+from metagen.adaptation.inner_loop import SGD, adapt, at_step, inner_step, scheduled_updates, trajectory
 from metagen.adaptation.low_rank import add_deltas
 from metagen.adaptation.memory import Memory
 from metagen.adaptation.meta_gradients import (
@@ -29,13 +29,12 @@ from metagen.adaptation.steps import (
     PerWeight,
     Rule,
     Step,
-    weight_of,
 )
 from metagen.adaptation.support_gradient import support_gradient
 from metagen.adaptation.weight_writer import WeightWriter
 
 __all__ = [
-    "ENCODERS",
+    "NO_NOISE",
     "SGD",
     "Adaptable",
     "Adjoint",
@@ -44,6 +43,7 @@ __all__ = [
     "Displacement",
     "EmitsRule",
     "Encoder",
+    "EncoderName",
     "Engine",
     "Exact",
     "FirstOrder",
@@ -62,7 +62,6 @@ __all__ = [
     "Rule",
     "SetEncoder",
     "Step",
-    "SupportLoss",
     "TaskBatch",
     "TaskNoise",
     "WeightWriter",
@@ -80,5 +79,4 @@ __all__ = [
     "support_gradient",
     "task_batch",
     "trajectory",
-    "weight_of",
 ]

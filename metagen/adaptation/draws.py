@@ -78,5 +78,5 @@ def task_batch(
     inner = draw_noise(generator, (*key, "support"), tasks, support.shape[1], learner.steps)
     outer = draw_noise(generator, (*key, "query"), tasks, query.shape[1])
     each = [learner.task_noise(torch_rng(*key, "task", task)) for task in tasks]
-    whole = tree_map(lambda *draws: torch.stack(draws), *each)
-    return TaskBatch(support, query, *tree_map(lambda x: x.to(support), (inner, outer, whole, targets or {})))
+    task_noise = tree_map(lambda *draws: torch.stack(draws), *each)
+    return TaskBatch(support, query, *tree_map(lambda x: x.to(support), (inner, outer, task_noise, targets or {})))

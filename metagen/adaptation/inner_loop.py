@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
 import torch
 from torch.func import grad_and_value
@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_map
 
 from metagen.adaptation.batch import NO_NOISE, Carry, PlayerNoise, State, TaskNoise
 from metagen.adaptation.protocol import Adaptable
-from metagen.adaptation.steps.base import Rate, Step
+from metagen.adaptation.steps.base import Rates, Step
 from metagen.core.functional import Weights
 from metagen.generators import Generator, Noise
 
@@ -19,11 +19,11 @@ SupportLoss = Callable[[Weights, str, Noise], torch.Tensor]  # of all weights, o
 
 
 class SGD(Step):
-    """Gradient descent, w <- w - rate * g: at one rate, or at each weight's by its name."""
+    """Gradient descent, w <- w - rate * g, at each weight's own rate."""
 
-    def __init__(self, rate: Rate) -> None:
+    def __init__(self, rates: Rates) -> None:
         super().__init__()
-        self.rate = rate
+        self.rates = rates
 
     def init(self, weights: Weights, support: torch.Tensor, noise: Noise) -> State:
         """No state."""
@@ -33,8 +33,7 @@ class SGD(Step):
         self, weights: Weights, gradients: Weights, state: State, index: int, loss: torch.Tensor
     ) -> tuple[Weights, State]:
         """One descent step."""
-        rates = self.rate if isinstance(self.rate, Mapping) else dict.fromkeys(weights, self.rate)
-        return {name: w - rates[name] * gradients[name] for name, w in weights.items()}, state
+        return {name: w - self.rates[name] * gradients[name] for name, w in weights.items()}, state
 
 
 def adapt(

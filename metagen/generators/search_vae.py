@@ -49,8 +49,8 @@ class Mixed(nn.Module):
 class SearchVAE(VAE):
     """A VAE with every operation at every place, mixed by logits that only the outer loss moves.
 
-    The mixtures cool in meta-training, so that what was searched through is nearly discrete at its end; `discrete` is
-    the plain VAE to train in its place.
+    The temperature falls in meta-training, so that at its end each mixture is nearly one operation; `searched` has the
+    options of the plain VAE with these operations, to train in its place.
 
     Args:
         size: height and width in pixels; a multiple of 2 ** len(widths).

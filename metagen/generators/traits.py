@@ -13,7 +13,7 @@ NORMS = (nn.GroupNorm, nn.LayerNorm)
 
 
 class Traits(nn.Module):
-    """Class attributes and properties that a generator may override; none takes part in a loss.
+    """Class attributes and properties of a generator, with defaults that a subclass may override.
 
     Attributes:
         uses_support: whether new images are made by looking at the support, so that it belongs to an adapted model.

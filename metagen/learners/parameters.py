@@ -8,7 +8,7 @@ from typing import ClassVar, cast, get_args
 import torch
 from torch import nn
 
-from metagen.adaptation import Adaptable, Hook, MetaGradient, Regulariser, Step, TaskNoise, select_params
+from metagen.adaptation import Adaptable, Encoder, Hook, MetaGradient, Regulariser, Step, TaskNoise, select_params
 from metagen.core.functional import Weights
 from metagen.errors import MetagenError, check_at_least
 from metagen.generators import Generator
@@ -68,9 +68,11 @@ class Parts(nn.Module):
 
     @property
     def needs_trained(self) -> str | None:
-        """The part that keeps the generator as it is when training begins, which must not be random; None for none."""
-        copies = any(getattr(module, "copies_generator", False) for module in self.modules())
-        return "frozen" if self.keeps_generator else "encoder gradient" if copies else None
+        """The option by which training keeps the generator it begins from, so not a random one; None for none."""
+        if self.keeps_generator:
+            return "frozen"
+        encoders = (module for module in self.modules() if isinstance(module, Encoder))
+        return next((encoder.needs_trained for encoder in encoders if encoder.needs_trained), None)
 
     def meta_parameters(self) -> dict[str, nn.Parameter]:
         """The parameters that meta-training trains, by name: all that the generator does not freeze."""
@@ -110,9 +112,9 @@ def check_meta_gradient(learner: Parts) -> None:
         MetagenError: naming the first such hook or meta-parameter.
     """
     kind, meta_gradient = type(learner).__name__, learner.meta_gradient
-    base = [cls for cls in type(learner).__mro__ if "objectives" in vars(cls)][-1]  # Learner, which imports this file
-    hooks = [hook for hook in get_args(Hook) if getattr(type(learner), hook) is not getattr(base, hook)]
-    if ignored := [hook for hook in hooks if hook not in meta_gradient.hooks]:
+    mro = type(learner).__mro__  # in which `Learner` defines each hook once
+    overridden = [hook for hook in get_args(Hook) if sum(hook in vars(cls) for cls in mro) > 1]
+    if ignored := [hook for hook in overridden if hook not in meta_gradient.hooks]:
         raise MetagenError(
             f"{kind}: {type(meta_gradient).__name__} does not heed its {ignored[0]}; choose another meta-gradient"
         )

@@ -160,12 +160,12 @@ def _cut(
 
 
 def _measured(learner: Learner, folds: list[_Fold], candidates: tuple[int, ...]) -> torch.Tensor:
-    """The means over each fold's left-out images, [T, F, c, 3]: see `_judged`."""
+    """The means over each fold's left-out images, [T, F, c, 3]: see `_loss_and_distances`."""
 
     def along(fold: _Fold) -> torch.Tensor:
         start, path = learner.start(), trajectory(learner, fold.task.support, fold.task.support_noise, candidates[-1])
         passed = [{**start, **moved} for index, (moved, _) in enumerate(path) if index in candidates]
-        return torch.stack([_judged(learner, weights, fold) for weights in passed])
+        return torch.stack([_loss_and_distances(learner, weights, fold) for weights in passed])
 
     of_fold: dict[int, torch.Tensor] = {}
     for size in sorted(set(map(_left_out, folds))):
@@ -180,7 +180,7 @@ def _left_out(fold: _Fold) -> int:
     return fold.task.query.shape[1]
 
 
-def _judged(learner: Learner, weights: Weights, fold: _Fold) -> torch.Tensor:
+def _loss_and_distances(learner: Learner, weights: Weights, fold: _Fold) -> torch.Tensor:
     """At these weights: the loss of left-out images, and how far samples and left-out images are from the others."""
     task = fold.task
     made = with_weights(learner.generator, weights).generate(fold.draws, task.support)

@@ -68,8 +68,8 @@ class PooledColumn(Column):
 
         def figure(tasks: torch.Tensor) -> float:
             support, reference, human = (each[tasks] for each in real[:3])
-            beside = RealFeatures(support, reference, human, real.probabilities)
-            return float(self.figure(samples[tasks].flatten(0, 1), beside))
+            chosen = real._replace(support=support, reference=reference, human=human)
+            return float(self.figure(samples[tasks].flatten(0, 1), chosen))
 
         return replicates(figure, len(samples))
 

@@ -94,7 +94,7 @@ class Perceptual(Pairwise):
 
 
 class PerceptualCluster(PairwiseCluster):
-    """The mean LPIPS between images of a task that are nearest to the same support image; likewise."""
+    """The mean LPIPS between images nearest to the same support image; measured where its weights are given."""
 
     on_request = True
     squared = True

@@ -24,7 +24,8 @@ class Encoder(nn.Module, ABC):
 
     Attributes:
         prepared_by: how many train tasks it has to see before meta-training.
-        copies_generator: whether it keeps a copy of the generator as it is when training begins.
+        needs_trained: where it keeps a copy of the generator as it is when training begins, which must not be random,
+            the option that chooses this encoder, for the message; None where it keeps none.
         least: the fewest numbers that a code may have.
 
     Raises:
@@ -32,7 +33,7 @@ class Encoder(nn.Module, ABC):
     """
 
     prepared_by: ClassVar[int] = 0
-    copies_generator: ClassVar[bool] = False
+    needs_trained: ClassVar[str | None] = None
     least: ClassVar[int] = 1
 
     def __init__(self, generator: Generator, code: int) -> None:

@@ -28,7 +28,7 @@ class GradientEncoder(Encoder):
     """
 
     prepared_by: ClassVar[int] = 300
-    copies_generator = True
+    needs_trained = "encoder gradient"
     mean: torch.Tensor
     basis: torch.Tensor
     scale: torch.Tensor

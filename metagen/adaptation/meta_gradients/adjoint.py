@@ -51,14 +51,14 @@ class Adjoint(MetaGradient):
         carry, early = loop.begin(meta), Pulled()
         for index in range(first):
             if loss_weights[index]:
-                early = _sum(early, loop.judge(carry, index)[0])
+                early = _sum(early, loop.outer_gradient(carry, index)[0])
             carry = loop.advance(meta, carry, index)
         pulled, losses = Pulled(), Losses()
         for index, before in loop.backwards(carry, first, self.segment or 1):
             if index < last:
                 pulled = loop.step_back(pulled, before, index)
             if loss_weights[index] or index == last:
-                added, at_index = loop.judge(before, index)
+                added, at_index = loop.outer_gradient(before, index)
                 pulled, losses = _sum(pulled, added), losses or at_index
         return MetaStep(loop.begin_back(_sum(early, pulled)), losses, {}, {})
 
@@ -119,7 +119,7 @@ class _Loop:
             while states:
                 yield start + len(states) - 1, states.pop()
 
-    def judge(self, carry: Carry, index: int) -> tuple[Pulled, Losses]:
+    def outer_gradient(self, carry: Carry, index: int) -> tuple[Pulled, Losses]:
         """The gradient of what phi_index adds to the objectives, and every task's query losses there."""
         pulled_back: Any = vjp(
             lambda meta, carry: self.outer_loss_terms(meta, carry, index), self.meta, carry, has_aux=True

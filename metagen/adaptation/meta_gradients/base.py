@@ -49,7 +49,7 @@ def in_chunks(
     chunk: int | None = None,
     execution: Execution = "vmap",
 ) -> MetaStep:
-    """The same, `chunk` tasks at a time, so that only one chunk's graph is in memory."""
+    """A batch's meta-gradient, taken `chunk` tasks at a time (all at once if None), to hold one chunk's graph alone."""
     total: Weights = {}
     steps: list[MetaStep] = []
     for part in batch.chunks(chunk):

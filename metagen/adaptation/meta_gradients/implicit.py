@@ -11,7 +11,7 @@ from torch.func import grad, vjp
 from torch.utils._pytree import tree_map
 
 from metagen.adaptation.batch import TaskBatch
-from metagen.adaptation.inner_loop import adapt, at_step
+from metagen.adaptation.inner_loop import adapt
 from metagen.adaptation.meta_gradients.base import MetaGradient, MetaStep
 from metagen.adaptation.protocol import Adaptable, Hook, Losses
 from metagen.core.functional import Execution, Weights, over_tasks
@@ -135,7 +135,7 @@ def conjugate_gradient(product: Callable[[Weights], Weights], target: Weights, p
 def _inner_gradient(learner: Adaptable, meta: Weights, moved: Weights, task: TaskBatch, player: str) -> Weights:
     """G: of what a player minimises on the support, at phi and the meta-parameters that it began from."""
     start = learner.with_weights(meta).start(task.task_noise)
-    noise = {name: draws[0] for name, draws in at_step(task.support_noise, 0)[player].items()}
+    noise = {name: draws[0] for name, draws in learner.step_noise(task.support_noise, 0)[player].items()}
 
     def loss(own: Weights) -> torch.Tensor:
         return learner.with_weights(meta).support_loss({**start, **moved, **own}, start, player, task.support, noise)

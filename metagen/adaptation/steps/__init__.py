@@ -1,7 +1,7 @@
 """Inner optimisers. To add one: a file here and a line below."""
 
 from metagen.adaptation.steps.adam import Adam
-from metagen.adaptation.steps.base import PerWeight, Rate, Step, weight_of
+from metagen.adaptation.steps.base import PerWeight, Rates, Step, weight_of
 from metagen.adaptation.steps.curvature import Curvature
 from metagen.adaptation.steps.engine import Engine
 from metagen.adaptation.steps.learned_rates import LearnedRates
@@ -19,7 +19,7 @@ __all__ = [
     "MetaLSTM",
     "Mixture",
     "PerWeight",
-    "Rate",
+    "Rates",
     "Rule",
     "Step",
     "weight_of",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from metagen.adaptation.batch import State
-from metagen.adaptation.steps.base import Rate, Step, rate_of
+from metagen.adaptation.steps.base import Rates, Step
 from metagen.core.functional import Weights
 from metagen.generators import Noise
 
@@ -13,9 +13,9 @@ from metagen.generators import Noise
 class Adam(Step):
     """Adam with its epsilon inside the square root, so that the meta-gradient of sqrt at 0 is finite."""
 
-    def __init__(self, rate: Rate, betas: tuple[float, float] = (0.9, 0.999), epsilon: float = 1e-8) -> None:
+    def __init__(self, rates: Rates, betas: tuple[float, float] = (0.9, 0.999), epsilon: float = 1e-8) -> None:
         super().__init__()
-        self.rate, self.betas, self.epsilon = rate, betas, epsilon
+        self.rates, self.betas, self.epsilon = rates, betas, epsilon
 
     def init(self, weights: Weights, support: torch.Tensor, noise: Noise) -> State:
         """First and second moments, zero."""
@@ -33,6 +33,6 @@ class Adam(Step):
             first = torch.lerp(g, state[name][0], self.betas[0])
             second = torch.lerp(g.square(), state[name][1], self.betas[1])
             scale = (second / corrections[1] + self.epsilon**2).sqrt()
-            moved[name] = w - rate_of(self.rate, name) * (first / corrections[0]) / scale
+            moved[name] = w - self.rates[name] * (first / corrections[0]) / scale
             after[name] = (first, second)
         return moved, after

@@ -12,12 +12,7 @@ from metagen.adaptation.batch import State
 from metagen.core.functional import Weights
 from metagen.generators import Noise
 
-Rate = float | Mapping[str, float]  # one of all weights, or each weight's by its name
-
-
-def rate_of(rate: Rate, weight: str) -> float:
-    """The rate of one weight."""
-    return rate[weight] if isinstance(rate, Mapping) else rate
+Rates = Mapping[str, float]  # of each weight that moves, by its name
 
 
 class Step(nn.Module, ABC):

@@ -24,4 +24,4 @@ class Amortised(Learner):
                 f"Amortised: {type(generator).__name__} does not look at its support, so nothing would adapt; "
                 "take token_vae, redraw or set_vae, or a learner with inner steps"
             )
-        super().__init__(generator, fixed_rate_step("sgd", 1.0), 0, 0, ())
+        super().__init__(generator, fixed_rate_step("sgd", {}), 0, 0, ())

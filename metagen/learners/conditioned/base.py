@@ -7,8 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from metagen.adaptation import Carry, Encoder, Exact, TaskNoise
-from metagen.adaptation.batch import NO_NOISE
+from metagen.adaptation import NO_NOISE, Carry, Encoder, Exact, TaskNoise
 from metagen.core.functional import Weights
 from metagen.learners.fixed_rate import FixedRate
 

@@ -8,8 +8,10 @@ from torch import nn
 from torch.func import grad
 
 from metagen.adaptation import (
+    NO_NOISE,
     Carry,
     Exact,
+    Losses,
     Optimiser,
     PerWeight,
     PlayerNoise,
@@ -18,8 +20,6 @@ from metagen.adaptation import (
     scheduled_updates,
     select_params,
 )
-from metagen.adaptation.batch import NO_NOISE
-from metagen.adaptation.protocol import Losses
 from metagen.core.functional import Weights
 from metagen.errors import MetagenError, check_at_least, check_positive
 from metagen.generators import Generator, PerPlayer
@@ -156,11 +156,13 @@ class LEO(FixedRate):
         own, state = super().begin(support, task_noise)
         return own, {**state, CODE: (self.encoded(support, task_noise),)}
 
-    def advance(self, carry: Carry, support: torch.Tensor, noise: PlayerNoise, index: int, whole: TaskNoise) -> Carry:
+    def advance(
+        self, carry: Carry, support: torch.Tensor, noise: PlayerNoise, index: int, task_noise: TaskNoise
+    ) -> Carry:
         """See `Learner`: a step on the code, or, after those, one on the weights."""
         if index >= self.code_steps:
-            return super().advance(carry, support, noise, index - self.code_steps, whole)
-        start, (code,) = self.start(whole), carry[1][CODE]
+            return super().advance(carry, support, noise, index - self.code_steps, task_noise)
+        start, (code,) = self.start(task_noise), carry[1][CODE]
         at = {**start, **self.decoded(start, code)}
         movers = {self.generator.player_of(name) for name in self.adapted_names}
 

@@ -6,6 +6,7 @@ import torch
 
 from metagen.adaptation import (
     Carry,
+    EncoderName,
     Memory,
     Optimiser,
     PerWeight,
@@ -37,7 +38,7 @@ class MemoryLearner(Conditioned):
         optimiser: "sgd" or "adam".
         slots: how many tasks the memory holds.
         writing: "least_used" or "gated"; see `Memory`.
-        encoder: see `ENCODERS`.
+        encoder: of the support, "set", "prototype", "attention" or "gradient"; see `ENCODERS`.
         code: numbers in a key.
         adapted_params: what moves, and what is remembered of it (see `select_params`).
         test_steps: N where a trained model adapts; None for the same.
@@ -56,7 +57,7 @@ class MemoryLearner(Conditioned):
         optimiser: Optimiser = "sgd",
         slots: int = 128,
         writing: Writing = "least_used",
-        encoder: str = "set",
+        encoder: EncoderName = "set",
         code: int = 16,
         adapted_params: tuple[str, ...] = ("biases",),
         test_steps: int | None = None,
@@ -78,10 +79,12 @@ class MemoryLearner(Conditioned):
         changes = self._apart(value if len(support) else torch.zeros_like(value), start)
         return {name: self.taken[name] * each for name, each in changes.items()}
 
-    def advance(self, carry: Carry, support: torch.Tensor, noise: PlayerNoise, index: int, whole: TaskNoise) -> Carry:
+    def advance(
+        self, carry: Carry, support: torch.Tensor, noise: PlayerNoise, index: int, task_noise: TaskNoise
+    ) -> Carry:
         """See `Learner`; then towards what the memory holds for where phi is."""
-        moved, state = super().advance(carry, support, noise, index, whole)
-        start = self.start(whole)
+        moved, state = super().advance(carry, support, noise, index, task_noise)
+        start = self.start(task_noise)
         gone = self._together({name: w - start[name] for name, w in moved.items()})
         there = self.memory.filled.amax()  # 0 while the memory is empty
         way = self._apart(there * (self.memory.by_value(gone) - gone), start)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from metagen.adaptation import Carry, Optimiser, TaskBatch, TaskNoise, WeightWriter, add_deltas
-from metagen.adaptation.batch import NO_NOISE
-from metagen.adaptation.protocol import Losses
+from metagen.adaptation import NO_NOISE, Carry, Losses, Optimiser, TaskBatch, TaskNoise, WeightWriter, add_deltas
 from metagen.core.functional import Weights
 from metagen.generators import Generator, PerPlayer
 from metagen.learners.conditioned.base import Conditioned

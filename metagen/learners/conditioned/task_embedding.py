@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 
-from metagen.adaptation import Encoder, Engine, Optimiser, PerWeight, TaskNoise, encoder_for, select_params
+from metagen.adaptation import Encoder, EncoderName, Engine, Optimiser, PerWeight, TaskNoise, encoder_for, select_params
 from metagen.adaptation.steps.engine import bounded, output_axis
 from metagen.core.functional import Weights
 from metagen.errors import MetagenError, check_choice
@@ -51,7 +51,7 @@ class TaskEmbedding(Conditioned):
         steps: int = 3,
         rate: float = 1e-3,
         optimiser: Optimiser = "sgd",
-        encoder: str = "set",
+        encoder: EncoderName = "set",
         code: int = 16,
         uses: tuple[Use, ...] = ("start",),
         null_rate: float = 0.1,
