@@ -92,8 +92,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     ways = {"metagen": frechet_distance, "torchmetrics": torchmetrics_distance}
     for case, ((a, b), truth) in cases(real[few], options.seed).items():
         off = {name: float((way(a, b) - truth).abs().max()) for name, way in ways.items()}
-        told = ", ".join(f"{name} {error:.1e}" for name, error in off.items())
-        print(f"{case:11} truth {truth.mean():8.1f}; furthest from it, of {options.theirs} tasks: {told}")
+        errors = ", ".join(f"{name} {error:.1e}" for name, error in off.items())
+        print(f"{case:11} truth {truth.mean():8.1f}; furthest from it, of {options.theirs} tasks: {errors}")
     apart = float((frechet_distance(real[few], made[few]) - torchmetrics_distance(real[few], made[few])).abs().max())
     print(f"real, made  the two differ by {apart:.1e} at most")
     ours = statistics.median(seconds(lambda: frechet_distance(real, made)) for _ in range(options.repeats))

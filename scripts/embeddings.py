@@ -110,7 +110,7 @@ def exceptions(results: Iterable[dict[str, Any]]) -> str:
 def page(results: dict[str, dict[str, Any]]) -> str:
     """The text of docs/embeddings.md."""
     first = next(iter(results.values()))
-    told = {
+    details = {
         "revision": " and ".join(sorted({result["revision"] for result in results.values()})),
         "hardware": first["environment"]["hardware"],
         "ways": " ".join(next(iter(WAYS.values()))),
@@ -121,7 +121,7 @@ def page(results: dict[str, dict[str, Any]]) -> str:
     }
     lines = [line for name, result in results.items() for line in section(name, result)]
     lines += ["![Test characters, placed by the first way of the first model](embeddings.png)\n"]
-    return "\n".join([wrapped(HEAD.format(**{**first, **told})), *lines])
+    return "\n".join([wrapped(HEAD.format(**{**first, **details})), *lines])
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -108,12 +108,12 @@ PLANS = {
 }
 
 
-def evaluated(name: str, out: Path, asked: Sequence[object], extractor: Path, *words: object) -> Path:
+def evaluated(name: str, out: Path, data: Sequence[object], extractor: Path, *words: object) -> Path:
     """The result of a model, through an extractor."""
     export = RUNS / name / "export"
     words = ("--limit", "null", "--extractor", extractor, *words, "--out", out, "--overwrite")
     weights = [read_config(folder)["weights_sha256"] for folder in (export, extractor)]
-    return made(out / "result.json", ["evaluate", "--model", export, *asked, *words], " ".join(weights))
+    return made(out / "result.json", ["evaluate", "--model", export, *data, *words], " ".join(weights))
 
 
 def distance(result: Path) -> float:
@@ -134,12 +134,12 @@ def baselines(name: str, joint: str) -> list[object]:
     return ["--baselines", "true", *(["--joint", RUNS / joint / "export"] if alike else [])]
 
 
-def chosen(name: str, asked: Sequence[object], extractor: Path, steps: Sequence[int]) -> list[object]:
+def chosen(name: str, data: Sequence[object], extractor: Path, steps: Sequence[int]) -> list[object]:
     """The number of inner steps that is best on val people, and the curve over them, as options."""
     if not load_model(RUNS / name / "export")[0].adapted_names:
         return ["--curve", "[]"]
     quick = ("--metrics", "[fd]", "--split", "val", "--baselines", "false", "--curve", "[]")
-    by = {n: distance(evaluated(name, RUNS / name / f"val-{n}", asked, extractor, *quick, "--steps", n)) for n in steps}
+    by = {n: distance(evaluated(name, RUNS / name / f"val-{n}", data, extractor, *quick, "--steps", n)) for n in steps}
     print(f"{name}: Frechet distance on val people by the number of steps {by}")
     return ["--steps", min(by, key=lambda n: by[n]), "--curve", to_json([0, *steps])]
 
@@ -164,12 +164,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         made(folder / "config.json", ["train-extractor", *data, "--out", folder, *words, *shortened, "--overwrite"])
     for name, words in plan.models.items():
         made(RUNS / name / "export", ["fit", "--config", f"configs/{name}.yaml", *data, *words, "--overwrite"])
-    asked = [*data, "--data.shots", SHOTS, "--data.queries", QUERIES]
+    episodes = [*data, "--data.shots", SHOTS, "--data.queries", QUERIES]
     figures = [] if plan.figures is None else ["--metrics", to_json(plan.figures)]
     results = []
     for name in plan.measured:
-        words = [*baselines(name, next(iter(plan.models))), *chosen(name, asked, folders[0], steps), *figures]
-        results.append(evaluated(name, RUNS / name / "evaluation", asked, folders[-1], *words))
+        words = [*baselines(name, next(iter(plan.models))), *chosen(name, episodes, folders[0], steps), *figures]
+        results.append(evaluated(name, RUNS / name / "evaluation", episodes, folders[-1], *words))
     metagen("compare", *results, "--by", "fd", "--out", RUNS / f"{plan.name}-league", "--overwrite")
 
 

@@ -79,29 +79,29 @@ def cost(run: Path, words: list[object]) -> float:
 
 
 def _processor_seconds(words: list[object], run: Path, episodes: int) -> float:
-    asked = [*words, "--data.episodes", episodes, "--data.val_tasks", 1, "--run_dir", run, "--overwrite", "true"]
+    command = [*words, "--data.episodes", episodes, "--data.val_tasks", 1, "--run_dir", run, "--overwrite", "true"]
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     alone = {**os.environ, "OMP_NUM_THREADS": "1"}  # as the training itself, which is in a worker of one thread
-    subprocess.run([sys.executable, "-m", "metagen.cli", "fit", *map(str, asked)], check=True, env=alone)
+    subprocess.run([sys.executable, "-m", "metagen.cli", "fit", *map(str, command)], check=True, env=alone)
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
 
 
 def trained(run: Path, seconds: float, *words: object, val_tasks: int = 40) -> Path:
     """A model that was trained for so many processor seconds, and validated ten times: the folder of its export."""
-    told = [*words, "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false", "--samples.tasks", 4]
-    episodes = max(10, int(seconds / cost(run, told)))
-    whole = ["fit", *told, "--data.episodes", episodes, "--trainer.val_check_interval", max(1, episodes // 10)]
-    return made(run / "export", [*whole, "--data.val_tasks", val_tasks, "--run_dir", run, "--overwrite", "true"])
+    shared = [*words, "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false", "--samples.tasks", 4]
+    episodes = max(10, int(seconds / cost(run, shared)))
+    command = ["fit", *shared, "--data.episodes", episodes, "--trainer.val_check_interval", max(1, episodes // 10)]
+    return made(run / "export", [*command, "--data.val_tasks", val_tasks, "--run_dir", run, "--overwrite", "true"])
 
 
 def evaluated(export: Path, root: str, shots: int, extractor: Path | str, tasks: int, *words: object) -> Path:
     """The result of a model on test tasks."""
     out = export.parent / "evaluation"
-    asked = [
+    command = [
         *("evaluate", "--model", export, "--out", out, "--data.root", root, "--data.shots", shots, "--overwrite"),
         *("--data.queries", 14, "--limit", tasks, "--extractor", extractor, "--metrics", to_json(FIGURES)),
     ]
-    return made(out / "result.json", [*asked, *words], read_config(export)["weights_sha256"])
+    return made(out / "result.json", [*command, *words], read_config(export)["weights_sha256"])
 
 
 def contest(options: argparse.Namespace, name: str) -> None:
@@ -141,9 +141,9 @@ def practice(options: argparse.Namespace, name: str) -> None:
     """One option of few-shot practice: the first meta-learned GAN of the study of stability adapts with it."""
     torch.set_num_threads(1)
     learner, info, weights = load_model(RUNS / "stability/meta-0/export")
-    told, changes = describe(learner), PRACTICE[name]
-    generator = {**told["generator"], **changes.get("generator", {})}
-    changed = build({"generator": generator, "learner": changes.get("learner", told["learner"])})
+    described, changes = describe(learner), PRACTICE[name]
+    generator = {**described["generator"], **changes.get("generator", {})}
+    changed = build({"generator": generator, "learner": changes.get("learner", described["learner"])})
     changed.load_state_dict(learner.state_dict())
     export = variant(name)
     save_model(export, changed, {**info, "of": weights}, split_of(RUNS / "stability/meta-0/export"), overwrite=True)
@@ -151,7 +151,7 @@ def practice(options: argparse.Namespace, name: str) -> None:
     evaluated(export, options.root, 5, "omniglot-report", int(options.tasks * SHARE_OF_TASKS), *more)
 
 
-def told(run: Path) -> list[dict[str, float]]:
+def validations(run: Path) -> list[dict[str, float]]:
     """The log of a training at each of its validations."""
     with (run / "metrics.csv").open(newline="", encoding="utf-8") as file:
         rows = [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
@@ -182,7 +182,7 @@ def gather(options: argparse.Namespace) -> None:
         parts = {kind: RUNS / "stability" / f"{kind}-{seed}" for kind in KINDS}
         seeds[str(seed)] = kept(parts["meta"] / "evaluation/result.json") | {
             "training": {kind: training(run) for kind, run in parts.items()},
-            "told": {kind: told(run) for kind, run in parts.items()},
+            "told": {kind: validations(run) for kind, run in parts.items()},
         }
     write_atomically(ROWS / "stability.json", (to_json({**common, "seeds": seeds}) + "\n").encode())
     tried = {name: kept(variant(name).parent / "evaluation/result.json") for name in PRACTICE}
@@ -225,8 +225,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         pool.apply(begun, (options.root,))
         for done in [pool.apply_async(work[name][0], (options, work[name][1])) for name in chosen]:
             done.get()
-        asked = [(options, name) for name in PRACTICE if not options.only or name in options.only]
-        pool.starmap(practice, asked)
+        adaptations = [(options, name) for name in PRACTICE if not options.only or name in options.only]
+        pool.starmap(practice, adaptations)
     if not options.only:
         gather(options)
 

@@ -75,7 +75,7 @@ class League:
         test_tasks: on which they are.
         curve: the numbers of inner steps at which they are.
         root: the folder that holds the images, if any are needed.
-        asked: all of this but the root as it was typed.
+        command_line: all of this but the root, as it was typed.
     """
 
     task_set: str
@@ -92,7 +92,7 @@ class League:
     test_tasks: int
     curve: list[int]
     root: str | None
-    asked: str
+    command_line: str
 
     @property
     def generator(self) -> dict[str, Any]:
@@ -134,11 +134,11 @@ def fit(league: League, plan: Plan, options: dict[str, Any], run: Path, episodes
         Diverged: numbers were not finite before there was any.
     """
     generator = league.generator
-    told = {key: value for key, value in generator.items() if key not in ("name", "size", "channels")}
-    words = [f"--model.generator.{key}={spelled(value)}" for key, value in told.items()]
+    own = {key: value for key, value in generator.items() if key not in ("name", "size", "channels")}
+    words = [f"--model.generator.{key}={spelled(value)}" for key, value in own.items()]
     words += [f"--model.learner.{key}={spelled(value)}" for key, value in {**plan.fixed, **options}.items()]
     words += [f"--model.{key}={spelled(value)}" for key, value in plan.training.items()]
-    asked = [
+    command = [
         *("fit", *league.data, "--data.episodes", episodes, "--run_dir", run, "--overwrite"),
         *("--model.initial", league.base, "--model.generator", generators[generator["name"]].__name__),
         *("--model.learner", learners[plan.learner].__name__, *words, "--model.warmup", 20),
@@ -146,7 +146,7 @@ def fit(league: League, plan: Plan, options: dict[str, Any], run: Path, episodes
         *("--trainer.enable_progress_bar", "false", "--samples.tasks", 1, *more),
     ]
     try:
-        export = made(run / "export", asked, read_config(Path(league.base))["weights_sha256"])
+        export = made(run / "export", command, read_config(Path(league.base))["weights_sha256"])
     except RuntimeError as error:
         if (run / "last-good.ckpt").is_file():
             raise Diverged(str(error).partition("; ")[0]) from error
@@ -231,10 +231,10 @@ def kept(folder: Path) -> dict[str, Any]:
     result, values = read_result(folder / "result.json"), load_file(folder / "values.safetensors")
     of_row = {k: v for k, v in values.items() if k.startswith(OF_ROWS) and _is_kept(k.partition("/")[2])}
     rows = [{**row, "figures": {f: v for f, v in row["figures"].items() if _is_kept(f)}} for row in result["rows"]]
-    told = {**{key: result[key] for key in RESULT}, "rows": rows, "task_names": result["task_names"]}
+    fields = {**{key: result[key] for key in RESULT}, "rows": rows, "task_names": result["task_names"]}
     lost = [each for each in result["differences"] if each["row"].startswith(WITH_ANOTHER)]
     return {
-        "result": {**told, "differences": lost},
+        "result": {**fields, "differences": lost},
         "values": {name: [float(f"{x:.6g}") for x in value.tolist()] for name, value in of_row.items()},
     }
 
@@ -253,18 +253,18 @@ def row(league: League, name: str) -> None:
     for seed in range(league.seeds):
         more = ("--data.seed", str(seed), "--seed_everything", str(seed), "--data.val_tasks", str(league.val_tasks))
         export = fit(league, plan, search["chosen"], place / f"seed-{seed}", episodes, *more)
-        beside = name == "joint" and not seed
-        results = {str(shots): kept(evaluated(league, export, shots, beside)) for shots in league.shots}
+        baselines = name == "joint" and not seed
+        results = {str(shots): kept(evaluated(league, export, shots, baselines)) for shots in league.shots}
         seeds.append({"seed": seed, "training": trained(export), "shots": results})
-    told = {"name": name, "learner": plan.learner, "options": {**plan.fixed, **search["chosen"]}, **plan.training}
+    about = {"name": name, "learner": plan.learner, "options": {**plan.fixed, **search["chosen"]}, **plan.training}
     shared = {
-        "asked": league.asked,
+        "asked": league.command_line,
         "base": Path(league.base).parent.name,
         "base_sha256": read_config(Path(league.base))["weights_sha256"],
         "generator": league.generator["name"],
         "seconds": league.seconds,
     }
-    content = {**told, **shared, "revision": revision(), "search": search, "training_cost": cost, "seeds": seeds}
+    content = {**about, **shared, "revision": revision(), "search": search, "training_cost": cost, "seeds": seeds}
     league.rows.mkdir(parents=True, exist_ok=True)
     write_atomically(league.rows / f"{place.name}.json", (to_json(content) + "\n").encode())
 
@@ -304,14 +304,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", nargs="*", choices=list(plans(GAN)), help="rows; all of them")
     options = vars(parser.parse_args(argv))
     workers, only, task_set = options.pop("workers"), options.pop("only"), options["task_set"]
-    told = {name: value for name, value in options.items() if value != parser.get_default(name) and name != "root"}
+    typed = {name: value for name, value in options.items() if value != parser.get_default(name) and name != "root"}
     own = "" if task_set == "omniglot" else f"-{task_set}"
-    if "rows" in told:
-        told["rows"] = Path("docs/league", told["rows"].name)  # where they belong, wherever this machine has them
+    if "rows" in typed:
+        typed["rows"] = Path("docs/league", typed["rows"].name)  # where they belong, wherever this machine has them
     options["base"] = options["base"] or f"runs/{task_set}-vae-joint/export"
     options["runs"] = options["runs"] or Path(f"runs/league{own}")
     options["rows"] = options["rows"] or Path("docs/league", task_set)
-    league = League(**options, asked=" ".join(f"--{name} {plain(value)}" for name, value in told.items()))
+    league = League(**options, command_line=" ".join(f"--{name} {plain(value)}" for name, value in typed.items()))
     with multiprocessing.get_context("spawn").Pool(workers, maxtasksperchild=1) as pool:
         failed = pool.starmap(work, [(league, [name]) for name in only or league.plans], chunksize=1)
     if any(failed):

@@ -62,7 +62,7 @@ def _cut(row: dict[str, Any]) -> dict[str, Any]:
     return {"row": row["row"], "steps": row.get("steps"), "figures": figures}
 
 
-def beside() -> list[str]:
+def other_results() -> list[str]:
     """A section for each kind of result that is there."""
     lines: list[str] = []
     for kind, about in SECTIONS.items():
@@ -79,10 +79,10 @@ def beside() -> list[str]:
 
 def _section(which: str, about: str, result: dict[str, Any]) -> list[str]:
     seen = result["extractors"][0]["name"] if result["extractors"] else "no extractor"
-    told = {key: result[key] for key in ("made", "tasks", "split", "shots", "seed")}
+    numbers = {key: result[key] for key in ("made", "tasks", "split", "shots", "seed")}
     model = f"runs/omniglot-vae-{which.split('-')[1]}/export" if which.startswith("-") and "-" in which[1:] else ""
     title, _, text = about.partition("\n")
-    text = text.format(extractor=seen, hardware=result["environment"]["hardware"], model=model, **told)
+    text = text.format(extractor=seen, hardware=result["environment"]["hardware"], model=model, **numbers)
     figures = [f for f in result["rows"][-1]["figures"] if f.partition("[")[0] in SHOWN]
     lines = [
         title + (f", {which.strip('-').replace('-', ', ')}{'-shot' if which else ''}" if which else ""),
@@ -102,12 +102,12 @@ def _table(rows: list[dict[str, Any]], figures: list[str]) -> list[str]:
     lines = [f"| | N | {' | '.join(SHOWN[name.partition('[')[0]] for name in figures)} |"]
     lines.append("|---" * (len(figures) + 2) + "|")
     for row in rows:
-        cells = [_told(row["figures"].get(figure)) for figure in figures]
+        cells = [_interval(row["figures"].get(figure)) for figure in figures]
         lines.append(f"| {row['row']} | {plain(row.get('steps') or '')} | {' | '.join(cells)} |")
     return lines
 
 
-def _told(figure: dict[str, float] | None) -> str:
+def _interval(figure: dict[str, float] | None) -> str:
     if figure is None:
         return ""
     mean, low, high = (number(figure[key]) for key in ("mean", "low", "high"))
@@ -128,8 +128,8 @@ def search_lines(data: dict[str, Any]) -> list[str]:
         "|---|---|---|---|",
     ]
     for name, blocks in data["architectures"].items():
-        val, test = (_told(data[split]["query_loss"][name]) for split in ("val", "test"))
-        gap = _told(data["test"]["minus_random"].get(name))
+        val, test = (_interval(data[split]["query_loss"][name]) for split in ("val", "test"))
+        gap = _interval(data["test"]["minus_random"].get(name))
         lines.append(f"| {name}: {', '.join(blocks)} | {val} | {test} | {gap} |")
     return lines
 
@@ -146,7 +146,7 @@ def optimiser_lines(data: dict[str, Any]) -> list[str]:
     ]
     for part in ("rows", "differences"):
         for name, sides in data[part].items():
-            lines.append(f"| {name} | {_told(sides['query'])} | {_told(sides['support'])} |")
+            lines.append(f"| {name} | {_interval(sides['query'])} | {_interval(sides['support'])} |")
     return lines
 
 

@@ -79,8 +79,8 @@ def read(name: str) -> dict[str, Any]:
 
 def protocol(study: dict[str, Any], result: Result, text: str, **more: object) -> str:
     """The circumstances of a measurement, in words."""
-    told = {"extractor": result["extractors"][0]["name"], "hardware": result["environment"]["hardware"]}
-    return wrapped(text.format(**{**study, **result, **told, **more}))
+    details = {"extractor": result["extractors"][0]["name"], "hardware": result["environment"]["hardware"]}
+    return wrapped(text.format(**{**study, **result, **details, **more}))
 
 
 def table(entries: Sequence[Entry], by: str) -> list[str]:
@@ -127,7 +127,7 @@ def has(kept: dict[str, Any], row: str) -> bool:
 
 
 def mean_seed(name: str, row_name: str, seeds: Sequence[dict[str, Any]]) -> Entry:
-    """A row's mean over seeds, which are of the noise, too: rows without a model and the seed told are the first's."""
+    """A row's mean over seeds, which are of the noise, too: rows without a model and the seed given are the first's."""
     each = [entry(name, kept, row_name) for kept in seeds]
     first = each[0].result
     shared = [row for free in MODEL_FREE if (row := row_named(first["rows"], free))]

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from league import PILOT, PILOT_TASKS, SUPPORT
-from league_beside import FOLDER, JITTER, beside, keep, plain, wrapped
+from league_beside import FOLDER, JITTER, keep, other_results, plain, wrapped
 from league_plans import kind_of, plans
 from matplotlib.figure import Figure
 
@@ -36,7 +36,7 @@ from metagen.training.episode_data import EpisodeData
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 MAIN = "omniglot"
 OTHER = "another task's "
-LOSS = "query_loss"  # what models are told apart by where a row does not tell
+LOSS = "query_loss"  # the criterion of rows that name none
 FIGURES = {
     "fd": "Frechet distance",
     "energy": "energy distance",
@@ -46,7 +46,7 @@ FIGURES = {
 }
 BESIDE = "its seconds up to five times those at rest, so that they rank nothing"
 TIMED = "one task after the other in one sitting (`python scripts/time_league.py`), the median"
-OLD = {"generator": "vae", "base": "omniglot-vae-joint", "asked": "--task_set omniglot"}  # of rows that do not tell
+OLD = {"generator": "vae", "base": "omniglot-vae-joint", "asked": "--task_set omniglot"}  # of rows that do not say
 
 
 def shots_of(row: dict[str, Any]) -> list[str]:
@@ -79,7 +79,7 @@ ALIKE: dict[str, Callable[[dict[str, Any]], object]] = {
 SHOWN = (0, 40, 80)  # places of the test characters in the picture
 PREAMBLE = """# The league, from one {kind}
 
-Made by `{made}`; no figure here is typed. The rows come from `{asked}` at {revision}, DIR holding the images, and lie
+Made by `{made}`; no figure here is typed. The rows come from `{league}` at {revision}, DIR holding the images, and lie
 in [{place}]({place}), one file each.{absent}
 
 Every learner began from the same generator, a {kind} that was trained jointly (`configs/{base}.yaml`, weights
@@ -127,7 +127,7 @@ def entry(name: str, kept: dict[str, Any], row: str) -> Entry:
 
 
 def verdicts(contenders: Sequence[Entry], kind: str) -> list[str]:
-    """Who leads by each figure that all have, and who cannot be told from the leader."""
+    """Who leads by each figure that all have, and who is not significantly behind the leader."""
     lines = []
     known = set.intersection(*({bare(figure) for figure in each.adapted["figures"]} for each in contenders))
     for by, name in ((by, name) for by, name in FIGURES.items() if by in known):
@@ -152,8 +152,10 @@ def beside_jitter(contenders: Sequence[Entry], kind: str) -> str:
     jitter = contenders[0].figures(JITTER, [figure])[figure]["mean"]
     means = {each.name: number(each.adapted["figures"][figure]["mean"]) for each in contenders}
     better = [name for name, mean in means.items() if mean < number(jitter)]
-    told = f"nearer are {', '.join(better)}" if better else f"no learner of this small {kind} comes near"
-    return f"- The support's own images, jittered ({JITTER}), have a Frechet distance of {number(jitter):.4g}: {told}."
+    nearer = f"nearer are {', '.join(better)}" if better else f"no learner of this small {kind} comes near"
+    return (
+        f"- The support's own images, jittered ({JITTER}), have a Frechet distance of {number(jitter):.4g}: {nearer}."
+    )
 
 
 def with_another(rows: Iterable[dict[str, Any]], shots: str) -> list[str]:
@@ -165,7 +167,7 @@ def with_another(rows: Iterable[dict[str, Any]], shots: str) -> list[str]:
         lost = {each["row"]: each["figures"] for each in result.get("differences", [])}
         for other in (name for name in of if name.startswith(OTHER) and name != f"{OTHER}support"):
             gained = lost.get(f"adapted - {other}", {})
-            told = [
+            changes = [
                 f"{name} {number(of[other][figure]['mean']):.4g} in place of "
                 f"{number(of['adapted'][figure]['mean']):.4g}"
                 + (f" (own less that: {short(gained[figure])})" if figure in gained else "")
@@ -173,7 +175,7 @@ def with_another(rows: Iterable[dict[str, Any]], shots: str) -> list[str]:
                 if (name := FIGURES.get(bare(figure)))
             ]
             read = other.removeprefix(OTHER)
-            lines.append(f"- {row['name']}, given the {read} of another character (seed 0): {', '.join(told)}.")
+            lines.append(f"- {row['name']}, given the {read} of another character (seed 0): {', '.join(changes)}.")
     return lines
 
 
@@ -266,7 +268,7 @@ def preamble(rows: Sequence[dict[str, Any]], folder: Path) -> str:
     text = PREAMBLE.format(
         kind=kind.name,
         made=_words("python scripts/make_league.py", "" if folder.name == MAIN else f"--rows docs/{place}"),
-        asked=_words("python scripts/league.py", first["asked"], "--root DIR"),
+        league=_words("python scripts/league.py", first["asked"], "--root DIR"),
         revision=" and ".join(sorted({row["revision"] for row in rows})),
         place=place,
         absent=f" Without a row: {'; '.join(absent)}." if absent else "",
@@ -344,16 +346,16 @@ def page(rows: Sequence[dict[str, Any]], folder: Path) -> str:
             f"kept are those of *best at*; adapting is at {every[-1]} shots, {TIMED if adapting else BESIDE}."
         ),
     ]
-    told_by = called(one_of(rows[0]).get("criterion", LOSS))
+    criterion = called(one_of(rows[0]).get("criterion", LOSS))
     for shots in every:
         lines += [
-            f"## {told_by[0].upper()}{told_by[1:]} against the number of inner steps, {shots}-shot\n",
+            f"## {criterion[0].upper()}{criterion[1:]} against the number of inner steps, {shots}-shot\n",
             *curves(rows, shots),
             "",
         ]
     if len(rows[0]["seeds"]) > 1:
         lines += [f"## Seeds, {every[-1]}-shot\n", *spread_of_seeds(rows, every[-1]), ""]
-    lines += beside() if folder.name == MAIN else []
+    lines += other_results() if folder.name == MAIN else []
     return "\n".join(lines) + "\n"
 
 
@@ -370,8 +372,8 @@ def in_lines(lines: Mapping[str, torch.Tensor]) -> Figure:
 
 def picture(rows: Sequence[dict[str, Any]], runs: Path, root: str | None) -> Figure:
     """The support of a few test characters, and under it what each learner makes of it."""
-    told = one_of(rows[0])["data"]
-    data = EpisodeData(told["task_set"], root, shots=SUPPORT, queries=5)
+    tasks = one_of(rows[0])["data"]
+    data = EpisodeData(tasks["task_set"], root, shots=SUPPORT, queries=5)
     episode = data.episodes.of("test", [place for place in SHOWN if place < len(data.task_set.split.test)])
     lines = {"support": episode.support}
     for row in rows:

@@ -112,14 +112,14 @@ def head(name: str, result: Result) -> str:
     model = result["model"]
     chosen = model.get("sampling", {}).get("chosen", {})
     sampling = f" Sampled with {', '.join(f'{key} {value:g}' for key, value in chosen.items())}." if chosen else ""
-    told = {
+    details = {
         "split_hash": result["split_sha256"][:12],
         "extractor": result["extractors"][0]["name"],
         "weights": model["weights_sha256"][:12],
         "hardware": result["environment"]["hardware"],
         "sampling": sampling,
     }
-    return wrapped(HEAD.format(**{**result, **told, "name": name}))
+    return wrapped(HEAD.format(**{**result, **details, "name": name}))
 
 
 def page(name: str, results: dict[int, Result], beside_name: str, beside: dict[int, Result]) -> str:

@@ -34,8 +34,8 @@ def made(product: Path, words: list[object], of: str = "") -> Path:
 
 def revision_of(product: Path) -> str:
     """Which state of the project made this; where its note is from before notes said so, which one this is."""
-    told: str | None = read_json(product.parent / NOTE).get("revision")
-    return told or revision()
+    noted: str | None = read_json(product.parent / NOTE).get("revision")
+    return noted or revision()
 
 
 def metagen(*words: object) -> None:

@@ -64,56 +64,56 @@ apart) are put to 0: below 0, they are used.
 """
 
 
-def refined(asked: argparse.Namespace) -> Path:
+def refined(args: argparse.Namespace) -> Path:
     """The export of the refined learner whose inner rate was the best on val characters."""
-    every = [trained(f"{REFINED} {rate}", asked, rate) for rate in RATES]
+    every = [trained(f"{REFINED} {rate}", args, rate) for rate in RATES]
     return min(every, key=lambda export: read_config(export)["info"]["training"]["best_val"])
 
 
-def trained(name: str, asked: argparse.Namespace, rate: float | None = None) -> Path:
+def trained(name: str, args: argparse.Namespace, rate: float | None = None) -> Path:
     """The export of one of the learners, refined at an inner rate where one is given."""
     run = RUNS / name.replace(" ", "-").replace(",", "")
-    words: list[object] = ["fit", "--config", CONFIG, "--data.root", asked.root, "--run_dir", run]
+    words: list[object] = ["fit", "--config", CONFIG, "--data.root", args.root, "--run_dir", run]
     words += ["--overwrite", "true", "--trainer.enable_progress_bar", "false"]
-    words += ["--trainer.val_check_interval", min(100, asked.episodes if rate is None else asked.more)]
+    words += ["--trainer.val_check_interval", min(100, args.episodes if rate is None else args.more)]
     if rate is not None:
-        words += ["--model.initial", trained(BEGUN, asked), "--data.episodes", asked.more, "--data.val_tasks", ALL_VAL]
+        words += ["--model.initial", trained(BEGUN, args), "--data.episodes", args.more, "--data.val_tasks", ALL_VAL]
         words += ["--model.learner.steps", STEPS, "--model.learner.rate", rate]
     else:
         regress = TAUGHT[name]
-        words += ["--model.initial", BASE, "--data.episodes", asked.episodes]
-        words += [] if regress is None else ["--model.zoo", zoo(asked), "--model.regress", regress]
+        words += ["--model.initial", BASE, "--data.episodes", args.episodes]
+        words += [] if regress is None else ["--model.zoo", zoo(args), "--model.regress", regress]
     return made(run / "export", words, read_config(Path(BASE))["weights_sha256"])
 
 
-def zoo(asked: argparse.Namespace) -> Path:
+def zoo(args: argparse.Namespace) -> Path:
     """The zoo, of the base."""
-    words: list[object] = ["zoo", "--model", BASE, "--data.root", asked.root, "--tasks", asked.zoo_tasks, "--rank", 4]
+    words: list[object] = ["zoo", "--model", BASE, "--data.root", args.root, "--tasks", args.zoo_tasks, "--rank", 4]
     words += ["--layers", "[decoder.*]", "--out", ZOO, "--overwrite"]
     return made(ZOO, words, read_config(Path(BASE))["weights_sha256"])
 
 
-def evaluated(export: Path, asked: argparse.Namespace) -> Result:
+def evaluated(export: Path, args: argparse.Namespace) -> Result:
     """The result of a learner on test characters."""
     out = export.parent / "evaluation"
-    words = ["evaluate", "--model", export, "--data.root", asked.root, "--data.shots", SHOTS]
-    words += ["--data.queries", QUERIES, "--limit", asked.tasks, "--metrics", to_json(METRICS)]
+    words = ["evaluate", "--model", export, "--data.root", args.root, "--data.shots", SHOTS]
+    words += ["--data.queries", QUERIES, "--limit", args.tasks, "--metrics", to_json(METRICS)]
     words += ["--curve", "[]", "--baselines", "false"]
     place = made(out / "result.json", [*words, "--out", out, "--overwrite"], read_config(export)["weights_sha256"])
     return read_result(place)
 
 
 def query_losses(
-    export: Path, asked: argparse.Namespace, change: Callable[[MetaGenerator], None] | None = None
+    export: Path, args: argparse.Namespace, change: Callable[[MetaGenerator], None] | None = None
 ) -> torch.Tensor:
     """Of a learner, or of one that was changed first, on each test character: nats per image."""
     learner = load_base(export).learner
     assert isinstance(learner, MetaGenerator)  # noqa: S101
     if change is not None:
         change(learner)
-    data = EpisodeData("omniglot", asked.root, shots=SHOTS, queries=QUERIES)
+    data = EpisodeData("omniglot", args.root, shots=SHOTS, queries=QUERIES)
     learner.requires_grad_(False).eval()
-    options = EvaluationOptions(limit=asked.tasks, curve=(), baselines=False)
+    options = EvaluationOptions(limit=args.tasks, curve=(), baselines=False)
     return measure(learner, data.episodes, options).values["adapted/query_loss"]
 
 
@@ -129,15 +129,15 @@ def no_layers(learner: MetaGenerator) -> None:
         vector.data.zero_()
 
 
-def row(name: str, export: Path, asked: argparse.Namespace) -> str:
+def row(name: str, export: Path, args: argparse.Namespace) -> str:
     """A learner's line."""
-    result = evaluated(export, asked)
+    result = evaluated(export, args)
     adapted = row_named(result["rows"], "adapted")
     against = {each["row"].removeprefix("adapted - "): each["figures"] for each in result["differences"]}
     cells = [figure(adapted["figures"][name], 2) for name in FIGURES]
     cells += [figure(against[other]["query_loss"], 2) for other in ROWS]
-    own = query_losses(export, asked)
-    cells += [str(over_tasks_interval(own - query_losses(export, asked, c))) for c in (no_sketches, no_layers)]
+    own = query_losses(export, args)
+    cells += [str(over_tasks_interval(own - query_losses(export, args, c))) for c in (no_sketches, no_layers)]
     cost = result["studies"]["cost"]
     cells.append(f"{1000 * cost['seconds']['median']:.0f} ms, {cost['adapted_bytes'] / 1000:.0f} kB")
     return f"| {name} | {' | '.join(cells)} |"
@@ -151,25 +151,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--more", type=int, default=300, help="meta-steps of a refinement")
     parser.add_argument("--zoo_tasks", type=int, default=300, help="models of the zoo")
     parser.add_argument("--tasks", type=int, default=100, help="test characters")
-    asked = parser.parse_args(argv)
+    args = parser.parse_args(argv)
     torch.set_num_threads(1)
-    rows = [row(name, trained(name, asked), asked) for name in TAUGHT]
-    best = refined(asked)
-    rows.append(row(REFINED, best, asked))
-    first = evaluated(trained(BEGUN, asked), asked)
+    rows = [row(name, trained(name, args), args) for name in TAUGHT]
+    best = refined(args)
+    rows.append(row(REFINED, best, args))
+    first = evaluated(trained(BEGUN, args), args)
     base = row_named(first["rows"], "unadapted")
-    told_of = {"revision": revision(), "hardware": first["environment"]["hardware"], "zoo": asked.zoo_tasks}
-    told_of |= {"base": read_config(Path(BASE))["weights_sha256"][:12], "config": CONFIG, "episodes": asked.episodes}
-    told_of |= {
-        "more": asked.more,
+    details = {"revision": revision(), "hardware": first["environment"]["hardware"], "zoo": args.zoo_tasks}
+    details |= {"base": read_config(Path(BASE))["weights_sha256"][:12], "config": CONFIG, "episodes": args.episodes}
+    details |= {
+        "more": args.more,
         "steps": STEPS,
         "rates": ", ".join(f"{rate:g}" for rate in RATES),
-        "tasks": asked.tasks,
+        "tasks": args.tasks,
         "shots": SHOTS,
     }
-    told_of["rate"] = f"{read_config(best)['learner']['rate']:g}"
+    details["rate"] = f"{read_config(best)['learner']['rate']:g}"
     less = [f"less {meaning}" for meaning in (*ROWS.values(), "without sketches of the weights", "without layers")]
-    lines = [wrapped(HEAD.format(**told_of)), f"| | {' | '.join((*FIGURES.values(), *less, 'adapting'))} |"]
+    lines = [wrapped(HEAD.format(**details)), f"| | {' | '.join((*FIGURES.values(), *less, 'adapting'))} |"]
     lines += ["|---" * (len(FIGURES) + len(less) + 2) + "|"]
     lines += [f"| the base | {' | '.join(figure(base['figures'][name], 2) for name in FIGURES)} |" + " |" * 5, *rows]
     write_atomically(DOCS / "meta-generator.md", ("\n".join(lines) + "\n").encode())

@@ -3,7 +3,7 @@
     python scripts/search.py --root DIR [--out runs/search] [--searching 400] [--training 600]
 
 Searches by MAML, by FOMAML, and by MAML with sampled choices; what each found, and three random
-architectures, trained from the same seed for the same number of meta-steps and judged on held-out characters at 5
+architectures, trained from the same seed for the same number of meta-steps and evaluated on held-out characters at 5
 shots: nats per image, and the differences paired by character from the mean of the random ones. What is there is not
 made again.
 """
@@ -66,7 +66,7 @@ def drawn(seed: int) -> tuple[str, ...]:
     return tuple(random.Random(seed).choices(list(OPERATIONS), k=PLACES))  # noqa: S311
 
 
-def judged(blocks: tuple[str, ...], options: argparse.Namespace) -> dict[str, torch.Tensor]:
+def query_losses(blocks: tuple[str, ...], options: argparse.Namespace) -> dict[str, torch.Tensor]:
     """Train one architecture; its query loss on each held-out character, by split."""
     run = options.out / "trained" / "-".join(blocks)
     export = fit(
@@ -87,7 +87,7 @@ def judged(blocks: tuple[str, ...], options: argparse.Namespace) -> dict[str, to
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Search, train, judge."""
+    """Search, train, measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, required=True, help="holds images_background and images_evaluation")
     parser.add_argument("--out", type=Path, default=Path("runs/search"))
@@ -98,11 +98,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     searches = searched(options)
     architectures = {f"random {seed}": drawn(seed) for seed in range(RANDOM)}
     architectures |= {name: tuple(each["blocks"]) for name, each in searches.items()}
-    losses = {name: judged(blocks, options) for name, blocks in architectures.items()}
-    asked = {name: getattr(options, name) for name in ("searching", "training", "tasks")}
+    losses = {name: query_losses(blocks, options) for name, blocks in architectures.items()}
+    settings = {name: getattr(options, name) for name in ("searching", "training", "tasks")}
     one = next((options.out / "trained").glob("*/test/result.json"))
     environment = read_result(one)["environment"]
-    result: dict[str, Any] = {**asked, "limits": LIMITS, "environment": environment, "revision": revision()}
+    result: dict[str, Any] = {**settings, "limits": LIMITS, "environment": environment, "revision": revision()}
     result |= {"searches": searches, "architectures": architectures}
     for split in LIMITS:
         mean = torch.stack([losses[f"random {seed}"][split] for seed in range(RANDOM)]).mean(0)

@@ -67,9 +67,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     for _ in range(ROUNDS):
         for name, model in models.items():
             taken[name] += seconds(model, supports)
-    told = {"revision": revision(), **environment(torch.device("cpu")), "shots": SHOTS, "tasks": TASKS}
-    told |= {"rounds": ROUNDS, "median_seconds": {name: statistics.median(each) for name, each in taken.items()}}
-    write_atomically(options.rows.with_name(f"{options.rows.name}-adapting.json"), to_json(told, indent=1).encode())
+    result = {"revision": revision(), **environment(torch.device("cpu")), "shots": SHOTS, "tasks": TASKS}
+    result |= {"rounds": ROUNDS, "median_seconds": {name: statistics.median(each) for name, each in taken.items()}}
+    write_atomically(options.rows.with_name(f"{options.rows.name}-adapting.json"), to_json(result, indent=1).encode())
 
 
 if __name__ == "__main__":

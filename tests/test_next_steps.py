@@ -8,7 +8,7 @@ import shlex
 import pytest
 
 from metagen.cli import main
-from metagen.report.next_steps import beside, evaluation, next_steps, task_words
+from metagen.report.next_steps import evaluation, next_steps, sibling, task_words
 from metagen.tasks.task_data import TaskData
 from tests.doubles import Blobs
 from tests.test_training import assert_same_run, checkpoint
@@ -28,7 +28,7 @@ def test_commands_are_quoted_one_a_line():
 
 
 def test_a_folder_beside_another_has_its_name():
-    assert [beside(name, "samples") for name in ("a/b", "a/b/")] == ["a/b-samples"] * 2
+    assert [sibling(name, "samples") for name in ("a/b", "a/b/")] == ["a/b-samples"] * 2
 
 
 def test_tasks_are_named_by_the_options_that_make_them():

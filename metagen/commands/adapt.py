@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from metagen.adaptation import EmitsRule
 from metagen.model import Steps, load_base
-from metagen.report.next_steps import beside, next_steps
+from metagen.report.next_steps import next_steps, sibling
 from metagen.report.tables import counted
 from metagen.storage.files import check_free, placed
 from metagen.storage.images import conversions
@@ -52,7 +52,7 @@ def adapt(
         rule.save(placed(out))
         print(rule.table())
     print(f"adapted to {counted(len(images), 'image')} in {adapted.info['steps']} steps, {seconds:.2f} s; wrote {out}")
-    print(next_steps(["sample", "--model", out, "--n", 64, "--out", beside(out, "samples")]))
+    print(next_steps(["sample", "--model", out, "--n", 64, "--out", sibling(out, "samples")]))
 
 
 def _chosen(info: dict[str, Any]) -> str:

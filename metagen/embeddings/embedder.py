@@ -24,7 +24,7 @@ from metagen.evaluation.evaluator import load_for_tasks, set_test_steps
 from metagen.evaluation.extractor_choice import extractor_of
 from metagen.metrics.intervals import over_groups_interval, over_tasks_interval
 from metagen.model import Model
-from metagen.report.next_steps import beside, evaluation, next_steps
+from metagen.report.next_steps import evaluation, next_steps, sibling
 from metagen.report.plots import map_png
 from metagen.report.result import TaskEstimate, estimate
 from metagen.report.tables import ABSENT, as_text, noted, short
@@ -178,7 +178,7 @@ def embed(
     print(table(result))
     print(f"wrote embeddings.safetensors, embeddings.json and embedding.png to {out}")
     print(f"look at {out / 'embedding.png'}: each held-out task by one of its images, like beside like")
-    print(next_steps(*evaluation(model, beside(out, "evaluation"), tasks)))
+    print(next_steps(*evaluation(model, sibling(out, "evaluation"), tasks)))
 
 
 def _numbers(options: EmbeddingOptions, tasks: TaskData) -> dict[str, list[int]]:

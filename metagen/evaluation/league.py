@@ -21,7 +21,7 @@ from metagen.evaluation.trial import MODEL_FREE
 from metagen.metrics import Column, QueryLoss, metrics
 from metagen.metrics.naming import PUBLISHED
 from metagen.report.headings import HEADINGS
-from metagen.report.next_steps import Command, adaptation, beside, next_steps
+from metagen.report.next_steps import Command, adaptation, next_steps, sibling
 from metagen.report.result import (
     Estimate,
     League,
@@ -117,7 +117,7 @@ def _proposed(given: Sequence[str], leader: Path, out: Path | None) -> list[Comm
     """The commands that follow a league: keep the table, and adapt the leader, or the model of a name to fill in."""
     export = leader.with_name("export")
     table_files: list[Command] = [] if out else [["compare", *given, "--out", "league/"]]
-    return [*table_files, adaptation(export if export.is_dir() else "MODEL/", beside(leader, "adapted"))]
+    return [*table_files, adaptation(export if export.is_dir() else "MODEL/", sibling(leader, "adapted"))]
 
 
 # finding and reading

@@ -23,7 +23,7 @@ from metagen.evaluation.trial import grey_where_diverged, real_rows
 from metagen.generators import with_sampling
 from metagen.learners import Adapted, Learner
 from metagen.metrics import RealFeatures, metrics
-from metagen.report.next_steps import beside, evaluation, next_steps
+from metagen.report.next_steps import evaluation, next_steps, sibling
 from metagen.storage.artifacts import FULL, read_config
 from metagen.storage.bundled import bundled
 from metagen.storage.files import check_free
@@ -290,4 +290,4 @@ def tune(
     base.seen = (base.seen or SeenTasks()) | data.seen_of("val")
     base.save(out, overwrite, stored_as)
     print(f"{describe_choice(choice)}; wrote {out}")
-    print(next_steps(*evaluation(out, beside(out, "evaluation"), data)))
+    print(next_steps(*evaluation(out, sibling(out, "evaluation"), data)))

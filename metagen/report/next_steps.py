@@ -25,8 +25,8 @@ def next_steps(*commands: Command) -> str:
     return "next: " + "\n      ".join(lines)
 
 
-def beside(out: str | Path, what: str) -> str:
-    """The name of a folder for what follows from a folder: "my_glyph/" and "samples" to "my_glyph-samples"."""
+def sibling(out: str | Path, what: str) -> str:
+    """The name of a folder next to another: "my_glyph/" and "samples" to "my_glyph-samples"."""
     return f"{str(out).rstrip('/')}-{what}"
 
 
@@ -47,7 +47,7 @@ def evaluation(model: str | Path, out: str | Path, tasks: TaskData) -> list[Comm
     words = ["evaluate", "--model", model, *task_words(tasks, of_a_model=True)]
     if _has_extractor(tasks):
         return [[*words, "--out", out]]
-    extractor = beside(out, "extractor")
+    extractor = sibling(out, "extractor")
     training = ["train-extractor", *task_words(tasks), "--out", extractor]
     return [training, [*words, "--extractor", extractor, "--out", out]]
 

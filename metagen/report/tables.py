@@ -105,10 +105,10 @@ def _label(row: Row) -> str:
 def _clauses(columns: Mapping[str, str], rows: Sequence[Row]) -> list[str]:
     """A line on each column and row that is shown; one on all figures of one kind, through whatever extractor."""
     kinds = dict.fromkeys(name.partition("[")[0] for name in columns)
-    told = {HEADINGS[kind].title: HEADINGS[kind].clause for kind in kinds if kind in HEADINGS}
-    told |= {row["row"]: ROWS[row["row"]] for row in rows}
-    width = max(map(len, told), default=0)
-    return [f"  {name:{width}}  {clause}" for name, clause in told.items()]
+    clauses = {HEADINGS[kind].title: HEADINGS[kind].clause for kind in kinds if kind in HEADINGS}
+    clauses |= {row["row"]: ROWS[row["row"]] for row in rows}
+    width = max(map(len, clauses), default=0)
+    return [f"  {name:{width}}  {clause}" for name, clause in clauses.items()]
 
 
 def _rest(result: Result, columns: int, rows: int, place: Path) -> str:

@@ -20,7 +20,7 @@ LONGEST = 200  # characters of a path in a message
 LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")  # what systems leave in any folder
 
 
-TEMPORARY = r"\.metagen-[0-9a-f]{12}\.tmp"  # see `_beside`
+TEMPORARY = r"\.metagen-[0-9a-f]{12}\.tmp"  # see `_temporary_path`
 
 
 class Kind(NamedTuple):
@@ -83,7 +83,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     Raises:
         MetagenError: it cannot be written there; what stood there before is untouched.
     """
-    temporary = _beside(path)
+    temporary = _temporary_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -111,7 +111,7 @@ def fresh_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
     """
     place = Path(os.path.realpath(path))  # a link to a folder stays, and the folder behind it is replaced
     check_free(path, overwrite)
-    temporary = _beside(place)
+    temporary = _temporary_path(place)
     try:
         temporary.mkdir(parents=True)
     except OSError as error:
@@ -265,7 +265,7 @@ def _move_into_place(temporary: Path, place: Path, overwrite: bool) -> None:
         place.rmdir()  # fails when somebody has written into it meanwhile, as it should
         os.rename(temporary, place)
     else:
-        old = _beside(place)
+        old = _temporary_path(place)
         os.rename(place, old)  # two renames: the only moment at which nothing stands there
         try:
             os.rename(temporary, place)
@@ -285,7 +285,7 @@ def _sync(folder: Path) -> None:
             os.close(handle)
 
 
-def _beside(path: Path) -> Path:
+def _temporary_path(path: Path) -> Path:
     # Short and hidden: a name made from a long one could be too long, and no reader of images takes it up.
     return path.parent / f".metagen-{uuid.uuid4().hex[:12]}.tmp"
 

@@ -149,8 +149,8 @@ class TaskData(TaskOptions):
             self._warned |= {about}
 
     @property
-    def judged_on(self) -> list[Any]:
-        """A hash of the images of the val episodes on which a model is judged, and the k at which it is."""
+    def val_hash(self) -> list[Any]:
+        """A hash of the images of the val episodes, and the numbers of shots at which they are taken."""
         digest = hashlib.sha256()
         for episode in self.episodes.held_out("val", 1, self.val_tasks):
             for images in (episode.support, episode.query):

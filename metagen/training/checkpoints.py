@@ -121,10 +121,10 @@ class Checkpoints(Checkpoint):
         stop_requested: set it, and the run ends after the current step (and its validation, where one is due).
         stopped: whether the run has ended so.
         time_is_up: whether it has ended at its time limit.
-        judged: whether there was a validation in this part of the run, finite or not.
+        validated: whether there was a validation in this part of the run, finite or not.
         best: the lowest value of the criterion so far, reached after `best_step` steps.
         by: the name of the criterion.
-        judged_on: a hash of what else the best depends on.
+        criterion_hash: of what else the best depends on.
         record: what a run tells the one that goes on from it.
         seconds: how long the run has trained, interruptions not counted.
 
@@ -135,10 +135,10 @@ class Checkpoints(Checkpoint):
 
     def __init__(self, folder: Path, time_limit: float | None = None) -> None:
         self.folder, self.time_limit = folder, time_limit
-        self.stop_requested = self.stopped = self.time_is_up = self.judged = False
+        self.stop_requested = self.stopped = self.time_is_up = self.validated = False
         self.best, self.best_step, self.seconds = math.inf, 0, 0.0
         self.by: str | None = None
-        self.judged_on: str | None = None
+        self.criterion_hash: str | None = None
         self.record: dict[str, Any] = {}
         self._since: float | None = None
         self._seen = -1
@@ -150,15 +150,15 @@ class Checkpoints(Checkpoint):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock; what was best by another criterion, of other tasks or elsewhere says nothing now."""
-        by, judged_on = str(pl_module.monitored), str(pl_module.judged_on)
+        by, criterion_hash = str(pl_module.monitored), str(pl_module.criterion_hash)
         moved = not math.isinf(self.best) and not self.path("best").is_file()
         moved = trainer.strategy.broadcast(moved)  # a host of several may not see the file
-        if moved or self.by not in (None, by) or self.judged_on not in (None, judged_on):
+        if moved or self.by not in (None, by) or self.criterion_hash not in (None, criterion_hash):
             if trainer.is_global_zero and not math.isinf(self.best):
                 why = "the one of before lies elsewhere" if moved else "what it is judged by is changed"
                 log.warning("the best model is chosen anew from step %d on: %s", trainer.global_step, why)
             self.best = math.inf
-        self.by, self.judged_on = by, judged_on
+        self.by, self.criterion_hash = by, criterion_hash
         self._since, self._seen = time.perf_counter(), trainer.global_step
 
     def on_train_batch_start(self, trainer: pl.Trainer, *args: Any) -> None:  # noqa: ANN401
@@ -193,7 +193,7 @@ class Checkpoints(Checkpoint):
         """Save, and end here if a stop was requested."""
         if trainer.sanity_checking:
             return
-        score, self.judged = float(trainer.callback_metrics[str(pl_module.monitored)]), True
+        score, self.validated = float(trainer.callback_metrics[str(pl_module.monitored)]), True
         if score < self.best:
             self.best, self.best_step = score, trainer.global_step
             self._save(trainer, "best")
@@ -207,14 +207,14 @@ class Checkpoints(Checkpoint):
     def state_dict(self) -> dict[str, Any]:
         """The best so far and the time spent."""
         seconds = self.seconds + (0.0 if self._since is None else time.perf_counter() - self._since)
-        best = {"best": self.best, "best_step": self.best_step, "by": self.by, "judged_on": self.judged_on}
+        best = {"best": self.best, "best_step": self.best_step, "by": self.by, "judged_on": self.criterion_hash}
         return {**best, "seconds": seconds, "record": self.record}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """See `state_dict`."""
         self.best, self.best_step, self.seconds = (state_dict[key] for key in ("best", "best_step", "seconds"))
         self.by = state_dict.get("by")  # runs of before it was kept went by the query loss, and so do they now
-        self.judged_on = state_dict.get("judged_on")
+        self.criterion_hash = state_dict.get("judged_on")
 
     def _save_last(self, trainer: pl.Trainer) -> None:
         self._save(trainer, "last")

@@ -73,9 +73,9 @@ class Export:
 
         unchosen: why its sampling options are not chosen on val tasks; None to choose them.
         """
-        step, judged = self.trainer.global_step, not math.isinf(self.checkpoints.best)
-        source = self.checkpoints.path("best" if judged else "last")
-        if not source.is_file() or (self.checkpoints.judged and not judged):
+        step, has_best = self.trainer.global_step, not math.isinf(self.checkpoints.best)
+        source = self.checkpoints.path("best" if has_best else "last")
+        if not source.is_file() or (self.checkpoints.validated and not has_best):
             print(f"stopped at step {step} without a validation that was finite, so there is no model to export yet")
             return None
         state = read_checkpoint(source)["state_dict"]
@@ -84,11 +84,11 @@ class Export:
         self._save(learner, self.info)
         if choice := self._chosen_sampling(learner, unchosen):
             self._save(learner, {**self.info, "sampling": choice.info})
-        print(f"{self._how_good(judged)}; exported the model to {self.path}")
+        print(f"{self._how_good(has_best)}; exported the model to {self.path}")
         return learner
 
-    def _how_good(self, judged: bool) -> str:
-        if not judged:
+    def _how_good(self, has_best: bool) -> str:
+        if not has_best:
             return f"no validation yet, so that the last weights are taken, those of step {self.trainer.global_step}"
         by, best = self.module.criterion.figure.replace("_", " "), self.checkpoints
         return f"best val {by} {best.best:.2f}, less being better, at step {best.best_step}"

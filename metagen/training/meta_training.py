@@ -194,9 +194,9 @@ class MetaTraining(pl.LightningModule):
         return f"val/{self.criterion.figure}"
 
     @property
-    def judged_on(self) -> str:
+    def criterion_hash(self) -> str:
         """A hash of all that the criterion depends on beside weights: val tasks, and the learner's options."""
-        described: list[Any] = self.data.judged_on
+        described: list[Any] = self.data.val_hash
         for each in (self.learner.generator, self.learner):
             options = {name: getattr(each, name, None) for name in options_of(type(each))}
             described += as_of_version_1(type(each).__name__, options)  # whose runs may go on

@@ -182,7 +182,7 @@ def test_scripts_that_make_pages_cope_with_null(figure, monkeypatch):
     row = {"row": "adapted", "figures": {"fd[a]": figure, make_scorecard.X: figure, make_scorecard.Y: figure}}
     assert "None" not in make_results.figure(figure, 2)
     assert make_results.table([("a", row)], "row")
-    assert league_beside._told(figure)
+    assert league_beside._interval(figure)
     make_scorecard.point(Figure().add_subplot(), row, "a", "C0", "D")
 
 
