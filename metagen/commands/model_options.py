@@ -12,8 +12,10 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
+from metagen.core.registry import options_of
 from metagen.generators import generators
 from metagen.model import load_base
+from metagen.tasks import task_sets
 from metagen.tasks.shots import distribution_of, held_out_shots
 from metagen.tasks.task_data import TaskData
 
@@ -54,17 +56,25 @@ def take_defaults(parser: ArgumentParser, argv: Sequence[str], as_many_queries: 
     first = argparse.ArgumentParser(exit_on_error=False, add_help=False, allow_abbrev=False)
     first.add_argument("--model", nargs="?")
     first.add_argument("--config", action="append", default=[])
+    first.add_argument("--data.task_set", dest="task_set")
     if as_many_queries:
         first.add_argument("--data.shots", dest="shots", type=int)
     typed = first.parse_known_args(list(argv))[0]
     model = typed.model or _in_files(typed.config).get("model")
     data = load_base(model).info.get("data") if isinstance(model, str) else None
     if isinstance(data, dict):
-        known = inspect.signature(TaskData).parameters
+        known = inspect.signature(TaskData).parameters.keys() - _of_another(data.get("task_set"), typed.task_set)
         parser.set_defaults({f"data.{key}": value for key, value in data.items() if key in known})
     if as_many_queries:
         shots = typed.shots or held_out_shots(distribution_of(parser.get_default("data.shots")))[-1]
         parser.set_defaults({"data.queries": max(shots, parser.get_default("data.queries"))})
+
+
+def _of_another(own: str | None, typed: str | None) -> set[str]:
+    """The options of the model's task set that the one typed does not have."""
+    if {own, typed} <= {*task_sets}:
+        return {*options_of(task_sets[str(own)])} - {*options_of(task_sets[str(typed)])}
+    return set()
 
 
 def _in_files(configs: Sequence[str]) -> dict[str, Any]:

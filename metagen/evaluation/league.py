@@ -293,7 +293,7 @@ def league(entries: Sequence[Entry], by: str | None = None) -> League:
         "models": _models(ranked, figures),
         "model_free": [{"row": row, "figures": f} for row in MODEL_FREE if (f := first.figures(row, figures))],
         "differences": [
-            {"row": f"{one.name} - {other.name}", "figures": {f: _difference(one, other, f) for f in figures}}
+            {"row": f"{one.name} - {other.name}", "figures": {f: difference(one, other, f) for f in figures}}
             for one, other in pairs
         ],
     }
@@ -345,7 +345,7 @@ def _models(ranked: Sequence[Entry], figures: Sequence[str]) -> list[LeagueRow]:
     ]
 
 
-def _difference(one: Entry, other: Entry, figure: str) -> TaskEstimate:
+def difference(one: Entry, other: Entry, figure: str) -> TaskEstimate:
     """One model less another, paired by task; `clear` says that zero is outside the interval."""
     paired = one.values[f"adapted/{figure}"] - other.values[f"adapted/{figure}"]
     interval = _column(figure).interval(paired, one.result["tasks"], one.values.get(f"scale/{figure}"))

@@ -26,10 +26,12 @@ class TaskSet(ABC):
         invert: whether black and white are exchanged.
         split: the names of the train, val and test tasks.
         streamed: whether images are read from disk each time they are asked for.
+        drawn: whether images are made from a task's name, so that whoever knows the names knows the tasks.
     """
 
     split: Split
     streamed: bool = False
+    drawn: bool = False
 
     def __init__(self, size: int, channels: int, invert: bool = False) -> None:
         if not SIZES[0] <= size <= SIZES[1]:

@@ -339,6 +339,8 @@ class Glyphs(TaskSet):
         MetagenError: an option is out of range, or the fonts or the split file cannot be used.
     """
 
+    drawn = True
+
     def __init__(
         self,
         size: int = 28,

@@ -51,10 +51,10 @@ class SeenTasks:
         texts = (text for each in self.tasks.values() for part in parts for text in each.get(part, {}).values())
         return {each for text in texts for each in separate(text)}
 
-    @property
-    def without_prints(self) -> int:
-        """The number of tasks that are known by their names alone."""
-        return sum(not task for each in self.tasks.values() for part in each.values() for task in part.values())
+    def without_prints(self, but: str | None = None) -> int:
+        """The number of tasks that are known by their names alone, but for those of one task set."""
+        parts = [part for name, each in self.tasks.items() if name != but for part in each.values()]
+        return sum(not prints for part in parts for prints in part.values())
 
     def named(self, task_set: str, names: Sequence[str], parts: Sequence[str] = PARTS) -> list[str]:
         """Those of the names of a task set that these parts have, in another Unicode form or under a top folder too."""

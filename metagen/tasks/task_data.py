@@ -187,7 +187,7 @@ class TaskData(TaskOptions):
         if self.task_set.streamed:
             self._warn_once(name, f"{name}: so many images are read each time; what it has seen is known by name alone")
             return
-        if n := seen.without_prints:
+        if n := seen.without_prints(self.name if self.task_set.drawn else None):
             self._warn_once(
                 name, f"{name}: keeps no hashes of {n} tasks that it has seen; they are known by name alone"
             )

@@ -403,7 +403,7 @@ def test_what_travels_knows_the_images_of_every_task_it_has_seen(place):
     info = json.loads((path / "config.json").read_text())["info"]
     seen = seen_of(path, info)
     assert seen is not None
-    assert seen.without_prints == 0
+    assert seen.without_prints() == 0
     (known,) = seen.tasks.values()
     assert {part: set(known[part]) for part in known} == {"train": set(split.train), "val": set(split.val)}
     assert all(len(separate(prints)) > 15 for part in known.values() for prints in part.values())

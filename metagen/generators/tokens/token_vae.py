@@ -24,11 +24,11 @@ ROWS = 8  # images of one task that are drawn together, always as many
 AT_ONCE = {"cuda": 128}  # such groups, always as many
 FEW_AT_ONCE = 8  # on any other device
 COLDEST = 0.01  # a temperature below draws the likeliest code and no other, until logits overflow
-GRID = {  # the values that sampling is chosen from
+GRID = {  # the values that sampling is chosen from; a lower temperature wants less guidance, so it comes first
+    "temperature": (1.0, 0.9, 0.8),
     "guidance": (0.0, 0.5, 1.0, 1.5, 2.0, 3.0),
     "contrast": (1.0, 1.25, 1.5, 2.0),
     "top_p": (1.0, 0.98, 0.95),
-    "temperature": (1.0, 0.9, 0.8),
 }
 
 

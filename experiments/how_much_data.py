@@ -1,0 +1,160 @@
+"""How much data an own folder needs: letters of fonts in folders of several sizes, for a model that never saw a font.
+
+    python experiments/how_much_data.py --out results/how-much-data
+
+Each folder goes through `metagen fit --data.root FOLDER`, which begins from the bundled model `omniglot`; the result is
+evaluated on the letters of scripts that no folder has. What was fitted and evaluated before is not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from matplotlib.figure import Figure
+
+from metagen.core.seeding import numpy_rng
+from metagen.distributed.environment import environment
+from metagen.evaluation.league import Entry, difference, read
+from metagen.report.result import TaskEstimate, row_named
+from metagen.report.tables import short
+from metagen.storage.artifacts import read_config
+from metagen.storage.files import write_atomically
+from metagen.storage.images import save_pngs, to_float
+from metagen.storage.strict_json import page
+from metagen.tasks import Glyphs
+
+TASKS, IMAGES = (5, 20, 100, 400), (5, 10, 20)
+BASE = "omniglot"
+FIGURES = {
+    "fd": "Frechet distance",
+    "recognisability": "recognised %",
+    "diversity_relative": "diversity %",
+    "near_copies": "near copies %",
+}
+LOSS = "query_loss"
+
+
+class Run(NamedTuple):
+    """A folder of letters, and the model that was fitted on it."""
+
+    tasks: int
+    images: int
+    best_step: int
+    entry: Entry
+
+
+def write_folder(letters: Glyphs, tasks: int, images: int, place: Path) -> None:
+    """Write the first drawings of some train letters as PNG files, one folder a letter; the few are among the many."""
+    order = numpy_rng(0, "how much data").permutation(len(letters.split.train))[:tasks]
+    for name in (letters.split.train[at] for at in order):
+        (place / name).mkdir(parents=True, exist_ok=True)
+        save_pngs(to_float(letters.images(name, range(images))), place / name)
+
+
+def metagen(*words: object) -> None:
+    """Run a verb of the command line.
+
+    Raises:
+        CalledProcessError: it failed; what it printed is on stderr.
+    """
+    subprocess.run([sys.executable, "-m", "metagen.cli", *map(str, words)], check=True, stdout=sys.stderr)
+
+
+def evaluate(model: str | Path, out: Path, limit: str) -> None:
+    """Evaluate a model on held-out letters at one shot."""
+    if not out.exists():
+        metagen(
+            *("evaluate", "--model", model, "--data.task_set", "glyphs", "--data.shots", 1, "--data.queries", 14),
+            *("--limit", limit, "--out", out),
+        )
+
+
+def fit(letters: Glyphs, tasks: int, images: int, run: Path, more: Sequence[str]) -> None:
+    """Let `metagen fit` make what it can of one folder."""
+    if not (run / "export").exists():
+        write_folder(letters, tasks, images, run.parent / "data" / run.name)
+        progress = ("--trainer.enable_progress_bar", "false")
+        metagen("fit", "--data.root", run.parent / "data" / run.name, "--run_dir", run, *progress, *more)
+
+
+def best_step(run: Path) -> int:
+    """The meta-step of a run whose weights were the best on val tasks."""
+    return int(read_config(run / "export", "model")["info"]["training"]["best_step"])
+
+
+def table(runs: Sequence[Run], base: Entry, people: dict[str, TaskEstimate]) -> str:
+    """The figures of all runs as a Markdown table."""
+    heads = ["tasks", "images", "best step", "nats, less the base's", *FIGURES.values()]
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+
+    def add(first: Sequence[object], figures: dict[str, TaskEstimate]) -> None:
+        cells = [*map(str, first), *(short(_first(figures, name)) for name in FIGURES)]
+        lines.append("| " + " | ".join(cells) + " |")
+
+    add([f"*{BASE}*, no folder", "", "", "0"], base.adapted["figures"])
+    for run in runs:
+        nats = short(difference(run.entry, base, LOSS))
+        add([run.tasks, run.images, run.best_step, nats], run.entry.adapted["figures"])
+    add(["*other real drawings*", "", "", ""], people)
+    return "\n".join(lines) + "\n"
+
+
+def _first(figures: dict[str, TaskEstimate], name: str) -> TaskEstimate:
+    return next(figure for key, figure in figures.items() if key.partition("[")[0] == name)
+
+
+def plot(runs: Sequence[Run], base: Entry, path: Path) -> None:
+    """Draw nats and Frechet distance over the number of tasks, a line for each number of images."""
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    nats, distance = figure.subplots(1, 2)
+    for images in sorted({run.images for run in runs}):
+        line = [run for run in runs if run.images == images]
+        tasks, label = [run.tasks for run in line], f"{images} images each"
+        nats.plot(tasks, [difference(run.entry, base, LOSS)["mean"] for run in line], "o-", label=label)
+        distance.plot(tasks, [_first(run.entry.adapted["figures"], "fd")["mean"] for run in line], "o-")
+    for axes, label in ((nats, "nats an image, less those of the base"), (distance, "Frechet distance")):
+        axes.set(xscale="log", xlabel="tasks in the folder", ylabel=label)
+        axes.set_xticks(sorted({run.tasks for run in runs}), labels=map(str, sorted({run.tasks for run in runs})))
+        axes.minorticks_off()
+    nats.legend(frameon=False)
+    figure.savefig(path, dpi=110)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Fit, evaluate and write result.json, table.md and plot.png."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the result")
+    parser.add_argument("--runs", type=Path, default=Path("runs/how-much-data"), help="folder of the runs")
+    parser.add_argument("--tasks", type=int, nargs="+", default=TASKS)
+    parser.add_argument("--images", type=int, nargs="+", default=IMAGES)
+    parser.add_argument("--limit", default="null", help="test letters; null for all")
+    given, more = parser.parse_known_args(argv)  # more: options of metagen fit
+    letters, sizes = Glyphs(), [(tasks, images) for tasks in given.tasks for images in given.images]
+    places = [given.runs / f"{tasks}x{images}" for tasks, images in sizes]
+    evaluate(BASE, given.runs / BASE, given.limit)
+    for size, run in zip(sizes, places, strict=True):
+        fit(letters, *size, run, more)
+        evaluate(run / "export", run / "evaluation", given.limit)
+    base, *entries = read([str(given.runs / BASE), *(str(run / "evaluation") for run in places)])
+    runs = [Run(*size, best_step(run), entry) for size, run, entry in zip(sizes, places, entries, strict=True)]
+    people = row_named(base.result["rows"], "human")
+    assert people is not None  # noqa: S101  # every result has that row
+    given.out.mkdir(parents=True, exist_ok=True)
+    rows = [{"tasks": r.tasks, "images": r.images, "best_step": r.best_step, "row": r.entry.adapted} for r in runs]
+    write_atomically(
+        given.out / "result.json",
+        page({"base": base.adapted, "runs": rows, "environment": environment(torch.device("cpu"))}),
+    )
+    write_atomically(given.out / "table.md", table(runs, base, people["figures"]).encode())
+    plot(runs, base, given.out / "plot.png")
+    print(f"wrote {given.out}")
+
+
+if __name__ == "__main__":
+    main()
