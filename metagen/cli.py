@@ -29,7 +29,7 @@ class Verb(NamedTuple):
 
 
 VERBS = {
-    "demo": Verb("see it at work, in about five minutes", "metagen demo"),
+    "demo": Verb("see it at work, in about four minutes", "metagen demo"),
     "fit": Verb("meta-train a model", "metagen fit --config configs/quickstart.yaml"),
     "adapt": Verb("become one new thing", "metagen adapt --model runs/x/export --support five_images/ --out my_glyph/"),
     "sample": Verb("make new images of it", "metagen sample --model my_glyph/ --n 64 --out samples/"),

@@ -1,4 +1,4 @@
-"""Write docs/omniglot.md and docs/omniglot-plane.png from result files of `metagen evaluate`; no figure is typed.
+"""Write docs/NAME.md and docs/NAME-plane.png of a model from result files of `metagen evaluate`; no figure is typed.
 
     python scripts/make_scorecard.py runs/omniglot/evaluation-*/result.json \
         --beside runs/omniglot-redraw/evaluation-*/result.json
@@ -23,7 +23,6 @@ from metagen.report.result import Difference, Result, Row, read_result, row_name
 from metagen.storage.files import write_atomically
 from metagen.storage.strict_json import number
 
-PAGE, PLANE = "omniglot.md", "omniglot-plane.png"
 COLUMNS: Columns = {
     "fd": ("Frechet", 2),
     "recognisability": ("recognised %", 1),
@@ -47,10 +46,10 @@ PUBLISHED = {
     "FSDM": (0.49 / NORMALISED, 94.8),
     "CFGDM": (0.365 / NORMALISED, 96.8),
 }
+TASKS = {"omniglot": "characters of Omniglot", "glyphs": "letters of scripts that were held out, drawn from fonts"}
 HEAD = """# Characters nobody was trained on: the scorecard of `{name}`
 
-Made by `python scripts/make_scorecard.py RESULT.json ...`; no figure here is typed. {tasks} {split} characters of
-Omniglot (split {split_hash}) through `{extractor}`, weights {weights}, seed {seed}; {hardware}.{sampling}
+Made by `python scripts/make_scorecard.py RESULT.json ...`; no figure here is typed. {tasks} {split} {of_what} (split {split_hash}) through `{extractor}`, weights {weights}, seed {seed}; {hardware}.{sampling}
 
 Each figure has its 95 % interval over characters. Every row makes as many images as *people* have, and all are judged
 by the same other drawings of people. *Reconstruction* is people's drawings through the model's encoder and back, the
@@ -60,7 +59,8 @@ The query loss compares models of one kind alone.
 """
 CAPTION = """The plane of diversity and recognisability at {shots}, with 95 % intervals over characters. Best is where
 people are. The grey line is the support itself, moved at random ever further (copy, affine x1, x1.5), which takes
-no model at all. Crosses are published models, 1 shot, read from the figures of Boutin 2022 (arXiv:2205.10370, VAE and
+no model at all."""
+CROSSES = """ Crosses are published models, 1 shot, read from the figures of Boutin 2022 (arXiv:2205.10370, VAE and
 DA-GAN) and Boutin 2023 (arXiv:2301.11722, the diffusion models). They were measured through other critics, at 50 px,
 on another split, whose test characters are of alphabets that were seen. So all diversity is given relative to that of
 people's drawings in the same place, and the cross *people, there* shows where those lie. Compare each by its distance
@@ -107,6 +107,11 @@ def shots_of(result: Result) -> str:
     return f"{result['shots']} shot{'s' if result['shots'] > 1 else ''}"
 
 
+def task_set(result: Result) -> str:
+    """The name of the task set that was evaluated on."""
+    return str(result["data"]["task_set"])
+
+
 def head(name: str, result: Result) -> str:
     """The page's head: model, tasks, hardware."""
     model = result["model"]
@@ -118,12 +123,13 @@ def head(name: str, result: Result) -> str:
         "weights": model["weights_sha256"][:12],
         "hardware": result["environment"]["hardware"],
         "sampling": sampling,
+        "of_what": TASKS[task_set(result)],
     }
     return wrapped(HEAD.format(**{**result, **details, "name": name}))
 
 
 def page(name: str, results: dict[int, Result], beside_name: str, beside: dict[int, Result]) -> str:
-    """All of docs/omniglot.md."""
+    """All of docs/NAME.md."""
     first = next(iter(results.values()))
     lines = [head(name, first)]
     for shots, result in results.items():
@@ -131,8 +137,9 @@ def page(name: str, results: dict[int, Result], beside_name: str, beside: dict[i
         images = f"{result['queries']} drawings a character beside the support, {result['made']} images a row."
         lines += [f"## {shots_of(result).capitalize()}\n", images, ""]
         lines += [*table(rows_of(result, name, other).items(), "row", COLUMNS), ""]
-    picture = f"![Diversity against recognisability]({PLANE})"
-    return "\n".join([*lines, "## The plane\n", picture, "", wrapped(CAPTION.format(shots=shots_of(first)))])
+    picture = f"![Diversity against recognisability]({name}-plane.png)"
+    caption = CAPTION.format(shots=shots_of(first)) + (CROSSES if task_set(first) == "omniglot" else "\n")
+    return "\n".join([*lines, "## The plane\n", picture, "", wrapped(caption)])
 
 
 def place(row: Row) -> tuple[dict[str, float], dict[str, float]]:
@@ -151,6 +158,15 @@ def point(axes: Axes, row: Row, label: str, colour: str, marker: str) -> None:
     )
 
 
+def add_published(axes: Axes) -> None:
+    """Crosses for published models."""
+    theirs = {**PUBLISHED, "people, there": (1.0, PUBLISHED_PEOPLE)}
+    axes.plot(*zip(*((100 * x, y) for x, y in theirs.values()), strict=True), "kx", label="published, other critics")
+    for each, (x, y) in theirs.items():
+        aside = {"xytext": (-6, -3), "ha": "right"} if x < 1 else {"xytext": (6, -3)}
+        axes.annotate(each, (100 * x, y), textcoords="offset points", fontsize=8, **aside)
+
+
 def plane(name: str, result: Result, beside: tuple[str, Result] | None) -> bytes:
     """Diversity against recognisability, as a PNG file."""
     figure = Figure(figsize=(8, 5.5), layout="constrained")
@@ -163,11 +179,8 @@ def plane(name: str, result: Result, beside: tuple[str, Result] | None) -> bytes
     axes.plot(*zip(*spots.values(), strict=True), "o-", color="grey", label="support moved at random")
     for each, spot in spots.items():
         axes.annotate(each, spot, xytext=(6, -12), textcoords="offset points", color="grey", fontsize=8)
-    theirs = {**PUBLISHED, "people, there": (1.0, PUBLISHED_PEOPLE)}
-    axes.plot(*zip(*((100 * x, y) for x, y in theirs.values()), strict=True), "kx", label="published, other critics")
-    for each, (x, y) in theirs.items():
-        aside = {"xytext": (-6, -3), "ha": "right"} if x < 1 else {"xytext": (6, -3)}
-        axes.annotate(each, (100 * x, y), textcoords="offset points", fontsize=8, **aside)
+    if task_set(result) == "omniglot":
+        add_published(axes)
     axes.margins(x=0.12)
     rows = result["rows"]
     shown = [(row_named(rows, PEOPLE), "people", "C2", "*")]
@@ -189,8 +202,8 @@ def write(paths: Sequence[str], beside_paths: Sequence[str], name: str, beside_n
         check_alike(results[shots], beside[shots])
     least = next(iter(results))
     other = (beside_name, beside[least]) if least in beside else None
-    write_atomically(out / PAGE, page(name, results, beside_name, beside).encode())
-    write_atomically(out / PLANE, plane(name, results[least], other))
+    write_atomically(out / f"{name}.md", page(name, results, beside_name, beside).encode())
+    write_atomically(out / f"{name}-plane.png", plane(name, results[least], other))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

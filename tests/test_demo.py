@@ -30,7 +30,18 @@ def test_it_leaves_pictures_a_model_and_a_table(shown, capsys):
 
 def test_it_does_not_replace_what_stands_there(shown, capsys):
     assert main([*WORDS, "--out", str(shown)]) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    assert "replace it with --overwrite" in capsys.readouterr().err
+
+
+def test_it_replaces_an_earlier_demo_when_asked_and_nothing_else(shown, capsys):
+    stranger = shown / "training/samples/mine.png"
+    stranger.write_bytes(b"mine")
+    assert main([*WORDS, "--out", str(shown), "--overwrite", "true"]) == 2
+    assert "mine.png" in capsys.readouterr().err
+    stranger.unlink()
+    assert main([*WORDS, "--out", str(shown), "--overwrite", "true"]) == 0
+    table = capsys.readouterr().out
+    assert all(f" {row} " in table for row in ("human", "affine x1", "before", "after", "glyphs"))
 
 
 @pytest.mark.parametrize("words", [["--minutes", "0"], ["--tasks", "2"]])

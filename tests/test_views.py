@@ -96,7 +96,7 @@ def test_every_figure_that_can_be_measured_has_a_heading_and_a_clause():
 def test_the_adapted_row_is_told_in_one_line_beside_people(card):
     human, adapted = card["rows"][0]["figures"], card["rows"][-1]["figures"]
     mean = f"{adapted['fd[half]']['mean']:.3g}"
-    assert headline(card).startswith(f"adapted, and real images in brackets: fd {mean[:3]}")
+    assert headline(card).startswith(f"adapted, and real images in brackets: Frechet {mean[:3]}")
     assert short(human["recognisability[half]"]).partition(" ")[0] in headline(card)
     alone = [{**row, "figures": {"query_loss": row["figures"]["query_loss"]}} for row in card["rows"][5:]]
     assert headline({**card, "rows": alone}) == ""

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
-
-import torch
-from rich.console import Console
-from rich.table import Table
 
 from metagen.commands.fit import fit
 from metagen.errors import MetagenError, check_at_least, check_positive
 from metagen.evaluation.before_after import FIGURES, compare, picture
 from metagen.evaluation.extractor_choice import extractor_of
 from metagen.model import load_base
+from metagen.report.headings import HEADINGS, ROWS
+from metagen.report.next_steps import adaptation, next_steps
+from metagen.report.result import Row
+from metagen.report.tables import block, clauses_on, shown
 from metagen.storage.bundled import resource
-from metagen.storage.files import check_free, placed
+from metagen.storage.files import placed
 from metagen.storage.images import save_png
 from metagen.tasks.task_data import TaskData
+from metagen.training.run_folder import RunFolder
 
 BEFORE = "omniglot"  # which was trained on people's drawings and never saw a font
+TRAINED = "glyphs"  # which went on from it over letters from many fonts, on a GPU
 SHOWN = 10  # letters in a picture
 
 
@@ -37,31 +40,31 @@ def demo(out: str = "runs/demo", minutes: float = 3.0, tasks: int = 40, overwrit
     check_positive("minutes", minutes)
     check_at_least("tasks", tasks, 3)
     folder, started = placed(out), time.perf_counter()
-    first, run = folder / "first.png", folder / "training"
-    check_free(run, overwrite)
+    first, last, run = folder / "first.png", folder / "before-and-after.png", folder / "training"
+    _check_free([first, last], run, overwrite)
+    folder.mkdir(parents=True, exist_ok=True)
     data = TaskData("glyphs", shots=1, queries=14)
-    before = load_base(BEFORE).learner
-    _show(first, picture({f"{BEFORE} draws": before}, data.episodes, SHOWN), overwrite)
-    _say(started, f"{SHOWN} letters that {BEFORE} never saw, each drawn from one image: {first}")
-    _say(started, f"trains on other letters for {minutes:g} minutes; pictures on the way in {run / 'samples'}")
-    words = ["--config", str(resource("configs", "demo.yaml")), "--run_dir", str(run), "--time_limit", f"{minutes:g}"]
-    fit([*words, "--overwrite", str(overwrite).lower()], "metagen demo")
-    after = load_base(run / "export").learner
+    trained = load_base(TRAINED).learner
+    save_png(picture({f"{TRAINED} draws": trained}, data.episodes, SHOWN), first)
+    _say(started, f"{SHOWN} letters that no model here has seen, each drawn from one image: {first}")
+    _say(started, f"trains {BEFORE} on other letters for {minutes:g} minutes; pictures on the way: {run / 'samples'}")
+    words = ["--config", str(resource("configs", "glyphs-token-vae.yaml")), "--run_dir", str(run)]
+    fit([*words, "--time_limit", f"{minutes:g}", "--overwrite", str(overwrite).lower()], "metagen demo")
+    both = {"before": load_base(BEFORE).learner, "after": load_base(run / "export").learner}
     extractor, info = extractor_of(None, data, "test")
-    figures = compare(before, after, data.episodes, tasks, (info["name"], extractor))
-    last = folder / "before-and-after.png"
-    _show(last, picture({"before": before, "after": after}, data.episodes, SHOWN), overwrite)
+    rows = compare({**both, TRAINED: trained}, data.episodes, tasks, (info["name"], extractor))
+    save_png(picture(both, data.episodes, SHOWN), last)
     _say(started, f"before and after, the same letters: {last}")
-    _print_table(figures, tasks)
-    print(f"next: metagen adapt --model {run / 'export'} --support FOLDER_OF_IMAGES --out mine")
+    _print_table(rows, tasks, minutes)
+    print(next_steps(adaptation(run / "export", "mine"), adaptation(TRAINED, "mine")))
 
 
-def _show(path: Path, image: torch.Tensor, overwrite: bool) -> None:
-    """Write a picture; refuse to replace one unasked."""
-    if path.exists() and not overwrite:
-        raise MetagenError(f"{path}: exists; give another --out, or replace it with --overwrite")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_png(image, path)
+def _check_free(pictures: Sequence[Path], run: Path, overwrite: bool) -> None:
+    """Refuse to replace an earlier demo unasked, or what no demo left."""
+    taken = [place for place in (*pictures, run) if place.exists()]
+    if taken and not overwrite:
+        raise MetagenError(f"{taken[0]}: exists; give another --out, or replace it with --overwrite")
+    RunFolder(run, None).check(overwrite, [])
 
 
 def _say(started: float, text: str) -> None:
@@ -69,11 +72,14 @@ def _say(started: float, text: str) -> None:
     print(f"{minutes}:{seconds:02d}  {text}", flush=True)
 
 
-def _print_table(figures: dict[str, dict[str, str]], tasks: int) -> None:
-    headings = [heading for heading, _ in FIGURES.values()]
-    table = Table(f"{tasks} letters, 1 image each", *headings)
-    for name, row in figures.items():
-        table.add_row(name, *(row[heading] for heading in headings))
-    Console(width=110, markup=False).print(table)
-    for heading, clause in FIGURES.values():
-        print(f"  {heading}: {clause}")
+def _print_table(rows: Sequence[Row], tasks: int, minutes: float) -> None:
+    clauses = {
+        "human": ROWS["human"],
+        "affine x1": ROWS["affine x1"],
+        "before": f"the bundled model {BEFORE}, which never saw a font",
+        "after": f"the same after {minutes:g} minutes of training",
+        TRAINED: "the bundled model that was trained further, on a GPU",
+    }
+    columns = shown(rows, {name: HEADINGS[name].title for name in FIGURES})
+    print(block(rows, columns, f"{tasks} letters, 1 image each; ± half the 95 % interval"))
+    print("\n".join(clauses_on(columns, clauses)))

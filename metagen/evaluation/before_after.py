@@ -1,4 +1,4 @@
-"""Two models on the same held-out tasks: before and after training, beside real images and affine copies."""
+"""Several models on the same held-out tasks, as before and after training, beside real images and affine copies."""
 
 from __future__ import annotations
 
@@ -16,46 +16,40 @@ from metagen.evaluation.trial import Trial
 from metagen.learners import Learner, adapt_tasks
 from metagen.metrics import Extractor, metrics, select_figures
 from metagen.report.plots import labelled
-from metagen.report.tables import short
+from metagen.report.result import Row
 from metagen.storage.images import grid
 from metagen.tasks.episodes import Episodes
 
-# The figures shown, by the names of their columns: a heading, and a clause for who has never seen it.
-FIGURES = {
-    "recognisability": (
-        "recognised %",
-        "drawings nearer to their own letter than to 19 others, as a network sees them",
-    ),
-    "diversity_relative": ("variety %", "how much the drawings of a letter differ; real ones are 100"),
-    "near_copies": ("near copies %", "drawings as close to the given one as 1 in 20 real ones; 5 would be right"),
-    "fd": ("distance", "of all drawings together from real ones, in that network's eyes; less is better"),
-}
-ROWS = {"human": "real drawings", "affine x1": "moved copies", "before": "before", "adapted": "after"}
+FIGURES = ("recognisability", "diversity_relative", "near_copies", "fd")
+TRIAL_ROWS = {"after": "adapted"}  # of a trial, which has that row always
 
 
 def compare(
-    before: Learner, after: Learner, episodes: Episodes, limit: int, extractor: tuple[str, Extractor]
-) -> dict[str, dict[str, str]]:
-    """Measure both models on test tasks: the figures with half the width of their intervals, by heading, by row.
+    models: Mapping[str, Learner], episodes: Episodes, limit: int, extractor: tuple[str, Extractor]
+) -> list[Row]:
+    """Measure models on test tasks, beside real images and affine copies.
 
     Args:
-        before: a model.
-        after: another one, over images of the same size.
+        models: by the names of their rows, one of them "after"; all over images of one size.
         episodes: of the tasks.
         limit: how many test tasks, chosen once and for all.
         extractor: its name, and the network.
     """
     extractors, tasks = dict([extractor]), episodes.held_out_numbers("test", limit)
-    rows = {"before": Contender(before, before.test_steps), "adapted": Contender(after, after.test_steps)}
-    trial = Trial(episodes, "test", tasks, rows, (0, "test"), (), ByLoss(), extractors, episodes.queries // 2)
+    contenders = {TRIAL_ROWS.get(name, name): Contender(each, each.test_steps) for name, each in models.items()}
+    trial = Trial(episodes, "test", tasks, contenders, (0, "test"), (), ByLoss(), extractors, episodes.queries // 2)
     results = from_tensors(ShardedTasks().over("tasks", tasks, lambda batch: to_tensors(trial.evaluate_batch(batch))))
-    card = Scorecard(results, rows, extractors, select_figures([*FIGURES], metrics, extractors))
-    return {
-        name: {
-            heading: short(card.figures(row)[f"{column}[{extractor[0]}]"]) for column, (heading, _) in FIGURES.items()
+    card = Scorecard(results, contenders, extractors, select_figures([*FIGURES], metrics, extractors))
+    return [
+        {
+            "row": name,
+            "steps": None,
+            "seconds": None,
+            "diverged": None,
+            "figures": card.figures(TRIAL_ROWS.get(name, name)),
         }
-        for row, name in ROWS.items()
-    }
+        for name in ("human", "affine x1", *models)
+    ]
 
 
 def picture(models: Mapping[str, Learner], episodes: Episodes, tasks: int, generated: int = 6) -> torch.Tensor:

@@ -15,7 +15,7 @@ class Heading(NamedTuple):
 HEADINGS = {
     "query_loss": Heading("query loss", "what the model minimises, on images it was not shown; less is better"),
     "fid": Heading("FID", "distance from real images through Inception, all tasks together; less is better"),
-    "fd": Heading("fd", "Frechet distance from real images, all tasks together; less is better"),
+    "fd": Heading("Frechet", "Frechet distance from real images, all tasks together; less is better"),
     "recognisability": Heading("recognised %", "images nearest to their own task among 20; copies have 100"),
     "diversity_relative": Heading(
         "diversity %", "how much a task's images vary, real ones being 100; noise has it, too"
@@ -24,8 +24,10 @@ HEADINGS = {
     "near_copies": Heading("near copies %", "images that nearly copy one that was given; real ones have 5"),
     "energy": Heading("energy", "energy distance of each task's images from its real ones; less is better"),
     "kid": Heading("kernel", "kernel distance from real images; less is better, and 0 is right"),
-    "fd_task": Heading("fd of a task", "Frechet distance within each task, then the mean; less is better"),
-    "fd_infinity": Heading("fd, endless", "fd extrapolated to endlessly many images; less is better"),
+    "fd_task": Heading("Frechet, task", "Frechet distance within each task, then the mean; less is better"),
+    "fd_infinity": Heading(
+        "Frechet, endless", "Frechet distance extrapolated to endlessly many images; less is better"
+    ),
     "is": Heading("IS", "Inception Score: classes that are clear and many; more is better"),
     "precision": Heading("precision", "share of images near real ones; more is better"),
     "recall": Heading("recall", "share of real images near made ones; more is better"),
@@ -38,7 +40,7 @@ HEADINGS = {
     "lpips_cluster": Heading("LPIPS in cluster", "the same of images with one nearest support; as real ones is best"),
     "originality": Heading("originality", "distance from the mean of the images given; as real ones is best"),
     "originality_relative": Heading("originality %", "distance from the mean of the images given, real ones being 100"),
-    "mifid": Heading("MiFID", "fd over how unlike the images given they are; less is better"),
+    "mifid": Heading("MiFID", "Frechet distance over how unlike the images given they are; less is better"),
 }
 FIRST = (
     "query_loss",

@@ -31,7 +31,7 @@ def short(figure: Estimate) -> str:
         return ABSENT
     if half is None:
         return f"{mean:.{1 if abs(mean) >= 20 else 2}f} ±{ABSENT}"
-    digits = 1 if abs(mean) >= 20 else 2 if max(abs(mean), half) >= 0.1 else 4
+    digits = 1 if abs(mean) >= 20 else 2 if max(abs(mean), half) >= 0.1 else 4 if mean or half else 0
     return f"{mean:.{digits}f} ±{half:.{digits}f}"
 
 
@@ -59,7 +59,7 @@ def table(result: Result, every: bool = False, place: Path = RESULT) -> str:
     about = f"{result['tasks']} {result['split']} tasks, {counted(result['shots'], 'shot')}, through {through}"
     title = f"{about}; ± half the 95 % interval"
     parts = _in_parts([*columns.items()])
-    blocks = [_block(rows, dict(part), None if number else title) for number, part in enumerate(parts)]
+    blocks = [block(rows, dict(part), None if number else title) for number, part in enumerate(parts)]
     absent = [f"not measured here: {name}" for name in result["not_measured"]]
     diverged = [
         f"diverged, so counted as grey: {row['row']}, {row['diverged']} of {result['tasks']} tasks"
@@ -67,7 +67,8 @@ def table(result: Result, every: bool = False, place: Path = RESULT) -> str:
         if row["diverged"]
     ]
     rest = _rest(result, len(columns), len(rows), place)
-    return "\n".join([*blocks, *_clauses(columns, rows), *absent, *diverged, *noted(result), rest])
+    clauses = clauses_on(columns, {row["row"]: ROWS[row["row"]] for row in rows})
+    return "\n".join([*blocks, *clauses, *absent, *diverged, *noted(result), rest])
 
 
 def _in_parts(columns: Sequence[tuple[str, str]]) -> list[Sequence[tuple[str, str]]]:
@@ -75,7 +76,7 @@ def _in_parts(columns: Sequence[tuple[str, str]]) -> list[Sequence[tuple[str, st
     return [columns[start : start + COLUMNS] for start in range(0, max(len(columns), 1), COLUMNS)]
 
 
-def _block(rows: Sequence[Row], columns: Mapping[str, str], title: str | None) -> str:
+def block(rows: Sequence[Row], columns: Mapping[str, str], title: str | None) -> str:
     """A table of some figures, by name with their headings."""
     lines = Table("", *columns.values(), title=title)
     for row in rows:
@@ -102,11 +103,15 @@ def _label(row: Row) -> str:
     return f"{row['row']}, {steps} step{'s' * (steps > 1)}" if isinstance(steps, int) and steps else row["row"]
 
 
-def _clauses(columns: Mapping[str, str], rows: Sequence[Row]) -> list[str]:
-    """A line on each column and row that is shown; one on all figures of one kind, through whatever extractor."""
+def clauses_on(columns: Iterable[str], rows: Mapping[str, str]) -> list[str]:
+    """A line on each figure and row that is shown; one on all figures of one kind, through whatever extractor.
+
+    columns: the figures' names.
+    rows: the clause of each.
+    """
     kinds = dict.fromkeys(name.partition("[")[0] for name in columns)
     clauses = {HEADINGS[kind].title: HEADINGS[kind].clause for kind in kinds if kind in HEADINGS}
-    clauses |= {row["row"]: ROWS[row["row"]] for row in rows}
+    clauses |= rows
     width = max(map(len, clauses), default=0)
     return [f"  {name:{width}}  {clause}" for name, clause in clauses.items()]
 
