@@ -39,6 +39,18 @@ def test_tasks_are_named_by_the_options_that_make_them():
     assert task_words(tasks, of_a_model=True) == here
 
 
+def test_a_path_stays_as_it_was_typed():
+    assert task_words(TaskData("folder", "True/tasks"), of_a_model=True) == ["--data.root", "True/tasks"]
+
+
+def test_of_too_few_tasks_or_images_the_loss_alone_is_measured(fit, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert fit("run", "--data.queries", "3") == 0
+    _, evaluate = proposed(capsys.readouterr().out)
+    assert evaluate[evaluate.index("--extractor") + 1] == "none"
+    assert main(evaluate) == 0
+
+
 def test_an_extractor_is_trained_first_where_none_is_bundled(tmp_path):
     assert [words[0] for words in evaluation("m", tmp_path / "e", TaskData("glyphs"))] == ["evaluate"]
     other_size = evaluation("m", tmp_path / "e", TaskData("glyphs", size=32))
@@ -103,6 +115,7 @@ def test_a_time_limit_ends_training_after_a_step_and_the_proposed_command_goes_o
     assert "stopped at step 6 after 1.5 minutes, as --time_limit says" in out
     assert checkpoint(run)["global_step"] == training(run)["meta_steps"] == 6
     assert training(run)["best_step"] == 4
+    assert "time_limit: null" in (run / "config.yaml").read_text()  # so that the next part goes on to the end
     resume, *_ = proposed(out)
     monkeypatch.undo()
     assert main(resume) == 0
@@ -120,4 +133,4 @@ def test_a_time_limit_before_the_first_validation_has_one(fit, tmp_path, capsys)
 @pytest.mark.parametrize("limit", ["0", "-1"])
 def test_a_time_limit_has_to_be_positive(fit, tmp_path, capsys, limit):
     assert fit(tmp_path / "run", "--time_limit", limit) == 2
-    assert "time_limit: expected a number of minutes above 0" in capsys.readouterr().err
+    assert "time_limit: expected" in capsys.readouterr().err

@@ -78,6 +78,23 @@ def test_grey_ink_goes_on_from_the_bundled_model():
     assert any("begun from omniglot: ink at 28 px" in reason for reason in choices.reasons)
 
 
+def test_a_typed_beginning_is_told_as_it_is():
+    reasons = choose(INK_FOLDER, {"model.initial": "null"}).reasons
+    assert any("begun at random, as typed" in reason for reason in reasons)
+
+
+@pytest.mark.parametrize("name", ["model.generator.class_path", "model.learner.class_path"])
+def test_with_a_model_typed_nothing_is_chosen(name):
+    words = ["--data.root", "nowhere", f"--{name}", "VAE"]
+    assert with_own_choices(words) == words
+
+
+def test_a_typed_least_number_of_images_counts():
+    counts = [8] * 20 + [30] * 10
+    choices = choose(FolderSummary("x", counts, [28] * 460, 0, "dark"), {"data.min_images": "20"})
+    assert any("10 of 30 folders have 20 or more images" in reason for reason in choices.reasons)
+
+
 def test_shots_and_queries_fit_into_the_images_there_are():
     data = yaml.safe_load(choose(INK_FOLDER, {}).yaml)["data"]
     assert max(data["shots"]) + data["queries"] == 8

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ from pytorch_lightning.strategies import DeepSpeedStrategy, FSDPStrategy
 from metagen.commands.complaints import explained, refused_class
 from metagen.core.quiet import quieten
 from metagen.core.seeding import DRAWING
-from metagen.errors import MetagenError
+from metagen.errors import MetagenError, check_positive
 from metagen.generators import VAE, generators
 from metagen.learners import learners
 from metagen.learners.model_files import describe
@@ -58,7 +57,7 @@ class FitCLI(LightningCLI):
         return {"fit": {"model", "train_dataloaders", "val_dataloaders", "datamodule", "weights_only"}}
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:  # noqa: ANN401
-        """Parse, and take out where to continue: a rerun of the saved config begins anew."""
+        """Parse; a rerun of the saved config begins anew, and without a limit."""
         try:
             super().parse_arguments(parser, args)
         except (ArgumentError, ValueError, OverflowError) as error:  # the last two of NULs and huge integers
@@ -78,7 +77,8 @@ class FitCLI(LightningCLI):
                 options[name] = str(placed(value))
         name, run_dir = options["ckpt_path"], placed(options["run_dir"])
         self.folder = RunFolder(run_dir, find_checkpoint(name, run_dir / "checkpoints") if name else None)
-        options["ckpt_path"] = None
+        self.minutes = options["time_limit"]
+        options["ckpt_path"] = options["time_limit"] = None
 
     def instantiate_classes(self) -> None:
         """Make all that the run is made of, from the seed whatever other threads draw."""
@@ -93,9 +93,9 @@ class FitCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Refuse to write over an earlier run unasked, or over what is no run."""
-        data, model, limit = self.config["fit"].data, self.config["fit"].model, self.config["fit"].time_limit
-        if limit is not None and not 0 < limit < math.inf:
-            raise MetagenError(f"time_limit: expected a number of minutes above 0, got {limit}")
+        data, model = self.config["fit"].data, self.config["fit"].model
+        if self.minutes is not None:
+            check_positive("time_limit", self.minutes)
         inputs = [data.root, data.split_file, model.initial, model.zoo, model.chosen_by]
         self.folder.check(self.config["fit"].overwrite, inputs)
 
@@ -104,8 +104,7 @@ class FitCLI(LightningCLI):
         folder, given = self.folder.path, self._get(self.config_init, "trainer")
         _check_trainer_options(given)
         self.rehearsal = bool(given["fast_dev_run"])
-        minutes = self._get(self.config_init, "time_limit")
-        self.checkpoints = Checkpoints(folder / "checkpoints", None if minutes is None else 60 * minutes)
+        self.checkpoints = Checkpoints(folder / "checkpoints", None if self.minutes is None else 60 * self.minutes)
         kwargs["default_root_dir"] = str(folder)
         kwargs["plugins"] = [*_as_list(given["plugins"]), WholeFiles()]
         if given["logger"] is None:
@@ -175,8 +174,7 @@ class FitCLI(LightningCLI):
         if nothing_done and export.stays(self.start):
             return
         if self.checkpoints.time_is_up:
-            minutes = self.config["fit"].time_limit
-            print(f"stopped at step {self.trainer.global_step} after {minutes:g} minutes, as --time_limit says")
+            print(f"stopped at step {self.trainer.global_step} after {self.minutes:g} minutes, as --time_limit says")
         learner = export.write(None if self.config["fit"].choose_sampling else "as --choose_sampling false says")
         if learner is not None and learner.generator.searched:
             self._write_searched(learner.generator.searched)

@@ -12,7 +12,7 @@ from metagen.errors import MetagenError
 from metagen.evaluation.criterion import PIXELS, FeatureFunction
 from metagen.metrics import Extractor
 from metagen.metrics.extractors import Scripted
-from metagen.metrics.extractors.extractor_files import load_extractor
+from metagen.metrics.extractors.extractor_files import bundled_for, load_extractor
 from metagen.metrics.extractors.scripted import SUFFIXES
 from metagen.storage.bundled import bundled
 from metagen.storage.files import placed
@@ -50,7 +50,7 @@ def selection_features(
     Raises:
         MetagenError: the extractor is missing, damaged or takes other images, or was trained on val tasks.
     """
-    name = name or _bundled_at_this_size(tasks)
+    name = name or bundled_for(tasks, "select") or PIXELS
     if name == PIXELS:
         return PIXELS, blurred
     try:
@@ -59,16 +59,6 @@ def selection_features(
     except MetagenError as error:
         raise MetagenError(f"{error}; or choose without one: --model.chosen_by {PIXELS}") from error
     return info["name"], extractor.to(device).of
-
-
-def _bundled_at_this_size(tasks: TaskData) -> str:
-    name, shape = f"{tasks.name}-select", _shape(tasks)
-    try:
-        path = bundled("extractors", name)
-    except MetagenError:
-        return PIXELS
-    extractor = load_extractor(path)[0]
-    return name if [extractor.channels, extractor.size] == [*shape[1:3]] else PIXELS
 
 
 def _shape(tasks: TaskData) -> torch.Size:

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from metagen.errors import MetagenError
-from metagen.storage.bundled import bundled
 from metagen.storage.files import placed
 
 if TYPE_CHECKING:
@@ -16,6 +14,7 @@ if TYPE_CHECKING:
 
 Command = Sequence[object]  # the words after "metagen"
 SUPPORT = "five_images/"  # a folder that the user makes
+FEWEST_TASKS, FEWEST_QUERIES = 3, 4  # that a scorecard takes
 OF_THIS_MACHINE = ("root", "split_file", "on_bad_image")  # options of tasks that no model keeps
 
 
@@ -43,9 +42,16 @@ def _support(tasks: TaskData | None) -> str | Path:
 
 
 def evaluation(model: str | Path, out: str | Path, tasks: TaskData) -> list[Command]:
-    """The commands that measure a model on tasks; the first trains an extractor where none of theirs is bundled."""
+    """The commands that measure a model on tasks; the first trains an extractor where none of theirs is bundled.
+
+    Of tasks too few, or of too few images, for a scorecard: the one that measures the loss alone.
+    """
     words = ["evaluate", "--model", model, *task_words(tasks, of_a_model=True)]
-    if _has_extractor(tasks):
+    if tasks.queries < FEWEST_QUERIES or len(tasks.task_set.split.test) < FEWEST_TASKS:
+        return [[*words, "--extractor", "none", "--out", out]]
+    from metagen.metrics.extractors.extractor_files import bundled_for  # slow to import, and not for every verb
+
+    if bundled_for(tasks, "report"):
         return [[*words, "--out", out]]
     extractor = sibling(out, "extractor")
     training = ["train-extractor", *task_words(tasks), "--out", extractor]
@@ -60,14 +66,6 @@ def task_words(tasks: TaskData, of_a_model: bool = False) -> list[str]:
     options = {name: tasks.options[name] for name in OF_THIS_MACHINE}
     options |= {} if of_a_model else tasks.description
     given = {name: value for name, value in options.items() if value not in (None, False)}
-    return [word for name, value in given.items() for word in (f"--data.{name}", str(value).replace("True", "true"))]
-
-
-def _has_extractor(tasks: TaskData) -> bool:
-    from metagen.metrics.extractors.extractor_files import load_extractor  # slow to import, and not for every verb
-
-    try:
-        extractor = load_extractor(bundled("extractors", f"{tasks.name}-report"))[0]
-    except MetagenError:
-        return False
-    return (extractor.size, extractor.channels) == (tasks.task_set.size, tasks.task_set.channels)
+    return [
+        word for name, value in given.items() for word in (f"--data.{name}", "true" if value is True else str(value))
+    ]

@@ -45,7 +45,10 @@ READ = 256  # images that are looked at, the first of each task
 RARE = 0.1  # share of images with colours that are taken to be strays, and of tasks that may have too few images
 SHARE_HELD_OUT = 0.15  # share of tasks that are val tasks, and of those that are test tasks
 MOST_HELD_OUT = 60  # of either
-MODEL_TYPED = {"config", "data", "model", "model.generator", "model.learner"}  # with which nothing is chosen
+MODEL_TYPED = {  # with which nothing is chosen
+    *("config", "data", "model"),
+    *(f"model.{part}{how}" for part in ("generator", "learner") for how in ("", ".class_path")),
+}
 
 Options = dict[str, Any]  # by their dotted names, without the leading dashes
 
@@ -252,8 +255,10 @@ def _model(summary: FolderSummary, config: str, ink: bool, options: Options, typ
     if "data.invert" in options:
         reasons.append("black and white exchanged, so that ink is light; --data.invert false keeps them")
     initial = typed.get("model.initial", config_of(config)["model"].get("initial"))
+    initial = None if initial == "null" else initial
     if config == INK:
-        reasons.append(f"TokenVAE with Amortised, begun from {initial}: ink at {INK_SIZE} px")
+        start = f"begun from {initial}" if initial else "begun at random, as typed"
+        reasons.append(f"TokenVAE with Amortised, {start}: ink at {INK_SIZE} px")
     else:
         start = f"begun from {initial}: as typed" if initial else "begun at random: no bundled model makes such images"
         hint = f"; --data.size {INK_SIZE} begins from one of ink" if ink and not initial else ""
@@ -289,11 +294,12 @@ def _tasks(
 ) -> tuple[Options, list[str]]:
     """The numbers of tasks of each split and of an episode, which needs so many images of each, and why."""
     there, options = len(summary.counts), Options()
+    images = max(images, _number(typed, "data.min_images") or 1)
     tasks = sum(count >= images for count in summary.counts)
     if tasks < LEAST.tasks:
         raise MetagenError(
             f"{summary.root}: shots and queries need {images} images a task, and {tasks} of {there} folders have so "
-            "many; lower --data.shots or --data.queries"
+            "many; lower --data.shots, --data.queries or --data.min_images"
         )
     if tasks < there:
         options["data.min_images"] = images

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from metagen.errors import MetagenError
 from metagen.metrics.extractors import Extractor, extractors
 from metagen.storage.artifacts import load_module, read_description, save_module
+from metagen.storage.bundled import bundled
 from metagen.storage.model_cards import extractor_card
 from metagen.tasks.seen import SeenTasks, files_of
 from metagen.tasks.splits import Split
+from metagen.tasks.task_data import TaskData
 
 
 def save_extractor(
@@ -45,3 +48,13 @@ def load_extractor(path: Path) -> tuple[Extractor, dict[str, Any], str]:
     config = read_description(path, "extractor", ("extractor", "info"))
     extractor = load_module(path, config, lambda described: extractors.build(described["extractor"]))
     return extractor, config["info"], config["weights_sha256"]
+
+
+def bundled_for(tasks: TaskData, role: Literal["select", "report"]) -> str | None:
+    """The name of the extractor bundled for a task set, to choose by or to report; None if none takes its images."""
+    name, task_set = f"{tasks.name}-{role}", tasks.task_set
+    try:
+        extractor = load_extractor(bundled("extractors", name))[0]
+    except MetagenError:
+        return None
+    return name if (extractor.size, extractor.channels) == (task_set.size, task_set.channels) else None
