@@ -49,7 +49,8 @@ PUBLISHED = {
 TASKS = {"omniglot": "characters of Omniglot", "glyphs": "letters of scripts that were held out, drawn from fonts"}
 HEAD = """# Characters nobody was trained on: the scorecard of `{name}`
 
-Made by `python scripts/make_scorecard.py RESULT.json ...`; no figure here is typed. {tasks} {split} {of_what} (split {split_hash}) through `{extractor}`, weights {weights}, seed {seed}; {hardware}.{sampling}
+Made by `python scripts/make_scorecard.py RESULT.json ...`; no figure here is typed. {tasks} {split} {of_what}
+(split {split_hash}) through `{extractor}`, weights {weights}, seed {seed}; {hardware}.{sampling}
 
 Each figure has its 95 % interval over characters. Every row makes as many images as *people* have, and all are judged
 by the same other drawings of people. *Reconstruction* is people's drawings through the model's encoder and back, the

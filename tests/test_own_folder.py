@@ -13,12 +13,16 @@ from PIL import Image, ImageDraw
 
 from metagen.cli import main
 from metagen.errors import MetagenError
+from metagen.model import load_base
+from metagen.storage.images import save_pngs
+from metagen.tasks import Glyphs
 from metagen.training.own_folder import (
     INK,
     SCRATCH,
     FolderSummary,
     choose,
     config_of,
+    likeliest_model,
     summary_of,
     typed_options,
     with_own_choices,
@@ -75,12 +79,25 @@ def test_grey_ink_goes_on_from_the_bundled_model():
     assert config["model"]["initial"] == "omniglot"
     assert config["run_dir"] == "runs/signs"
     assert "1 channel: all 160 images are grey" in choices.reasons
-    assert any("begun from omniglot: ink at 28 px" in reason for reason in choices.reasons)
+    assert any("begun from a model of ink: ink at 28 px" in reason for reason in choices.reasons)
 
 
 def test_a_typed_beginning_is_told_as_it_is():
     reasons = choose(INK_FOLDER, {"model.initial": "null"}).reasons
-    assert any("begun at random, as typed" in reason for reason in reasons)
+    assert any("begun at random: ink at 28 px" in reason for reason in reasons)
+
+
+@pytest.mark.parametrize("invert", [False, True])
+@pytest.mark.parametrize(("model", "other"), [("omniglot", "glyphs"), ("glyphs", "omniglot")])
+def test_ink_begins_from_the_model_that_draws_most_like_it(tmp_path, model, other, invert):
+    base = load_base(model)
+    letters = [Glyphs().images(name, range(3)) for name in Glyphs().split.test[:4]]
+    for number, letter in enumerate(letters):  # as the one or the other would draw them
+        drawn = base.adapt(letter / 255, invert=False).sample(4, seed=number)
+        save_pngs(1 - drawn if invert else drawn, tmp_path / str(number))
+    name, reason = likeliest_model(str(tmp_path), invert)
+    assert name == model
+    assert reason.endswith(f"likelier there than under {other}")
 
 
 @pytest.mark.parametrize("name", ["model.generator.class_path", "model.learner.class_path"])

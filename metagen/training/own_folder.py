@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import zip_longest
 from pathlib import Path
@@ -19,9 +19,10 @@ import yaml
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 
 from metagen.errors import MetagenError
+from metagen.model import load_base
 from metagen.storage.bundled import resource
 from metagen.storage.files import placed
-from metagen.storage.images import image_files, read_image, to_float
+from metagen.storage.images import image_files, read_files, read_image, to_float
 from metagen.tasks.folder import find_tasks
 from metagen.tasks.shots import distribution_of
 from metagen.tasks.splits import HELD_OUT, read_split
@@ -38,7 +39,9 @@ class Amount(NamedTuple):
 
 SIZES, LARGEST = (28, 32, 64), 128  # in pixels: that are chosen from, and the largest that there is
 INK, SCRATCH = "folder-token-vae-ink", "folder-redraw-maml"  # the configs that are chosen from
-INK_SIZE = 28  # in pixels, of the model that the first begins from
+INK_SIZE = 28  # in pixels, of the models that the first may begin from
+INK_MODELS = ("omniglot", "glyphs")  # bundled: of people's drawings, and of letters from fonts
+COMPARED = Amount(tasks=12, images=6)  # through which one of them is chosen, at most
 LEAST = Amount(tasks=5, images=3)  # below which nothing is chosen
 ENOUGH = Amount(tasks=20, images=8)  # below which a warning says what to expect
 READ = 256  # images that are looked at, the first of each task
@@ -101,6 +104,10 @@ class Choices:
             reduce(lambda group, key: group[key], groups, config)[last] = value
         return yaml.safe_dump(config, sort_keys=False)
 
+    def begun_from(self, model: str, reason: str) -> Choices:
+        """The same with a bundled model to begin from."""
+        return replace(self, options={**self.options, "model.initial": model}, reasons=[*self.reasons, reason])
+
     @property
     def words(self) -> list[str]:
         """The words that name the config and the options on the command line."""
@@ -138,7 +145,11 @@ def with_own_choices(argv: Sequence[str]) -> list[str]:
     root, task_set = typed.get("data.root"), typed.get("data.task_set", "folder")
     if not root or task_set != "folder" or MODEL_TYPED & typed.keys() or {"-h", "--help", "-c"} & {*argv}:
         return [*argv]
-    choices = choose(summary_of(root, skips=typed.get("data.on_bad_image") == "skip"), typed)
+    skips = typed.get("data.on_bad_image") == "skip"
+    choices = choose(summary_of(root, skips), typed)
+    if choices.config == INK and "model.initial" not in typed and not skips:
+        inverts = typed.get("data.invert") or str(choices.options.get("data.invert", False))
+        choices = choices.begun_from(*likeliest_model(root, inverts.lower() == "true"))
     explicit = shlex.join(["metagen", "fit", *choices.words, *(word for word in argv if word != "--print_config")])
     place = typed.get("run_dir") or choices.options["run_dir"]
     lines = [f"  {line}" for line in choices.reasons]
@@ -195,6 +206,30 @@ def summary_of(root: str, skips: bool = False) -> FolderSummary:
         )
     coloured = (every - every[:, :1]).abs().flatten(1).mean(1) > COLOURED
     return FolderSummary(root, [len(each) for each in files], sides, int(coloured.sum()), ground_of(every[~coloured]))
+
+
+def likeliest_model(root: str, invert: bool) -> tuple[str, str]:
+    """The bundled model of ink under which images are likeliest, each given another one of its task, and the reason.
+
+    Args:
+        root: the folder or archive of the images.
+        invert: whether black and white are exchanged.
+
+    Raises:
+        MetagenError: an image cannot be read.
+    """
+    files = [image_files(folder)[: COMPARED.images] for folder in find_tasks(root)[0].values()]
+    tasks = [read_files(each, INK_SIZE, 1) for each in files if len(each) > 1][: COMPARED.tasks]
+    ink = [(to_float(255 - each if invert else each) > 0.5).float() for each in tasks]
+    nats = {name: _nats(name, ink) for name in INK_MODELS}
+    best, other = sorted(nats, key=lambda name: nats[name])
+    return best, f"begun from {best}: an image is {nats[other] - nats[best]:.0f} nats likelier there than under {other}"
+
+
+def _nats(model: str, tasks: Sequence[torch.Tensor]) -> float:
+    """Mean nats of a binary image [1, 28, 28] of a task [n, 1, 28, 28], given the first."""
+    base = load_base(model)
+    return -torch.cat([base.adapt(each[:1], invert=False).log_prob(each[1:]) for each in tasks]).mean().item()
 
 
 def choose(summary: FolderSummary, typed: Mapping[str, str]) -> Choices:
@@ -257,7 +292,7 @@ def _model(summary: FolderSummary, config: str, ink: bool, options: Options, typ
     initial = typed.get("model.initial", config_of(config)["model"].get("initial"))
     initial = None if initial == "null" else initial
     if config == INK:
-        start = f"begun from {initial}" if initial else "begun at random, as typed"
+        start = "begun at random" if initial is None else "begun from a model of ink"
         reasons.append(f"TokenVAE with Amortised, {start}: ink at {INK_SIZE} px")
     else:
         start = f"begun from {initial}: as typed" if initial else "begun at random: no bundled model makes such images"
