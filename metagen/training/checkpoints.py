@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytorch_lightning as pl
 import torch
@@ -172,7 +172,7 @@ class Checkpoints(Checkpoint):
     def on_train_batch_start(self, trainer: pl.Trainer, *args: Any) -> None:  # noqa: ANN401
         """End here if a stop was requested: the state was saved after the step before."""
         if self.stopped:
-            raise KeyboardInterrupt
+            _interrupt(trainer)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:  # noqa: ANN401
         """Save where the run is about to stop, and have its very end validated."""
@@ -215,7 +215,7 @@ class Checkpoints(Checkpoint):
         else:
             self._save_last(trainer)
         if self.stopped:
-            raise KeyboardInterrupt
+            _interrupt(trainer)
 
     def state_dict(self) -> dict[str, Any]:
         """The best so far and the time spent."""
@@ -237,6 +237,17 @@ class Checkpoints(Checkpoint):
     def _save(self, trainer: pl.Trainer, name: str) -> None:
         if not getattr(trainer, "fast_dev_run", False):
             trainer.save_checkpoint(self.path(name))
+
+
+def _interrupt(trainer: pl.Trainer) -> NoReturn:
+    """End the run on this process, as all others do at the same step.
+
+    Lightning would kill the processes that it has launched, and its observer of them, which holds the same list, this
+    one within 5 seconds of that, amid the export.
+    """
+    launched: list[Any] = getattr(trainer.strategy.launcher, "procs", [])
+    launched.clear()
+    raise KeyboardInterrupt
 
 
 @contextmanager
