@@ -102,11 +102,13 @@ def _inputs(model: str, options: EvaluationOptions) -> list[str | Path | None]:
 
 
 def _check_tasks(options: EvaluationOptions, tasks: TaskData) -> list[int]:
-    """The numbers of the held-out tasks; these and those of val that baselines are tuned on have images enough."""
+    """The numbers of the held-out tasks; these, and those of val that baselines are tuned on, have images enough."""
     with_extractor = options.extractor != "none" or bool(options.inception or options.lpips)
     held_out = check_options(tasks.episodes, options, with_extractor)
-    val = tasks.episodes.held_out_numbers("val", TUNING_TASKS)
-    for part, numbers in ((options.split, held_out), ("val", val)):
+    looked_at = [(options.split, held_out)]
+    if options.baselines:
+        looked_at.append(("val", tasks.episodes.held_out_numbers("val", TUNING_TASKS)))
+    for part, numbers in looked_at:
         tasks.check_counts([tasks.task_set.split[part][number] for number in numbers])
     return held_out
 
