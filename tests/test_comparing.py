@@ -472,7 +472,7 @@ def test_markdown_csv_json_and_the_terminal_agree(three, tmp_path, capsys):
     lines = (tmp_path / "league/league.md").read_text().splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
     headings = cells[0]
-    assert headings == ["", "N", "diversity[far]", "query loss", "fd", "recognised %", "copy ratio"]
+    assert headings == ["", "N", "diversity[far]", "query loss", "Frechet", "recognised %", "copy ratio"]
     body = [line for line in cells if line != headings]
     named = [SPREAD, "query_loss", FD, RECOGNISED, COPY]
     for row, (name, steps, *told_of) in zip(rows, body, strict=True):
