@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from metagen.core.seeding import numpy_rng
 from metagen.distributed.environment import environment
-from metagen.evaluation.league import Entry, difference, read
+from metagen.evaluation.league import Entry, difference, find_each, read
 from metagen.report.result import TaskEstimate, row_named
 from metagen.report.tables import short
 from metagen.storage.artifacts import read_config
@@ -141,7 +141,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     for size, run in zip(sizes, places, strict=True):
         fit(letters, *size, run, more)
         evaluate(run / "export", run / "evaluation", given.limit)
-    base, *entries = read([str(given.runs / BASE), *(str(run / "evaluation") for run in places)])
+    folders = find_each([str(given.runs / BASE), *(str(run / "evaluation") for run in places)])
+    base, *entries = read(folders)
     runs = [Run(*size, best_step(run), entry) for size, run, entry in zip(sizes, places, entries, strict=True)]
     people = row_named(base.result["rows"], "human")
     assert people is not None  # noqa: S101  # every result has that row

@@ -347,7 +347,10 @@ def test_what_is_no_config_is_refused(saved, text):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"version": 3}, "this metagen reads version 2"),
+        (
+            {"version": 3},
+            "version 3; this metagen reads versions 1 and 2: use the metagen that wrote it, or make it again",
+        ),
         ({"version": "1\n2"}, "version"),
         ({"version": [1]}, "version"),
         ({"version": None}, "version"),

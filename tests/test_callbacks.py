@@ -1,10 +1,16 @@
-"""Averaged weights, the guard, and the pictures of a run."""
+"""Averaged weights, the guard, the pictures of a run, and its end by Ctrl-C."""
 
 from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
 
 import pytest
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
 
 from metagen.adaptation import draw_noise
 from metagen.errors import MetagenError
@@ -119,3 +125,16 @@ def test_pictures_are_drawn_at_every_validation(fit, tmp_path):
     first, *_, last = sorted((tmp_path / "samples").iterdir())
     assert [first.name, last.name] == ["step-000004.png", "step-000012.png"]
     assert first.read_bytes() != last.read_bytes()
+
+
+def test_a_run_that_was_stopped_is_not_killed_for_its_processes_having_ended(tmp_path, monkeypatch):
+    ended = subprocess.Popen([sys.executable, "-c", "raise SystemExit(130)"])
+    ended.wait()
+    launcher, killed, checkpoints = SimpleNamespace(procs=[ended]), [], Checkpoints(tmp_path)
+    observer = _ChildProcessObserver(os.getpid(), launcher.procs)
+    monkeypatch.setattr(observer, "_terminate_all", lambda: killed.append(launcher))
+    checkpoints.stopped = True
+    with pytest.raises(KeyboardInterrupt):
+        checkpoints.on_train_batch_start(SimpleNamespace(strategy=SimpleNamespace(launcher=launcher)))
+    assert observer._run()  # and need not look again
+    assert not killed

@@ -377,6 +377,16 @@ def test_a_model_of_unknown_training_is_not_measured_on_tasks_it_may_have_seen(p
     refused(capsys, words, "nobody knows which tasks it was trained on")
 
 
+def test_val_tasks_have_images_enough_where_baselines_are_tuned_on_them(place, tmp_path, capsys):
+    shutil.copytree(place / "tasks", "tasks")
+    for task in Blobs(tasks=8, images=4).split.val:
+        for path in sorted(Path("tasks", task).iterdir())[1:]:
+            path.unlink()
+    words = [*evaluation_words(place), "--data.root", "tasks"]
+    refused(capsys, [*words, "--baselines"], "2 shots and 2 queries need 4 images a task, but 'blob-")
+    assert main(words) == 0
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [

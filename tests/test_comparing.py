@@ -94,10 +94,6 @@ def three(tmp_path):
     ]
 
 
-def entries(folders) -> list[Entry]:
-    return read([str(folder) for folder in folders])
-
-
 def names(found):
     return [row["row"] for row in found["models"]]
 
@@ -112,22 +108,22 @@ def test_seeds_are_averaged_by_task_before_anything_is_compared(tmp_path):
     seeds = [
         write(tmp_path / f"seed-{n}", described(query_loss=loss), query_loss=loss) for n, loss in enumerate(losses)
     ]
-    mean = averaged("both", entries(seeds))
+    mean = averaged("both", read(seeds))
     assert mean.name == "both"
     torch.testing.assert_close(mean.values["adapted/query_loss"], HARDNESS)
     other = write(tmp_path / "other", described(query_loss=HARDNESS + 1), query_loss=HARDNESS + 1)
-    difference = league([mean, entries([seeds[0], other])[1]])["differences"][0]["figures"]["query_loss"]
+    difference = league([mean, read([seeds[0], other])[1]])["differences"][0]["figures"]["query_loss"]
     assert difference["mean"] == pytest.approx(1)
     assert difference["high"] - difference["low"] == pytest.approx(0, abs=1e-9)  # the noise of the seeds is gone
     with pytest.raises(MetagenError, match="measured otherwise"):
-        averaged("both", [entries(seeds)[0], Entry("odd", {**entries(seeds)[1].result, "shots": 1}, mean.values)])
+        averaged("both", [read(seeds)[0], Entry("odd", {**read(seeds)[1].result, "shots": 1}, mean.values)])
 
 
 # differences and order
 
 
 def test_only_pairing_tells_these_models_apart(three):
-    found = league(entries(three))
+    found = league(read(three))
     assert names(found) == ["best", "middle", "worst"]
     assert [row["row"] for row in found["differences"]] == ["middle - best", "worst - best", "worst - middle"]
     for row, gap in zip(found["differences"], (0.5, 1.5, 1.0), strict=True):
@@ -140,8 +136,8 @@ def test_only_pairing_tells_these_models_apart(three):
 
 
 def test_an_interval_of_a_mean_is_as_wide_as_theory_says(three):
-    one, other = (entry.values["adapted/query_loss"].numpy() for entry in entries(three)[:2])
-    found = next(row for row in league(entries(three))["differences"] if row["row"] == "worst - middle")
+    one, other = (entry.values["adapted/query_loss"].numpy() for entry in read(three)[:2])
+    found = next(row for row in league(read(three))["differences"] if row["row"] == "worst - middle")
     figure = found["figures"]["query_loss"]
     error = np.std(other - one) / TASKS**0.5
     assert figure["high"] - figure["low"] == pytest.approx(2 * 1.96 * error, rel=0.05)
@@ -153,7 +149,7 @@ def test_a_pooled_difference_has_the_interval_of_the_jackknife(tmp_path):
     for name, mean, slope in zip(("a", "b"), whole, (0.5, 0.1), strict=True):
         values = {FD: replicated(mean, mean + slope * steps)}
         folders.append(write(tmp_path / name, described(**values), **values))
-    figure = league(entries(folders))["differences"][0]["figures"][FD]
+    figure = league(read(folders))["differences"][0]["figures"][FD]
     error = (19 / 20 * float(((0.4 * steps) ** 2).sum())) ** 0.5
     assert figure["mean"] == pytest.approx(2.0)
     assert figure["high"] - 2.0 == pytest.approx(2.093024 * error, rel=1e-6)  # Student's t of 19 degrees at 97.5 %
@@ -161,7 +157,7 @@ def test_a_pooled_difference_has_the_interval_of_the_jackknife(tmp_path):
 
 
 def test_a_ratio_is_of_the_difference_over_what_real_images_have(three):
-    found = next(row for row in league(entries(three))["differences"] if row["row"] == "worst - best")
+    found = next(row for row in league(read(three))["differences"] if row["row"] == "worst - best")
     figure = found["figures"][COPY]
     assert figure["mean"] == pytest.approx(0.25 - 0.7)
     assert [figure["low"], figure["high"]] == pytest.approx([-0.45, -0.45])
@@ -174,7 +170,7 @@ def test_what_may_be_chance_is_not_marked(tmp_path):
         noise = torch.randn(TASKS, generator=rng, dtype=torch.float64)
         values = {"query_loss": HARDNESS + noise - noise.mean()}
         folders.append(write(tmp_path / name, described(**values), **values))
-    found = league(entries(folders))
+    found = league(read(folders))
     assert not found["differences"][0]["figures"]["query_loss"]["clear"]
     assert "*" not in markdown(found).partition("## differences")[2]
 
@@ -191,18 +187,18 @@ def test_what_may_be_chance_is_not_marked(tmp_path):
     ],
 )
 def test_the_order_is_by_what_is_best(three, by, order):
-    found = league(entries(three), by)
+    found = league(read(three), by)
     assert names(found) == order
     assert found["by"] == {None: FD, "recognisability": RECOGNISED, "diversity": SPREAD}.get(by, by)
 
 
 def test_the_order_is_that_of_the_models_and_not_of_their_names(three):
-    assert league(entries(three)) == league(entries(three[::-1]))
+    assert league(read(three)) == league(read(three[::-1]))
 
 
 def test_a_model_whose_figure_is_no_number_comes_last(tmp_path):
     folders = [made(tmp_path, "diverged", 0, torch.nan), made(tmp_path, "fine", 0, 5.0), made(tmp_path, "good", 0, 4.0)]
-    found = league(entries(folders))
+    found = league(read(folders))
     assert names(found) == ["good", "fine", "diverged"]
     assert not found["differences"][1]["figures"][FD]["clear"]
 
@@ -212,17 +208,17 @@ def test_without_an_extractor_the_order_is_by_the_loss(tmp_path):
     for name, gain in (("a", 0.0), ("b", 1.0)):
         values = {"query_loss": HARDNESS - gain}
         folders.append(write(tmp_path / name, described(**values), **values))
-    found = league(entries(folders))
+    found = league(read(folders))
     assert (found["by"], names(found), found["model_free"]) == ("query_loss", ["b", "a"], [])
     assert "through no extractor" in table(found)
 
 
 def test_only_figures_that_all_have_are_compared(tmp_path, three):
     values = {"query_loss": HARDNESS, FD: replicated(1.0, torch.ones(20, dtype=torch.float64))}
-    found = league(entries([*three, write(tmp_path / "short", described(**values), **values)]))
+    found = league(read([*three, write(tmp_path / "short", described(**values), **values)]))
     assert all(set(row["figures"]) == {"query_loss", FD} for row in found["models"] + found["differences"])
     with pytest.raises(MetagenError, match=r"unknown figure 'recognisability': .*choose from fd\[far\], query_loss"):
-        league(entries([*three, tmp_path / "short"]), "recognisability")
+        league(read([*three, tmp_path / "short"]), "recognisability")
 
 
 def test_costs_are_shown_where_all_have_them_of_one_machine(tmp_path):
@@ -232,11 +228,11 @@ def test_costs_are_shown_where_all_have_them_of_one_machine(tmp_path):
         return made(tmp_path, name, 0, seconds, **more)
 
     folders = [costed("a", 2.5), costed("b", 3.25)]
-    text = table(league(entries(folders)))
+    text = table(league(read(folders)))
     for each in ("seconds a task", "2.50 ±1.00", "3.25 ±1.00", "peak MiB", "97.5 ±1.0"):
         assert each in text
     for other in (costed("c", 1.0, "another machine"), made(tmp_path, "d", 0, 1.0)):
-        assert "seconds a task" not in table(league(entries([*folders, other])))
+        assert "seconds a task" not in table(league(read([*folders, other])))
 
 
 # models that were measured
@@ -264,7 +260,7 @@ def test_models_that_were_measured_are_compared(tmp_path):
         (tmp_path / name / "result.json").write_text(json.dumps(about | each.result))
         save_file(each.values, tmp_path / name / "values.safetensors")
         measured[name] = each
-    found = league(entries([tmp_path / "idle", tmp_path / "busy"]))
+    found = league(read([tmp_path / "idle", tmp_path / "busy"]))
     for row in found["models"]:
         theirs = measured[row["row"]].result["rows"][-1]
         assert (row["figures"], row["steps"]) == (theirs["figures"], theirs["steps"])
@@ -360,7 +356,7 @@ def test_models_are_named_by_what_tells_them_apart(tmp_path, places, expected):
         for file in ("result.json", "values.safetensors"):
             (tmp_path / place / "made" / file).rename(tmp_path / place / file)
         folders.append(tmp_path / place)
-    assert [entry.name for entry in entries(folders)] == expected
+    assert [entry.name for entry in read(folders)] == expected
 
 
 # refusals
@@ -386,7 +382,7 @@ def test_models_are_named_by_what_tells_them_apart(tmp_path, places, expected):
 def test_what_was_measured_otherwise_is_refused(tmp_path, changes, said):
     folders = [made(tmp_path, "a", 0, 5.0), made(tmp_path, "b", 0, 5.0), made(tmp_path, "c", 0, 5.0, **changes)]
     with pytest.raises(MetagenError, match=f"^c: measured otherwise than a: {said}") as error:
-        entries(folders)
+        read(folders)
     assert "\n" not in str(error.value)
 
 
@@ -398,9 +394,9 @@ def test_rows_that_need_no_model_have_to_agree(tmp_path, moved, refused):
     (other / "result.json").write_text(json.dumps(result))
     if refused:
         with pytest.raises(MetagenError, match=r"^b: its row 'human', .* has diversity\[far\] 1, and that of a 0.5: "):
-            entries([one, other])
+            read([one, other])
     else:
-        assert league(entries([one, other]))["model_free"][0]["figures"][SPREAD]["mean"] == 0.5
+        assert league(read([one, other]))["model_free"][0]["figures"][SPREAD]["mean"] == 0.5
 
 
 @pytest.mark.parametrize("lost", ["values.safetensors", "task_names", "extractors"])
@@ -415,7 +411,7 @@ def test_an_older_result_has_to_be_made_again(tmp_path, lost):
         (old / "result.json").write_text(json.dumps(result))
     again = f"metagen evaluate --model {old.parent / 'export'} --out {old} --overwrite"
     with pytest.raises(MetagenError) as error:
-        entries([new, old])
+        read([new, old])
     assert str(error.value) == f"{old}: an older metagen wrote it, without {lost}: {again}"
 
 
@@ -424,7 +420,7 @@ def test_a_damaged_result_is_told(tmp_path, file):
     folders = [made(tmp_path, "a", 0, 5.0), made(tmp_path, "b", 0, 5.0)]
     (folders[1] / file).write_bytes(b"{")
     with pytest.raises(MetagenError, match=rf"b/evaluation/{file}: cannot be read \(\w+\)"):
-        entries(folders)
+        read(folders)
 
 
 def test_mistakes_are_told_in_one_line(tmp_path, monkeypatch, capsys):
@@ -476,7 +472,7 @@ def test_markdown_csv_json_and_the_terminal_agree(three, tmp_path, capsys):
     lines = (tmp_path / "league/league.md").read_text().splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
     headings = cells[0]
-    assert headings == ["", "N", "diversity[far]", "query loss", "fd", "recognised %", "copy ratio"]
+    assert headings == ["", "N", "diversity[far]", "query loss", "Frechet", "recognised %", "copy ratio"]
     body = [line for line in cells if line != headings]
     named = [SPREAD, "query_loss", FD, RECOGNISED, COPY]
     for row, (name, steps, *told_of) in zip(rows, body, strict=True):

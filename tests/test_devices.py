@@ -108,7 +108,7 @@ def test_reading_between_pixels_is_that_of_grid_sample_there(device):
     pictures = F.pad(images(4, 3, 26, 26), (1, 1, 1, 1)).to(device)
     places = (3 * images(4, 28, 28, 2, seed=2) - 1.5).to(device)
     theirs = F.grid_sample(pictures, places, mode="bicubic", padding_mode="zeros", align_corners=False)
-    torch.testing.assert_close(read_at(pictures, places), theirs, rtol=0, atol=1e-6)
+    torch.testing.assert_close(read_at(pictures, places), theirs, rtol=0, atol=2e-6)
 
 
 def test_metrics_are_those_of_a_cpu(device):
@@ -176,7 +176,9 @@ def test_double_precision_is_left_alone_by_autocast(device, as_on_cuda):
     made = MAML(tiny_vae().double(), steps=1, rate=0.01)
     exact = flat(meta_gradient(made, device))
     with torch.autocast(device.type, torch.bfloat16):
-        assert torch.equal(flat(meta_gradient(made, device)), exact)
+        under_autocast = flat(meta_gradient(made, device))
+    room = 1e-12 * float(exact.abs().max())  # cuDNN's convolutions add in any order
+    torch.testing.assert_close(under_autocast, exact, rtol=1e-9, atol=room)
 
 
 # the verbs

@@ -197,6 +197,55 @@ def test_a_worse_validation_replaces_last_and_not_best(fit, tmp_path):
         assert torch.equal(exported[name.removeprefix("learner.")], tensor)
 
 
+TOO_FAST = ["--data.tasks", "2", "--data.episodes", "4", "--model.rate", "1", "--model.warmup", "0", "--ema.decay", "0"]
+
+
+@pytest.fixture(scope="module")
+def no_better(tiny, exported, tmp_path_factory):
+    """A run that begins from a trained model and makes nothing better."""
+    folder = tmp_path_factory.mktemp("no-better")
+    assert main(["fit", *tiny, *TOO_FAST, "--model.initial", str(exported), "--run_dir", str(folder)]) == 0
+    return folder
+
+
+def test_the_start_stays_the_best_where_training_makes_nothing_better(fit, exported, tmp_path, capsys):
+    assert fit(tmp_path, *TOO_FAST, "--model.initial", str(exported)) == 0
+    start, end = (load_file(run / "export" / "model.safetensors") for run in (exported.parent, tmp_path))
+    assert all(torch.equal(end[name], weight) for name, weight in start.items())
+    training, before = (
+        json.loads((run / "export" / "config.json").read_text())["info"]["training"]
+        for run in (tmp_path, exported.parent)
+    )
+    assert training["best_step"] == 0
+    assert training["best_val"] == pytest.approx(before["best_val"], rel=1e-6)
+    line = f"no better than where it began: best val query loss {before['best_val']:.2f}, less being better, at step 0;"
+    assert line in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["last", "best"])
+def test_a_run_whose_start_is_best_goes_on_exactly(fit, exported, no_better, tmp_path, name):
+    options = (*TOO_FAST, "--model.initial", str(exported))
+    assert fit(tmp_path, *options, "--trainer.max_steps", "2") == 0
+    assert fit(tmp_path, *options, "--ckpt_path", name) == 0
+    assert_same_run(no_better, tmp_path)
+
+
+@pytest.mark.parametrize("batches", ["0", "1"])
+def test_the_validation_of_the_start_changes_nothing_that_is_trained(fit, exported, tmp_path, batches):
+    """Without it, or on some of the val tasks alone, the start is not compared."""
+    options = (*TOO_FAST, "--model.initial", str(exported))
+    assert fit(tmp_path / "with", *options) == 0
+    assert fit(tmp_path / "without", *options, "--trainer.num_sanity_val_steps", batches) == 0
+    with_it, without = (leaves(tmp_path / run) for run in ("with", "without"))
+    torch.testing.assert_close(
+        *({path: leaf for path, leaf in run.items() if isinstance(leaf, torch.Tensor)} for run in (with_it, without)),
+        rtol=0,
+        atol=0,
+    )
+    assert checkpoint(tmp_path / "with", "best")["global_step"] == 0
+    assert checkpoint(tmp_path / "without", "best")["global_step"] > 0
+
+
 def test_fit_never_looks_at_test_tasks(monkeypatch, fit, tmp_path):
     monkeypatch.setitem(task_sets._classes, "blobs", UntouchableBlobs)
     options = ["--data.task_set", "blobs", "--data.root", "null", "--data.split_file", "null"]

@@ -109,6 +109,8 @@ class FitCLI(LightningCLI):
         kwargs["plugins"] = [*_as_list(given["plugins"]), WholeFiles()]
         if given["logger"] is None:
             kwargs["logger"] = self.folder.loggers()
+        if given["num_sanity_val_steps"] is None:
+            kwargs["num_sanity_val_steps"] = -1  # all val tasks, so that the start may stay the best
         kwargs["callbacks"] = [*_as_list(given["callbacks"]), self.checkpoints, NonFiniteGuard()]
         if given["enable_progress_bar"] is not False:
             kwargs["callbacks"].append(Progress())

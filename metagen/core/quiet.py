@@ -16,7 +16,7 @@ MESSAGES = (
     "Your `IterableDataset` has `__len__`",
     "Experiment logs directory .* exists",
     "The number of training batches .* is smaller than the logging interval",
-    "You're resuming from a checkpoint that ended before the epoch ended",  # exactly, see tasks/data.py
+    "You're resuming from a checkpoint that ended before the epoch ended",  # exactly, see training/episode_data.py
     "It is recommended to use .*sync_dist=True",  # torchmetrics has summed over the processes
     "`isinstance\\(treespec, LeafSpec\\)` is deprecated",  # Lightning's, under torch 2.14
     "There is a performance drop because we have not yet implemented the batching rule",  # torch's, in vmap

@@ -12,7 +12,6 @@ from rich.table import Table
 from safetensors.torch import save as save_tensors
 
 from metagen.core.energy_distance import energy_distance
-from metagen.core.quiet import quieten
 from metagen.core.registry import options_of
 from metagen.distributed.environment import environment
 from metagen.embeddings import Embedding, EmbeddingGAN, Pixels, Through, embeddings
@@ -136,7 +135,6 @@ def embed(
     Raises:
         MetagenError: something is missing or does not fit together, or `out` is taken.
     """
-    quieten()
     tasks.check_outside(out)
     check_free(out, overwrite, [bundled("models", model), options.extractor, *tasks.inputs])
     numbers = _numbers(options, tasks)

@@ -12,7 +12,6 @@ import torch
 from safetensors.torch import save as save_tensors
 
 import metagen
-from metagen.core.quiet import quieten
 from metagen.distributed.processes import Processes, rank
 from metagen.distributed.sharding import ShardedTasks
 from metagen.errors import MetagenError
@@ -29,7 +28,7 @@ from metagen.model import Model, load_base
 from metagen.report.next_steps import next_steps
 from metagen.report.plots import curve_png
 from metagen.report.result import Result
-from metagen.report.tables import headline, picture, study_lines, table
+from metagen.report.tables import RESULT, headline, picture, study_lines, table
 from metagen.storage.bundled import bundled
 from metagen.storage.files import check_free, fresh_folder, placed, write_atomically
 from metagen.storage.images import save_png
@@ -60,7 +59,6 @@ def evaluate(
     Raises:
         MetagenError: something is missing or does not fit together, or `out` is taken.
     """
-    quieten()
     tasks.check_outside(out)
     check_free(out, overwrite, [*_inputs(model, options), *tasks.inputs])
     held_out = _check_tasks(options, tasks)
@@ -102,11 +100,13 @@ def _inputs(model: str, options: EvaluationOptions) -> list[str | Path | None]:
 
 
 def _check_tasks(options: EvaluationOptions, tasks: TaskData) -> list[int]:
-    """The numbers of the held-out tasks; these and those of val that baselines are tuned on have images enough."""
+    """The numbers of the held-out tasks; these, and those of val that baselines are tuned on, have images enough."""
     with_extractor = options.extractor != "none" or bool(options.inception or options.lpips)
     held_out = check_options(tasks.episodes, options, with_extractor)
-    val = tasks.episodes.held_out_numbers("val", TUNING_TASKS)
-    for part, numbers in ((options.split, held_out), ("val", val)):
+    looked_at = [(options.split, held_out)]
+    if options.baselines:
+        looked_at.append(("val", tasks.episodes.held_out_numbers("val", TUNING_TASKS)))
+    for part, numbers in looked_at:
         tasks.check_counts([tasks.task_set.split[part][number] for number in numbers])
     return held_out
 
@@ -121,7 +121,7 @@ def _description(base: Model, extractors: Mapping[str, LoadedExtractor], tasks: 
 
 
 def _print(result: Result, out: Path, every: bool) -> None:
-    print(table(result, every, out / "result.json"))
+    print(table(result, every, out / RESULT))
     for name, study in result["studies"].items():
         print(study_lines(name, cast(Mapping[str, Any], study)))
     if summary := headline(result):
@@ -166,7 +166,7 @@ def _write(
     overwrite: bool,
 ) -> None:
     with fresh_folder(out, overwrite) as folder:
-        write_atomically(folder / "result.json", page(result))
+        write_atomically(folder / RESULT, page(result))
         write_atomically(folder / "values.safetensors", save_tensors(dict(values)))
         save_png(samples, folder / "samples.png")
         write_atomically(folder / "curve.png", curve_png(result))

@@ -33,12 +33,12 @@ from metagen.report.result import (
     read_result,
     row_named,
 )
-from metagen.report.tables import as_text, short, shown
+from metagen.report.tables import RESULT, as_text, short, shown
 from metagen.storage.artifacts import read_config
 from metagen.storage.files import check_free, fresh_folder, placed, write_atomically
 from metagen.storage.strict_json import finite, number, page
 
-RESULT, VALUES = "result.json", "values.safetensors"
+VALUES = "values.safetensors"
 # The keys that have to be equal in two results, as a message calls them.
 ALIKE = {
     "split": "split",
@@ -53,7 +53,7 @@ ALIKE = {
 NEEDED = ("extractors", "data", "model", "environment", "rows")
 IMAGES = ("size", "channels", "invert", "binarise")
 # Figures that a table shows; the others stand in CSV and JSON.
-COLUMNS = ("query_loss", "fid", "fd", "kid", "energy", "recognisability", "diversity_relative", "copy_ratio")
+SHOWN = ("query_loss", "fid", "fd", "kid", "energy", "recognisability", "diversity_relative", "copy_ratio")
 COST = {"seconds": "seconds a task", "peak_mib": "peak MiB"}  # of result["studies"]["cost"]; its steps are N
 
 
@@ -95,9 +95,10 @@ def compare(given: Sequence[str], by: str | None = None, out: Path | None = None
     Raises:
         MetagenError: a result is missing, damaged or measured otherwise than the first, or `out` is taken.
     """
+    folders = find_each(given)
     if out:
-        check_free(out, overwrite, [find(placed(each)) for each in given])
-    entries = read(given)
+        check_free(out, overwrite, folders)
+    entries = read(folders)
     ranking = cast(League, finite(league(entries, by)))
     if out:
         texts = {"md": markdown(ranking), "csv": table_csv(ranking), "json": page(ranking).decode()}
@@ -109,7 +110,7 @@ def compare(given: Sequence[str], by: str | None = None, out: Path | None = None
     print(f"first by {ranking['by']}: {first}")
     if out:
         print(f"wrote league.md, league.csv and league.json to {out}")
-    leader = find(placed(given[[entry.name for entry in entries].index(first)]))
+    leader = folders[[entry.name for entry in entries].index(first)]
     print(next_steps(*_proposed(given, leader, out)))
 
 
@@ -129,7 +130,7 @@ def find(given: Path) -> Path:
     Raises:
         MetagenError: there is none, or more than one.
     """
-    if (given / RESULT).is_file() or (given.is_file() and given.name == RESULT):
+    if (given / RESULT).is_file() or (given.is_file() and given.name == RESULT.name):
         return given if given.is_dir() else given.parent
     model = given if (given / "model.safetensors").is_file() else given / "export"
     saved = (model / "model.safetensors").is_file()
@@ -147,11 +148,11 @@ def find(given: Path) -> Path:
     raise MetagenError(f"{given}: was not evaluated yet: {_command(model, out)}")
 
 
-def read(given: Sequence[str]) -> list[Entry]:
-    """The entries, in the order given, each named by the shortest part of its path that tells it from the others.
+def find_each(given: Sequence[str]) -> list[Path]:
+    """The folders of two or more results, in the order given.
 
     Raises:
-        MetagenError: see `compare`.
+        MetagenError: there are fewer, one is given twice, or see `find`.
     """
     if len(given) < 2:
         raise MetagenError(f"compare: expected 2 or more results, got {len(given)}")
@@ -160,7 +161,17 @@ def read(given: Sequence[str]) -> list[Entry]:
     twice = [each for place, each in zip(places, given, strict=True) if places.count(place) > 1]
     if twice:
         raise MetagenError(f"{' and '.join(twice)}: are the same result; name each once")
-    entries = [Entry(name, *_contents(folder)) for name, folder in zip(_names(places), folders, strict=True)]
+    return folders
+
+
+def read(folders: Sequence[Path]) -> list[Entry]:
+    """The entries, in the order given, each named by the shortest part of its path that tells it from the others.
+
+    Raises:
+        MetagenError: a result is damaged or measured otherwise than the first.
+    """
+    names = _names([Path(os.path.realpath(folder)) for folder in folders])
+    entries = [Entry(name, *_contents(folder)) for name, folder in zip(names, folders, strict=True)]
     for entry in entries[1:]:
         _check_alike(entries[0], entry)
     return entries
@@ -408,7 +419,7 @@ def _sections(ranking: League) -> dict[str, list[LeagueRow]]:
 
 def _columns(ranking: League) -> dict[str, str]:
     """The figures that are shown with their headings, that of the order first; the others stand in CSV and JSON."""
-    headed = shown(ranking["models"], {name: HEADINGS[name].title for name in COLUMNS} | COST)
+    headed = shown(ranking["models"], {name: HEADINGS[name].title for name in SHOWN} | COST)
     return {ranking["by"]: headed.get(ranking["by"], ranking["by"]), **headed}
 
 

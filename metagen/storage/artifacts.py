@@ -65,7 +65,11 @@ def read_config(path: Path, *kinds: str) -> dict[str, Any]:
         raise MetagenError(f"{where}: not a metagen config")
     version = config.get("version")
     if type(version) is not int or version not in (VERSION, *EARLIER):
-        raise MetagenError(f"{where}: version {reprlib.repr(version)}; this metagen reads version {VERSION}")
+        read = " and ".join(map(str, sorted((*EARLIER, VERSION))))
+        raise MetagenError(
+            f"{where}: version {reprlib.repr(version)}; this metagen reads versions {read}: use the metagen that wrote "
+            "it, or make it again with this one"
+        )
     if config.get("kind") not in [*KINDS] or not isinstance(config.get("weights_sha256"), str):
         raise MetagenError(f"{where}: expected kind ({' or '.join(KINDS)}) and weights_sha256")
     if kinds and config["kind"] not in kinds:

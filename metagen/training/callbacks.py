@@ -51,6 +51,11 @@ class EMA(WeightAveraging):
 class Progress(RichProgressBar):
     """One bar for the run, with the losses and without a version number."""
 
+    @property
+    def sanity_check_description(self) -> str:
+        """The name of the bar of the validation before training."""
+        return "Validation of the start"
+
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         """Rounded losses."""
         metrics = super().get_metrics(trainer, pl_module)

@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytorch_lightning as pl
 import torch
@@ -114,6 +114,9 @@ def _no_checkpoint(path: Path) -> MetagenError:
 class Checkpoints(Checkpoint):
     """`last.ckpt` after every validation and where a run is stopped, `best.ckpt` by the criterion on val tasks.
 
+    The weights that training begins from are the best so far, where Lightning's sanity check goes over all val tasks
+    (`num_sanity_val_steps=-1`), which it does not in a run that goes on from a checkpoint.
+
     Between two steps alone is a state whole, so a request to stop is heard there, and a validation amid the batches
     of a step is followed by `last.ckpt` after that step.
 
@@ -121,7 +124,7 @@ class Checkpoints(Checkpoint):
         stop_requested: set it, and the run ends after the current step (and its validation, where one is due).
         stopped: whether the run has ended so.
         time_is_up: whether it has ended at its time limit.
-        validated: whether there was a validation in this part of the run, finite or not.
+        validated: whether trained weights were validated by this criterion, finite or not.
         best: the lowest value of the criterion so far, reached after `best_step` steps.
         by: the name of the criterion.
         criterion_hash: of what else the best depends on.
@@ -144,6 +147,11 @@ class Checkpoints(Checkpoint):
         self._seen = -1
         self._accumulating = self._due = False
 
+    @property
+    def has_best(self) -> bool:
+        """Whether some weights are known to be the best: a finite validation, and one of trained weights."""
+        return self.validated and not math.isinf(self.best)
+
     def path(self, name: str) -> Path:
         """Where "last" or "best" lies."""
         return self.folder / f"{name}.ckpt"
@@ -157,14 +165,14 @@ class Checkpoints(Checkpoint):
             if trainer.is_global_zero and not math.isinf(self.best):
                 why = "the one of before lies elsewhere" if moved else "what it is judged by is changed"
                 log.warning("the best model is chosen anew from step %d on: %s", trainer.global_step, why)
-            self.best = math.inf
+            self.best, self.validated = math.inf, False
         self.by, self.criterion_hash = by, criterion_hash
         self._since, self._seen = time.perf_counter(), trainer.global_step
 
     def on_train_batch_start(self, trainer: pl.Trainer, *args: Any) -> None:  # noqa: ANN401
         """End here if a stop was requested: the state was saved after the step before."""
         if self.stopped:
-            raise KeyboardInterrupt
+            _interrupt(trainer)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:  # noqa: ANN401
         """Save where the run is about to stop, and have its very end validated."""
@@ -177,7 +185,7 @@ class Checkpoints(Checkpoint):
         self.time_is_up = not is_end and self._time_is_up(trainer)
         if self._due or self.stopped or self.time_is_up or trainer.global_step == trainer.max_steps:
             self._save_last(trainer)
-        if is_end or (self.time_is_up and math.isinf(self.best)):
+        if is_end or (self.time_is_up and not self.has_best):
             trainer.should_stop = True  # Lightning then validates, also between two check intervals
         elif self.time_is_up:
             trainer.fit_loop.epoch_loop.max_steps = trainer.global_step
@@ -191,30 +199,36 @@ class Checkpoints(Checkpoint):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save, and end here if a stop was requested."""
-        if trainer.sanity_checking:
-            return
-        score, self.validated = float(trainer.callback_metrics[str(pl_module.monitored)]), True
+        is_start = trainer.sanity_checking
+        if is_start and not math.isinf(trainer.num_sanity_val_steps):
+            return  # of some val tasks alone
+        self.by, self.criterion_hash = str(pl_module.monitored), str(pl_module.criterion_hash)
+        self.validated = not is_start
+        score = float(trainer.callback_metrics[self.by])
         if score < self.best:
             self.best, self.best_step = score, trainer.global_step
             self._save(trainer, "best")
+        if is_start:
+            return
         if self._accumulating:
             self._due = True
         else:
             self._save_last(trainer)
         if self.stopped:
-            raise KeyboardInterrupt
+            _interrupt(trainer)
 
     def state_dict(self) -> dict[str, Any]:
         """The best so far and the time spent."""
         seconds = self.seconds + (0.0 if self._since is None else time.perf_counter() - self._since)
         best = {"best": self.best, "best_step": self.best_step, "by": self.by, "judged_on": self.criterion_hash}
-        return {**best, "seconds": seconds, "record": self.record}
+        return {**best, "validated": self.validated, "seconds": seconds, "record": self.record}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """See `state_dict`."""
         self.best, self.best_step, self.seconds = (state_dict[key] for key in ("best", "best_step", "seconds"))
         self.by = state_dict.get("by")  # runs of before it was kept went by the query loss, and so do they now
         self.criterion_hash = state_dict.get("judged_on")
+        self.validated = state_dict.get("validated", not math.isinf(self.best))  # before, the start was not validated
 
     def _save_last(self, trainer: pl.Trainer) -> None:
         self._save(trainer, "last")
@@ -223,6 +237,17 @@ class Checkpoints(Checkpoint):
     def _save(self, trainer: pl.Trainer, name: str) -> None:
         if not getattr(trainer, "fast_dev_run", False):
             trainer.save_checkpoint(self.path(name))
+
+
+def _interrupt(trainer: pl.Trainer) -> NoReturn:
+    """End the run on this process, as all others do at the same step.
+
+    Lightning would kill the processes that it has launched, and its observer of them, which holds the same list, this
+    one within 5 seconds of that, amid the export.
+    """
+    launched: list[Any] = getattr(trainer.strategy.launcher, "procs", [])
+    launched.clear()
+    raise KeyboardInterrupt
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +54,7 @@ class Export:
     def is_of_the_best(self) -> bool:
         """Whether the export of before is of the model that is still the best."""
         best = [self.checkpoints.best_step, self.checkpoints.best]
-        return (
-            not math.isinf(self.checkpoints.best) and [self._exported("best_step"), self._exported("best_val")] == best
-        )
+        return self.checkpoints.has_best and [self._exported("best_step"), self._exported("best_val")] == best
 
     def _exported(self, name: str) -> Any:  # noqa: ANN401
         """An entry on the training of the model that was exported before; None where there is none."""
@@ -73,7 +70,7 @@ class Export:
 
         unchosen: why its sampling options are not chosen on val tasks; None to choose them.
         """
-        step, has_best = self.trainer.global_step, not math.isinf(self.checkpoints.best)
+        step, has_best = self.trainer.global_step, self.checkpoints.has_best
         source = self.checkpoints.path("best" if has_best else "last")
         if not source.is_file() or (self.checkpoints.validated and not has_best):
             print(f"stopped at step {step} without a validation that was finite, so there is no model to export yet")
@@ -84,14 +81,15 @@ class Export:
         self._save(learner, self.info)
         if choice := self._chosen_sampling(learner, unchosen):
             self._save(learner, {**self.info, "sampling": choice.info})
-        print(f"{self._how_good(has_best)}; exported the model to {self.path}")
+        print(f"{self._how_good()}; exported the model to {self.path}")
         return learner
 
-    def _how_good(self, has_best: bool) -> str:
-        if not has_best:
+    def _how_good(self) -> str:
+        if not self.checkpoints.has_best:
             return f"no validation yet, so that the last weights are taken, those of step {self.trainer.global_step}"
         by, best = self.module.criterion.figure.replace("_", " "), self.checkpoints
-        return f"best val {by} {best.best:.2f}, less being better, at step {best.best_step}"
+        beaten = "" if best.best_step else "no better than where it began: "
+        return f"{beaten}best val {by} {best.best:.2f}, less being better, at step {best.best_step}"
 
     def _save(self, learner: Learner, info: dict[str, Any]) -> None:
         split, seen = self.data.task_set.split, self.data.seen
@@ -137,8 +135,8 @@ class Export:
                 **{name: value for name, value in given.items() if value},
                 "seed": data.seed,
                 "chosen_by": self.module.criterion.figure,
-                "best_val": None if math.isinf(checkpoints.best) else checkpoints.best,
-                "best_step": None if math.isinf(checkpoints.best) else checkpoints.best_step,
+                "best_val": checkpoints.best if checkpoints.has_best else None,
+                "best_step": checkpoints.best_step if checkpoints.has_best else None,
                 "seconds": round(checkpoints.state_dict()["seconds"], 1),
                 "torch": torch.__version__,
             },

@@ -161,7 +161,7 @@ def test_a_league_puts_what_has_no_number_last(judged, tmp_path):
     by = next(name for name in adapted if name.startswith("fd["))
     adapted[by]["mean"] = None
     (tmp_path / "one/result.json").write_text(json.dumps(result))
-    found = league(read([str(tmp_path / "one"), str(tmp_path / "two")]), by)
+    found = league(read([tmp_path / "one", tmp_path / "two"]), by)
     assert [model["row"] for model in found["models"]] == ["two", "one"]
 
 
