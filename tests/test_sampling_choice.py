@@ -10,7 +10,7 @@ import torch
 import metagen
 from metagen.cli import main
 from metagen.errors import MetagenError
-from metagen.evaluation import sampling_choice
+from metagen.evaluation import extractor_choice, sampling_choice
 from metagen.evaluation.evaluation_options import EvaluationOptions
 from metagen.evaluation.sampling_choice import FIGURES, Bench, Search, choose_sampling, distance_to_people
 from metagen.evaluation.scorecard import measure
@@ -40,7 +40,8 @@ class Half(Extractor):
 def chosen_from(monkeypatch):
     """Let redraw's temperature be chosen, through Half."""
     monkeypatch.setattr(Redraw, "grid", GRID)
-    monkeypatch.setattr(sampling_choice, "extractor_of", lambda *_: (Half(), {"name": "half"}))
+    monkeypatch.setattr(sampling_choice, "bundled_for", lambda *_: "half")
+    monkeypatch.setattr(extractor_choice, "extractor_of", lambda *_: (Half(), {"name": "half"}))
 
 
 @pytest.fixture
@@ -128,7 +129,7 @@ def test_the_choice_is_the_best_that_was_tried_and_test_tasks_are_never_looked_a
 
 
 def test_contrast_is_chosen_of_ink_alone():
-    assert list(tiny_generator("token_vae").grid) == ["guidance", "contrast", "top_p", "temperature"]
+    assert list(tiny_generator("token_vae").grid) == ["temperature", "guidance", "contrast", "top_p"]
     assert "contrast" not in tiny_generator("token_vae", likelihood="gaussian", contrast=1.0).grid
 
 
@@ -160,7 +161,7 @@ def test_what_cannot_be_chosen_is_refused(learner, data, monkeypatch):
         choose_sampling(learner, data)
     monkeypatch.setattr(Redraw, "grid", GRID)
     data.name = "folder"
-    with pytest.raises(MetagenError, match="folder-select: neither a folder nor one of the extractors"):
+    with pytest.raises(MetagenError, match="no extractor of folder at 28 px and 1 channel to choose by is bundled"):
         choose_sampling(learner, data)
     with pytest.raises(MetagenError, match="takes images of 1 channels and 28 px, got"):
         data._task_set = Blobs(size=32, channels=3)
@@ -204,7 +205,7 @@ def test_fit_exports_the_model_with_what_was_chosen(redraw, chosen_from, monkeyp
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "stay as they are: folder-select: neither a folder"),
+        ([], "stay as they are: no extractor of folder at 28 px and 1 channel to choose by is bundled"),
         (["--choose_sampling", "false"], "stay as they are, as --choose_sampling false says"),
     ],
 )

@@ -54,16 +54,21 @@ def selection_features(
     if name == PIXELS:
         return PIXELS, blurred
     try:
-        extractor, info = extractor_of(name, tasks, "val")
-        extractor.check(_shape(tasks))
+        return features_through(name, tasks, device)
     except MetagenError as error:
         raise MetagenError(f"{error}; or choose without one: --model.chosen_by {PIXELS}") from error
-    return info["name"], extractor.to(device).of
 
 
-def _shape(tasks: TaskData) -> torch.Size:
+def features_through(name: str, tasks: TaskData, device: torch.device | str) -> tuple[str, FeatureFunction]:
+    """The name of an extractor, and its features of images that lie on a device, to choose by on val tasks.
+
+    Raises:
+        MetagenError: it is missing, damaged or takes other images, or was trained on val tasks.
+    """
+    extractor, info = extractor_of(name, tasks, "val")
     task_set = tasks.task_set
-    return torch.Size((1, task_set.channels, task_set.size, task_set.size))
+    extractor.check(torch.Size((1, task_set.channels, task_set.size, task_set.size)))
+    return info["name"], extractor.to(device).of
 
 
 def _folder(name: str | None, tasks: TaskData) -> Path:

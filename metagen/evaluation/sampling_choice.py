@@ -18,11 +18,12 @@ from metagen.errors import MetagenError, check_at_least
 from metagen.evaluation.contenders import Contender
 from metagen.evaluation.criterion import FeatureFunction
 from metagen.evaluation.evaluator import load_for_tasks
-from metagen.evaluation.extractor_choice import extractor_of
+from metagen.evaluation.extractor_choice import features_through
 from metagen.evaluation.trial import grey_where_diverged, real_rows
 from metagen.generators import with_sampling
 from metagen.learners import Adapted, Learner
 from metagen.metrics import RealFeatures, metrics
+from metagen.metrics.extractors.extractor_files import bundled_for
 from metagen.report.next_steps import evaluation, next_steps, sibling
 from metagen.storage.artifacts import FULL, read_config
 from metagen.storage.bundled import bundled
@@ -209,7 +210,7 @@ def choose_sampling(
         raise MetagenError(f"{type(learner.generator).__name__} has no sampling options to choose")
     if limit is not None:
         check_at_least("limit", limit, 1)
-    name, features = _features(extractor or f"{data.name}-select", data, next(learner.parameters()).device)
+    name, features = features_through(extractor or _bundled_name(data), data, next(learner.parameters()).device)
     tasks = Episodes(data.task_set, 1, 1).held_out_numbers("val", limit)
     benches = {
         each.shots: Bench(learner, each, tasks, features, seed) for each in _episodes(data, tasks, sorted(set(shots)))
@@ -230,10 +231,14 @@ def choose_sampling(
     return Choice(chosen, info)
 
 
-def _features(name: str, data: TaskData, device: torch.device) -> tuple[str, FeatureFunction]:
-    extractor, info = extractor_of(name, data, "val")
-    extractor.check(torch.Size((1, data.task_set.channels, data.task_set.size, data.task_set.size)))
-    return info["name"], extractor.to(device).of
+def _bundled_name(data: TaskData) -> str:
+    if name := bundled_for(data, "select"):
+        return name
+    size, channels = data.task_set.size, data.task_set.channels
+    raise MetagenError(
+        f"no extractor of {data.name} at {size} px and {channels} channel{'s' * (channels > 1)} to choose by is "
+        "bundled with metagen; make one with metagen train-extractor, then name it: metagen tune --extractor"
+    )
 
 
 def _episodes(data: TaskData, tasks: Sequence[int], shots: Sequence[int]) -> list[Episodes]:
@@ -290,4 +295,5 @@ def tune(
     base.seen = (base.seen or SeenTasks()) | data.seen_of("val")
     base.save(out, overwrite, stored_as)
     print(f"{describe_choice(choice)}; wrote {out}")
-    print(next_steps(*evaluation(out, sibling(out, "evaluation"), data)))
+    if commands := evaluation(out, sibling(out, "evaluation"), data, base.learner.generator.comparable):
+        print(next_steps(*commands))
