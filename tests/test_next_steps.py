@@ -51,9 +51,26 @@ def test_of_too_few_tasks_or_images_the_loss_alone_is_measured(fit, tmp_path, ca
     assert main(evaluate) == 0
 
 
+@pytest.mark.parametrize("held_out", [("1", "3"), ("2", "2"), ("1", "1")])
+def test_with_too_few_val_or_test_tasks_the_loss_alone_is_measured(fit, tmp_path, capsys, monkeypatch, held_out):
+    monkeypatch.chdir(tmp_path)
+    val, test = held_out
+    split = ("--data.split_file", "null", "--data.val", val, "--data.test", test)
+    assert fit("run", "--data.queries", "4", *split) == 0
+    _, evaluate = proposed(capsys.readouterr().out)
+    assert evaluate[evaluate.index("--extractor") + 1] == "none"
+    assert main(evaluate) == 0
+
+
+def test_nothing_is_proposed_where_neither_images_nor_the_loss_can_be_measured(fit, tmp_path, capsys):
+    game = ("--model.generator", "GAN", "--model.generator.latent", "2", "--model.generator.widths", "[2, 4]")
+    assert fit(tmp_path / "run", "--data.queries", "3", *game) == 0
+    assert [words[0] for words in proposed(capsys.readouterr().out)] == ["adapt"]
+
+
 def test_an_extractor_is_trained_first_where_none_is_bundled(tmp_path):
-    assert [words[0] for words in evaluation("m", tmp_path / "e", TaskData("glyphs"))] == ["evaluate"]
-    other_size = evaluation("m", tmp_path / "e", TaskData("glyphs", size=32))
+    assert [words[0] for words in evaluation("m", tmp_path / "e", TaskData("glyphs"), True)] == ["evaluate"]
+    other_size = evaluation("m", tmp_path / "e", TaskData("glyphs", size=32), True)
     assert [words[0] for words in other_size] == ["train-extractor", "evaluate"]
 
 
@@ -112,7 +129,7 @@ def test_a_time_limit_ends_training_after_a_step_and_the_proposed_command_goes_o
     )
     assert fit(run, "--time_limit", "1.5") == 0
     out = capsys.readouterr().out
-    assert "stopped at step 6 after 1.5 minutes, as --time_limit says" in out
+    assert "stopped at step 6 after 1.5 minutes, as --time_limit says; the first command below goes on" in out
     assert checkpoint(run)["global_step"] == training(run)["meta_steps"] == 6
     assert training(run)["best_step"] == 4
     assert "time_limit: null" in (run / "config.yaml").read_text()  # so that the next part goes on to the end

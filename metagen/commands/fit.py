@@ -44,7 +44,10 @@ class FitCLI(LightningCLI):
         parser.add_argument("--overwrite", type=bool, default=False, help="replace an earlier run in run_dir")
         about = "choose the sampling options on val tasks at the end, where the generator has a grid of them"
         parser.add_argument("--choose_sampling", type=bool, default=True, help=about)
-        about = "minutes after which training ends, at the end of a step, and the best model so far is exported"
+        about = (
+            "minutes after which training ends, at the end of a step, and the best model so far is exported; of this "
+            "command alone: the run's config.yaml keeps none"
+        )
         parser.add_argument("--time_limit", type=float | None, default=None, help=about)
         parser.add_lightning_class_args(Samples, "samples")
         parser.add_lightning_class_args(EMA, "ema")
@@ -176,7 +179,10 @@ class FitCLI(LightningCLI):
         if nothing_done and export.stays(self.start):
             return
         if self.checkpoints.time_is_up:
-            print(f"stopped at step {self.trainer.global_step} after {self.minutes:g} minutes, as --time_limit says")
+            print(
+                f"stopped at step {self.trainer.global_step} after {self.minutes:g} minutes, as --time_limit says; the "
+                "first command below goes on to the end, or for as long as a --time_limit of its own says"
+            )
         learner = export.write(None if self.config["fit"].choose_sampling else "as --choose_sampling false says")
         if learner is not None and learner.generator.searched:
             self._write_searched(learner.generator.searched)
@@ -189,7 +195,7 @@ class FitCLI(LightningCLI):
         if exported:
             export = path / "export"
             commands += [adaptation(export, path / "adapted", self.datamodule)]
-            commands += evaluation(export, out, self.datamodule)
+            commands += evaluation(export, out, self.datamodule, self.model.learner.generator.comparable)
         return commands
 
     def _write_searched(self, searched: dict[str, Any]) -> None:

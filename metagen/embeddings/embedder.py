@@ -176,7 +176,8 @@ def embed(
     print(table(result))
     print(f"wrote embeddings.safetensors, embeddings.json and embedding.png to {out}")
     print(f"look at {out / 'embedding.png'}: each held-out task by one of its images, like beside like")
-    print(next_steps(*evaluation(model, sibling(out, "evaluation"), tasks)))
+    if commands := evaluation(model, sibling(out, "evaluation"), tasks, base.learner.generator.comparable):
+        print(next_steps(*commands))
 
 
 def _numbers(options: EmbeddingOptions, tasks: TaskData) -> dict[str, list[int]]:

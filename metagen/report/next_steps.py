@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Command = Sequence[object]  # the words after "metagen"
 SUPPORT = "five_images/"  # a folder that the user makes
 FEWEST_TASKS, FEWEST_QUERIES = 3, 4  # that a scorecard takes
-OF_THIS_MACHINE = ("root", "split_file", "on_bad_image")  # options of tasks that no model keeps
+FEWEST_TO_TRAIN = 2  # tasks of each split that training an extractor takes
 
 
 def next_steps(*commands: Command) -> str:
@@ -41,18 +41,24 @@ def _support(tasks: TaskData | None) -> str | Path:
     return place if place.is_dir() else SUPPORT
 
 
-def evaluation(model: str | Path, out: str | Path, tasks: TaskData) -> list[Command]:
+def evaluation(model: str | Path, out: str | Path, tasks: TaskData, comparable: bool) -> list[Command]:
     """The commands that measure a model on tasks; the first trains an extractor where none of theirs is bundled.
 
-    Of tasks too few, or of too few images, for a scorecard: the one that measures the loss alone.
+    Of too few tasks or images for that: the one that measures the loss alone, or none.
+
+    comparable: whether the loss of the model's generator says how good its images are.
     """
     words = ["evaluate", "--model", model, *task_words(tasks, of_a_model=True)]
-    if tasks.queries < FEWEST_QUERIES or len(tasks.task_set.split.test) < FEWEST_TASKS:
-        return [[*words, "--extractor", "none", "--out", out]]
+    loss_alone: list[Command] = [[*words, "--extractor", "none", "--out", out]] if comparable else []
+    split = tasks.task_set.split
+    if tasks.queries < FEWEST_QUERIES or len(split.test) < FEWEST_TASKS:
+        return loss_alone
     from metagen.metrics.extractors.extractor_files import bundled_for  # slow to import, and not for every verb
 
     if bundled_for(tasks, "report"):
         return [[*words, "--out", out]]
+    if min(len(split.train), len(split.val)) < FEWEST_TO_TRAIN:
+        return loss_alone
     extractor = sibling(out, "extractor")
     training = ["train-extractor", *task_words(tasks), "--out", extractor]
     return [training, [*words, "--extractor", extractor, "--out", out]]
@@ -63,8 +69,7 @@ def task_words(tasks: TaskData, of_a_model: bool = False) -> list[str]:
 
     of_a_model: leave out those that a model which was trained on them keeps.
     """
-    options = {name: tasks.options[name] for name in OF_THIS_MACHINE}
-    options |= {} if of_a_model else tasks.description
+    options = tasks.of_this_machine | ({} if of_a_model else tasks.description)
     given = {name: value for name, value in options.items() if value not in (None, False)}
     return [
         word for name, value in given.items() for word in (f"--data.{name}", "true" if value is True else str(value))

@@ -17,6 +17,8 @@ from metagen.tasks.shots import distribution_of, held_out_shots
 
 log = logging.getLogger(__name__)
 
+OF_THIS_MACHINE = ("root", "split_file", "on_bad_image")  # options that no model keeps
+
 
 class TaskOptions:
     """The task set, and the episodes drawn from it.
@@ -122,11 +124,16 @@ class TaskOptions:
         return [self.options[name] for name in ("root", "split_file") if self.options[name]]
 
     @property
+    def of_this_machine(self) -> dict[str, Any]:
+        """The options that are of this machine, or of one command, alone; None where not given."""
+        return {name: self.options[name] for name in OF_THIS_MACHINE}
+
+    @property
     def description(self) -> dict[str, Any]:
         """The task set's options as JSON-ready data, without paths of this machine."""
-        of_this_machine = ("root", "split_file", "download", "on_bad_image")
         idle = ("val", "test") if self.options["split_file"] else ()
-        given = {k: v for k, v in self.options.items() if v is not None and k not in (*of_this_machine, *idle)}
+        left_out = (*OF_THIS_MACHINE, "download", *idle)
+        given = {name: value for name, value in self.options.items() if value is not None and name not in left_out}
         return {"task_set": self.name, **given}
 
     @property
