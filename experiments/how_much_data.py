@@ -2,8 +2,8 @@
 
     python experiments/how_much_data.py --out results/how-much-data
 
-Each folder goes through `metagen fit --data.root FOLDER`, which begins from the bundled model `omniglot`; the result is
-evaluated on the letters of scripts that no folder has. What was fitted and evaluated before is not made again.
+Each folder goes through `metagen fit --data.root FOLDER --model.initial omniglot`; the result is evaluated on the letters
+of scripts that no folder has. What was fitted and evaluated before is not made again.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ def fit(letters: Glyphs, tasks: int, images: int, run: Path, more: Sequence[str]
     """Let `metagen fit` make what it can of one folder."""
     if not (run / "export").exists():
         write_folder(letters, tasks, images, run.parent / "data" / run.name)
-        progress = ("--trainer.enable_progress_bar", "false")
-        metagen("fit", "--data.root", run.parent / "data" / run.name, "--run_dir", run, *progress, *more)
+        own = ("--model.initial", BASE, "--trainer.enable_progress_bar", "false")
+        metagen("fit", "--data.root", run.parent / "data" / run.name, "--run_dir", run, *own, *more)
 
 
 def best_step(run: Path) -> int:
