@@ -2,7 +2,7 @@
 
     python experiments/how_much_data.py --out results/how-much-data
 
-Each folder goes through `metagen fit --data.root FOLDER --model.initial omniglot`; the result is evaluated on the letters
+Each folder goes through `metagen fit --data.root FOLDER --model.initial omniglot`; the result is evaluated on letters
 of scripts that no folder has. What was fitted and evaluated before is not made again.
 """
 
