@@ -1,4 +1,4 @@
-"""The part of each learner in the league: what its search goes through, and what all its cells share."""
+"""Plans of the learners in the league: the grid of each search, and the options that all its cells share."""
 
 from __future__ import annotations
 
