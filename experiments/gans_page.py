@@ -1,49 +1,39 @@
-"""Write docs/gans.md and its pictures from what scripts/gans.py left in docs/gans, so that no figure in it is typed.
+"""Write results/gans/README.md and its pictures from the files of experiments/gans.py.
 
-python scripts/make_gans.py [--root DIR]      # DIR holds Omniglot: then also the picture of samples, from runs/gans
+python experiments/gans_page.py [--root DIR]      # DIR holds Omniglot; with it also a picture of samples from runs/gans
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from gans import BEST, FIGR, KINDS, PLAIN, RUNS
-from league_beside import wrapped
-from make_league import DOCS, entry, in_lines
 from matplotlib.figure import Figure
 
+from experiments.gans import BEST, FIGR, KINDS, PLAIN, RUNS
+from experiments.pages import RESULTS, SAMPLES, entry, paragraphs, sample_rows, titles, write_page
+from experiments.runs import parser
 from metagen.evaluation.league import Entry, averaged, league
 from metagen.evaluation.trial import MODEL_FREE
-from metagen.model import Model, load
+from metagen.report.headings import HEADINGS
 from metagen.report.result import Result, row_named
-from metagen.report.tables import short
-from metagen.storage.files import write_atomically
+from metagen.report.tables import by_column, difference_cell, markdown_table
 from metagen.storage.strict_json import number, read_json
 from metagen.training.episode_data import EpisodeData
 
-PLACE = DOCS / "gans"
-COLUMNS = {
-    "fd": "Frechet",
-    "energy": "energy",
-    "coverage": "coverage %",
-    "recall": "recall %",
-    "recognisability": "recognised %",
-    "diversity_relative": "diversity %",
-    "copy_ratio": "copy ratio",
-}
+COLUMNS = ("fd", "energy", "coverage", "recall", "recognisability", "diversity_relative", "copy_ratio")
 SHOWN = (0, 25, 50, 75)  # places of the test characters in the picture
 ROWS = {"meta-learned": "adapted", "joint + fine-tune": "joint + fine-tune", "scratch": "scratch"}
 HEAD = """# What meta-learning does for GANs
 
-Made by `python scripts/make_gans.py`, and no figure here is typed; the columns are explained in
-[evaluation.md](evaluation.md), the options in [learners.md](learners.md). All of it is of small networks and few
+Made by `python experiments/gans_page.py` from the JSON files beside it; the columns are explained in
+[evaluation.md](../../docs/evaluation.md), the options in [learners.md](../../docs/learners.md). All of it is of small networks and few
 processor seconds, so it ranks methods under a small budget and not what they could be.
 """
 CONTEST = """## FIGR, and a GAN of ours
 
-`python scripts/gans.py --root DIR`, gathered at {revision}: FIGR (`configs/omniglot-figr.yaml`: WGAN-GP, Reptile, 10
+`python experiments/gans.py --root DIR`, gathered at {revision}: FIGR (`configs/omniglot-figr.yaml`: WGAN-GP, Reptile, 10
 inner SGD steps at 1e-3, outer Adam at 1e-4, 32 px, 4 shots; Clouatre 2019, arXiv:1901.02199) and *redraw-gan*
 (`configs/omniglot-redraw-gan.yaml` at the same size and shots), each trained for {seconds:.0f} processor seconds of
 one thread, one seed, the best of ten validations kept (by energy distance through an extractor that reports nothing),
@@ -71,59 +61,40 @@ the affine map of the latent, at a rate of 0.03.
 """
 
 
-def read(name: str) -> dict[str, Any]:
-    """The file that the script left."""
-    part: dict[str, Any] = read_json(PLACE / f"{name}.json")
-    return part
-
-
 def protocol(study: dict[str, Any], result: Result, text: str, **more: object) -> str:
     """The circumstances of a measurement, in words."""
     details = {"extractor": result["extractors"][0]["name"], "hardware": result["environment"]["hardware"]}
-    return wrapped(text.format(**{**study, **result, **details, **more}))
+    return paragraphs(text.format(**{**study, **result, **details, **more}))
 
 
 def table(entries: Sequence[Entry], by: str) -> list[str]:
     """Entries in order, what needs no model, and paired differences: * where an interval is clear of zero."""
     ranking = league(entries, by)
-    columns = {
-        figure: COLUMNS[bare] for figure in ranking["models"][0]["figures"] if (bare := _bare(figure)) in COLUMNS
-    }
-    lines = [f"| | {' | '.join(columns.values())} |", "|---" * (len(columns) + 1) + "|"]
-    for row in (*ranking["models"], *ranking["model_free"], *ranking["differences"]):
-        each = [row["figures"][figure] for figure in columns]
-        cells = [short(figure) + " *" * figure.get("clear", False) for figure in each]
-        lines.append(f"| {row['row']} | {' | '.join(cells)} |")
-    return [*lines, ""]
-
-
-def _bare(figure: str) -> str:
-    return figure.partition("[")[0]
+    rows = [*ranking["models"], *ranking["model_free"], *ranking["differences"]]
+    named = [(row["row"], by_column(row["figures"])) for row in rows]
+    columns = [column for column in COLUMNS if column in named[0][1]]
+    cells = ([name, *(difference_cell(figures[column]) for column in columns)] for name, figures in named)
+    return [*markdown_table(["", *titles(columns)], cells), ""]
 
 
 def contest(study: dict[str, Any]) -> list[str]:
     """FIGR and ours."""
     rows = study["rows"]
-    first = rows[FIGR]["result"]
-    entries = [entry(name, kept, "adapted") for name, kept in rows.items()]
-    lines = ["| | meta-steps | ms a meta-step | s by the clock | best at | s to adapt to all tasks, sample and look |"]
-    lines += ["|---|---|---|---|---|---|"]
+    entries = [entry(name, kept) for name, kept in rows.items()]
+    lines = []
     for name, kept in rows.items():
-        of = kept["training"]
-        took = row_named(kept["result"]["rows"], "adapted")["seconds"]
+        of, adapted = kept["training"], row_named(kept["result"]["rows"], "adapted")
         cells = (of["meta_steps"], f"{1000 * of['step_seconds']:.0f}", f"{of['seconds']:.0f}", of["best_step"])
-        lines.append(f"| {' | '.join(map(str, (name, *cells, f'{took:.1f}')))} |")
-    baselines = [
-        entry(row, rows[BEST], row) for row in ("unadapted", "scratch", "joint + fine-tune") if has(rows[BEST], row)
+        lines.append([name, *cells, f"{adapted['seconds']:.1f}"])
+    baselines = ("unadapted", "scratch", "joint + fine-tune")
+    measured = [row for row in baselines if row_named(rows[BEST]["result"]["rows"], row)]
+    own = table([entries[list(rows).index(BEST)], *(entry(row, rows[BEST], row) for row in measured)], "fd")
+    heads = ["meta-steps", "ms a meta-step", "s by the clock", "best at", "s to adapt to all tasks, sample and look"]
+    return [
+        *(protocol(study, rows[FIGR]["result"], CONTEST), *table(entries, "fd")),
+        *(f"### {BEST} beside what needs less\n", *own, "### Cost\n", *markdown_table(["", *heads], lines)),
+        f"\n![Samples]({SAMPLES})\n",
     ]
-    words = protocol(study, first, CONTEST)
-    own = [f"### {BEST} beside what needs less\n", *table([entries[list(rows).index(BEST)], *baselines], "fd")]
-    return [words, *table(entries, "fd"), *own, "### Cost\n", *lines, "", "![Samples](gans-samples.png)\n"]
-
-
-def has(kept: dict[str, Any], row: str) -> bool:
-    """Whether a scorecard has that row."""
-    return row_named(kept["result"]["rows"], row) is not None
 
 
 def mean_seed(name: str, row_name: str, seeds: Sequence[dict[str, Any]]) -> Entry:
@@ -137,35 +108,30 @@ def mean_seed(name: str, row_name: str, seeds: Sequence[dict[str, Any]]) -> Entr
 
 def stability(study: dict[str, Any]) -> list[str]:
     """Meta-learned, joint and scratch."""
-    seeds = list(study["seeds"].values())
-    lines = ["| | diverged | collapsed | fd of each seed | coverage % of each seed |", "|---|---|---|---|---|"]
+    seeds, lines, spread = list(study["seeds"].values()), [], ("fd", "coverage")
     for name, row in ROWS.items():
         rows = [row_named(kept["result"]["rows"], row) for kept in seeds]
-        fd, coverage = (
-            ", ".join(
-                f"{next(number(v['mean']) for k, v in each['figures'].items() if k.startswith(f'{figure}[')):.1f}"
-                for each in rows
-            )
-            for figure in ("fd", "coverage")
-        )
         counts = [", ".join(str(each[key]) for each in rows) for key in ("diverged", "collapsed")]
-        lines.append(f"| {name} | {counts[0]} | {counts[1]} | {fd} | {coverage} |")
+        figures = [by_column(each["figures"]) for each in rows]
+        means = [", ".join(f"{number(each[column]['mean']):.1f}" for each in figures) for column in spread]
+        lines.append([name, *counts, *means])
     steps = {kind: "/".join(str(kept["training"][kind]["meta_steps"]) for kept in seeds) for kind in KINDS}
     tuned = "/".join(str(kept["result"]["fine_tuned"]["joint + fine-tune"]["steps"]) for kept in seeds)
-    took = wrapped(
+    took = paragraphs(
         f"Meta-steps of each seed: {steps['meta']} with Reptile, {steps['joint']} jointly. The inner steps of *joint + "
         f"fine-tune*, tuned by energy distance, are {tuned}, and those of *meta-learned* 50: what differs between "
         "the two rows may come of either."
     )
     words = protocol(study, seeds[0]["result"], STABILITY, seconds=study["seconds"] * study["share"], seeds=len(seeds))
     entries = [mean_seed(name, row, seeds) for name, row in ROWS.items()]
-    picture = "![Losses, penalties and logits on val characters in training](gans.png)\n"
-    return [words, *table(entries, "coverage"), *lines, "", took, "", picture]
+    heads = ["", "diverged", "collapsed", *(f"{HEADINGS[column].title} of each seed" for column in spread)]
+    picture = "![Losses, penalties and logits on val characters in training](training.png)\n"
+    return [words, *table(entries, "coverage"), *markdown_table(heads, lines), "", took, picture]
 
 
 def practice(study: dict[str, Any]) -> list[str]:
     """One option after the other."""
-    entries = [entry(name, kept, "adapted") for name, kept in study["rows"].items()]
+    entries = [entry(name, kept) for name, kept in study["rows"].items()]
     result = study["rows"][PLAIN]["result"]
     words = protocol(study, result, PRACTICES, steps=entries[0].adapted["steps"])
     return [words, *table(entries, "energy")]
@@ -191,30 +157,21 @@ def curves(study: dict[str, Any]) -> Figure:
     return figure
 
 
-def samples(study: dict[str, Any], root: str) -> Figure:
-    """The support of a few test characters, and under it what each makes of it."""
-    first = study["rows"][FIGR]["result"]
-    data = EpisodeData("omniglot", root, size=first["data"]["size"], shots=first["shots"], queries=4)
-    episode = data.episodes.of("test", [place for place in SHOWN if place < len(data.task_set.split.test)])
-    lines = {"support": episode.support, "real, not shown": episode.query[:, :4]}
-    for name in study["rows"]:
-        model = load(RUNS / name / "export")
-        if isinstance(model, Model):
-            lines[name] = model.adapt_many(episode.support).sample(4)
-    return in_lines(lines)
-
-
 def main(argv: Sequence[str] | None = None) -> None:
-    """The page, and the pictures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", help="the folder that holds Omniglot")
-    options = parser.parse_args(argv)
-    played, study = read("contest"), read("stability")
-    page = "\n".join([HEAD, *contest(played), *stability(study), *practice(read("practice"))])
-    write_atomically(DOCS / "gans.md", page.encode())
-    curves(study).savefig(DOCS / "gans.png", dpi=110)
-    if options.root:
-        samples(played, options.root).savefig(DOCS / "gans-samples.png", dpi=110)
+    """Write the page and the pictures."""
+    options = parser(__doc__)
+    options.add_argument("--out", type=Path, default=RESULTS / "gans", help="folder of the result")
+    options.add_argument("--root", help="the folder that holds Omniglot")
+    given = options.parse_args(argv)
+    parts = {name: read_json(given.out / f"{name}.json") for name in ("contest", "stability", "practice")}
+    pictures = {"training.png": curves(parts["stability"])}
+    if given.root:
+        first = parts["contest"]["rows"][FIGR]["result"]
+        data = EpisodeData("omniglot", given.root, size=first["data"]["size"], shots=first["shots"], queries=4)
+        exports = {name: RUNS / name / "export" for name in parts["contest"]["rows"]}
+        pictures[SAMPLES] = sample_rows(data.episodes, SHOWN, exports, samples=4, real=True)
+    lines = [HEAD, *contest(parts["contest"]), *stability(parts["stability"]), *practice(parts["practice"])]
+    write_page(given.out, lines, pictures)
 
 
 if __name__ == "__main__":
