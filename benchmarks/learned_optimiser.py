@@ -1,6 +1,6 @@
 """A learned optimiser against tuned SGD and Adam: same start, same moving weights, same noise, at N to 4 N steps.
 
-    python scripts/benchmark_learned_optimiser.py MODEL --root DIR [--split test] [--limit 100] [--out FILE.json]
+    python benchmarks/learned_optimiser.py MODEL --root DIR [--split test] [--limit 100] [--out results/NAME]
 
 MODEL is an exported learner with inner steps; DIR holds the images of the task set that it was trained on. Rates of SGD
 and Adam are tuned on val tasks by query loss, twice: at 4 N steps, and at the best of all steps up to there. Losses are
@@ -11,26 +11,37 @@ intervals over tasks; differences are paired.
 from __future__ import annotations
 
 import argparse
-import platform
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.utils._pytree import tree_map
 
+from experiments.pages import paragraphs, write_page
+from experiments.runs import parser
 from metagen.adaptation import Optimiser, PlayerNoise, Step, draw_noise, fixed_rate_step, trajectory
 from metagen.core.functional import over_tasks, with_weights
+from metagen.distributed.environment import environment
 from metagen.learners import Learner
 from metagen.learners.model_files import load_model
 from metagen.metrics.intervals import over_tasks_interval
-from metagen.storage.strict_json import to_json
+from metagen.report.tables import markdown_table, with_ends
+from metagen.storage.files import write_atomically
+from metagen.storage.strict_json import page
 from metagen.tasks.episodes import Episode, Episodes
 from metagen.training.episode_data import EpisodeData
 
 RATES: dict[Optimiser, list[float]] = {"sgd": [2.0**-i for i in range(9)], "adam": [2.0**-i for i in range(2, 11)]}
 SIDES = ("query", "support")
 TIMES = 4  # how much longer than it was trained for
+HEAD = """# A learned optimiser at {times} times the steps it was trained for
+
+`python benchmarks/learned_optimiser.py {model} --root DIR --split {split} --limit {limit}` (seed {seed}, torch {torch};
+rates of SGD and Adam tuned on val tasks; all begin at the same start and move the same weights). All figures:
+[result.json](result.json).
+"""
 
 
 def losses(learner: Learner, step: Step, episode: Episode, steps: int, seed: int) -> torch.Tensor:
@@ -47,15 +58,13 @@ def losses(learner: Learner, step: Step, episode: Episode, steps: int, seed: int
     def one_task(
         support: torch.Tensor, query: torch.Tensor, inner: PlayerNoise, outer: PlayerNoise, again: PlayerNoise
     ) -> torch.Tensor:
-        start, found = learner.start(), []
+        start, rows = learner.start(), []
         for moved, _ in trajectory(learner, support, inner, steps):
-            at = {**start, **moved}
-            by_query = sum(
-                with_weights(generator, at).query_loss(p, query, outer[p], support) for p in generator.players
-            )
-            by_support = sum(with_weights(generator, at).support_loss(p, support, again[p]) for p in generator.players)
-            found.append(torch.stack([by_query, by_support]))
-        return torch.stack(found)
+            at, players = with_weights(generator, {**start, **moved}), generator.players
+            by_query = [at.query_loss(p, query, outer[p], support) for p in players]
+            by_support = [at.support_loss(p, support, again[p]) for p in players]
+            rows.append(torch.stack([torch.stack(each).sum() for each in (by_query, by_support)]))
+        return torch.stack(rows)
 
     own, learner.step = learner.step, step
     try:
@@ -66,9 +75,9 @@ def losses(learner: Learner, step: Step, episode: Episode, steps: int, seed: int
         learner.step = own
 
 
-def over(learner: Learner, step: Step, found: Sequence[Episode], steps: int, seed: int) -> torch.Tensor:
+def over(learner: Learner, step: Step, episodes: Iterable[Episode], steps: int, seed: int) -> torch.Tensor:
     """The losses of every task of several episodes, [T, steps + 1, 2]."""
-    return torch.cat([losses(learner, step, each.to_like(learner), steps, seed) for each in found])
+    return torch.cat([losses(learner, step, each.to_like(learner), steps, seed) for each in episodes])
 
 
 def one_rate(kind: Optimiser, learner: Learner, rate: float) -> Step:
@@ -77,12 +86,12 @@ def one_rate(kind: Optimiser, learner: Learner, rate: float) -> Step:
 
 
 def tuned(
-    kind: Optimiser, learner: Learner, found: Sequence[Episode], steps: int, seed: int
+    kind: Optimiser, learner: Learner, episodes: Sequence[Episode], steps: int, seed: int
 ) -> dict[str, tuple[float, int]]:
     """Rate and number of steps with the least mean query loss: at the last step, and at any."""
     curves = {}
     for rate in RATES[kind]:
-        mean = over(learner, one_rate(kind, learner, rate), found, steps, seed)[..., 0].mean(0)
+        mean = over(learner, one_rate(kind, learner, rate), episodes, steps, seed)[..., 0].mean(0)
         curves[rate] = mean.nan_to_num(torch.inf, torch.inf)
         ends, best = float(curves[rate][-1]), float(curves[rate].min())
         print(f"  {kind} at {rate:<9.5g} {ends:10.2f} after {steps} steps, {best:10.2f} at best")
@@ -93,81 +102,74 @@ def tuned(
     return {"same steps": (at_last, steps), "best steps": (at_best, int(curves[at_best].argmin()))}
 
 
-def intervals(values: torch.Tensor) -> dict[str, object]:
+def intervals(values: torch.Tensor) -> dict[str, Any]:
     """Mean and interval over tasks of values [T, 2], by side."""
     return {side: asdict(over_tasks_interval(values[:, i])) for i, side in enumerate(SIDES)}
 
 
-def measured(learner: Learner, episodes: Episodes, options: argparse.Namespace) -> dict[str, object]:
+def measured(learner: Learner, episodes: Episodes, options: argparse.Namespace) -> dict[str, Any]:
     """Every row and every paired difference from the learner at 4 N steps."""
     trained, steps = learner.steps, TIMES * learner.steps
-
-    def of(split: str, limit: int | None) -> list[Episode]:
-        return list(episodes.held_out(split, options.batch, limit))
-
-    val, found = of("val", options.tuning), of(options.split, options.limit)
-    mine = over(learner, learner.step, found, steps, options.seed)
-    rows = {"not adapted": mine[:, 0], f"learned, {trained} steps": mine[:, trained]}
-    rows[f"learned, {steps} steps"] = last = mine[:, steps]
+    val = list(episodes.held_out("val", options.batch, options.tuning))
+    test = list(episodes.held_out(options.split, options.batch, options.limit))
+    mine = over(learner, learner.step, test, steps, options.seed)
+    last = mine[:, steps]
+    rows = {"not adapted": mine[:, 0], f"learned, {trained} steps": mine[:, trained], f"learned, {steps} steps": last}
     chosen: dict[str, tuple[float, int]] = {}
     for kind in RATES:
         for how, (rate, count) in tuned(kind, learner, val, steps, options.seed).items():
             name = f"{kind} at {rate:g}, {count} steps ({how})"
             chosen[name] = (rate, count)
-            rows[name] = over(learner, one_rate(kind, learner, rate), found, count, options.seed)[:, count]
-    differences = {name: intervals(last - values) for name, values in rows.items() if values is not last}
+            rows[name] = over(learner, one_rate(kind, learner, rate), test, count, options.seed)[:, count]
     return {
         "rows": {name: intervals(values) for name, values in rows.items()},
-        "differences": differences,
+        "differences": {name: intervals(last - values) for name, values in rows.items() if values is not last},
         "tuned": chosen,
         "curve": {side: mine[..., i].mean(0).tolist() for i, side in enumerate(SIDES)},
     }
 
 
-def shown(result: dict[str, dict[str, dict[str, dict[str, float]]]], last: str) -> None:
-    """The tables of a result."""
-
-    def line(name: str, sides: dict[str, dict[str, float]]) -> str:
-        cells = (f"{s['mean']:8.2f} [{s['low']:8.2f}, {s['high']:8.2f}]" for s in (sides[side] for side in SIDES))
-        return f"{name:44} {'   '.join(cells)}"
-
-    print(f"\n{'loss':44} {'query':>28}   {'support':>28}")
-    for name, sides in result["rows"].items():
-        print(line(name, sides))
-    print(f"\n{last}, less ...")
-    for name, sides in result["differences"].items():
-        print(line(name, sides))
+def page_lines(result: Mapping[str, Any]) -> list[str]:
+    """The page of a result."""
+    headings = [f"{side} loss" for side in SIDES]
+    last = f"learned, {TIMES * result['steps']} steps"
+    tables = [
+        markdown_table([first, *headings], ([name, *map(with_ends, sides.values())] for name, sides in rows.items()))
+        for first, rows in (("", result["rows"]), (f"{last}, less ...", result["differences"]))
+    ]
+    return [paragraphs(HEAD.format(**result, times=TIMES)), *tables[0], "", *tables[1]]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Tune, measure, compare."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path)
-    parser.add_argument("--root", help="where the images lie")
-    parser.add_argument("--split", default="val", choices=("val", "test"))
-    parser.add_argument("--limit", type=int, help="held-out tasks; all by default")
-    parser.add_argument("--tuning", type=int, default=40, help="val tasks on which rates are tuned")
-    parser.add_argument("--shots", type=int, default=5)
-    parser.add_argument("--queries", type=int, default=10)
-    parser.add_argument("--batch", type=int, default=20, help="tasks at once")
-    parser.add_argument("--seed", type=int, default=0, help="of the noise")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--out", type=Path, help="a JSON file to write")
-    options = parser.parse_args(argv)
-    learner, info, weights = load_model(options.model)
+    options = parser(__doc__)
+    options.add_argument("model", type=Path)
+    options.add_argument("--root", help="where the images lie")
+    options.add_argument("--split", default="val", choices=("val", "test"))
+    options.add_argument("--limit", type=int, help="held-out tasks; all by default")
+    options.add_argument("--tuning", type=int, default=40, help="val tasks on which rates are tuned")
+    options.add_argument("--shots", type=int, default=5)
+    options.add_argument("--queries", type=int, default=10)
+    options.add_argument("--batch", type=int, default=20, help="tasks at once")
+    options.add_argument("--seed", type=int, default=0, help="of the noise")
+    options.add_argument("--device", default="cpu")
+    options.add_argument("--out", type=Path, help="folder of the result")
+    given = options.parse_args(argv)
+    learner, info, weights = load_model(given.model)
     if not learner.steps:
-        parser.error(f"{options.model}: was trained with no inner step")
-    about = {"task_set": "omniglot", **info.get("data", {}), "root": options.root}
-    about |= {"shots": options.shots, "queries": options.queries}
+        options.error(f"{given.model}: was trained with no inner step")
+    about = {"task_set": "omniglot", **info.get("data", {}), "root": given.root}
+    about |= {"shots": given.shots, "queries": given.queries}
     data = EpisodeData(**{name: value for name, value in about.items() if value is not None})
-    result = measured(learner.to(options.device), data.episodes, options)
-    shown(result, f"learned, {TIMES * learner.steps} steps")
-    if options.out:
-        gpu = torch.cuda.get_device_name() if options.device != "cpu" else None
-        machine = {"processor": platform.machine(), "threads": torch.get_num_threads(), "gpu": gpu}
-        settings = {name: str(v) if isinstance(v, Path) else v for name, v in vars(options).items() if name != "root"}
-        settings |= {"weights_sha256": weights, "steps": learner.steps, "torch": torch.__version__, "hardware": machine}
-        options.out.write_text(to_json({**settings, **result}, indent=1) + "\n")
+    settings = {name: value for name, value in vars(given).items() if name not in ("root", "out")}
+    settings |= {"model": str(given.model), "weights_sha256": weights, "steps": learner.steps}
+    settings |= {"torch": torch.__version__, "hardware": environment(torch.device(given.device))["hardware"]}
+    result = {**settings, **measured(learner.to(given.device), data.episodes, given)}
+    lines = page_lines(result)
+    print("\n".join(lines))
+    if given.out:
+        write_page(given.out, lines)
+        write_atomically(given.out / "result.json", page(result))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Tasks a second and memory of one meta-gradient, the former as ratios to a plain autograd loop of the same run.
 
-    python scripts/benchmark_meta_gradients.py [--tasks 16] [--steps 5] [--repeats 5] [--device cpu] [--only MAML]
+    python benchmarks/meta_gradients.py [--tasks 16] [--steps 5] [--repeats 5] [--device cpu] [--only MAML]
 
 The network is a convolutional VAE at 28 px; 5 support and 15 query images a task; the implementations take turns,
 so that a drift of the machine meets them all. The gradients are compared before anything is timed. Memory is the most
@@ -9,14 +9,15 @@ that tensors held above what was there before (`peak_bytes` of the study of cost
 
 from __future__ import annotations
 
-import argparse
 import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 
+from experiments.runs import parser
 from metagen.adaptation import Adjoint, TaskBatch, in_chunks, task_batch
 from metagen.core.functional import Weights, with_weights
 from metagen.evaluation.studies.cost import MIB, peak_bytes
@@ -61,8 +62,12 @@ def implementations(learner: FixedRate, meta: Weights, batch: TaskBatch) -> dict
         "metagen, loop": lambda: in_chunks(gradient, learner, meta, batch, 1, "loop")[0],
         "metagen, vmap": lambda: in_chunks(gradient, learner, meta, batch)[0],
         "metagen, vmap in chunks of 4": lambda: in_chunks(gradient, learner, meta, batch, 4)[0],
-        **{label: lambda at=at: in_chunks(at, learner, meta, batch)[0] for label, at in chosen.items()},
+        **{label: partial(_by, adjoint, learner, meta, batch) for label, adjoint in chosen.items()},
     }
+
+
+def _by(gradient: Adjoint, learner: FixedRate, meta: Weights, batch: TaskBatch) -> Weights:
+    return in_chunks(gradient, learner, meta, batch)[0]
 
 
 def seconds(run: Callable[[], Weights], device: str) -> float:
@@ -76,13 +81,13 @@ def seconds(run: Callable[[], Weights], device: str) -> float:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Compare, then time."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tasks", type=int, default=16)
-    parser.add_argument("--steps", type=int, default=5)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--only", choices=("MAML", "FOMAML", "Reptile"))
-    options = parser.parse_args(argv)
+    arguments = parser(__doc__)
+    arguments.add_argument("--tasks", type=int, default=16)
+    arguments.add_argument("--steps", type=int, default=5)
+    arguments.add_argument("--repeats", type=int, default=5)
+    arguments.add_argument("--device", default="cpu")
+    arguments.add_argument("--only", choices=("MAML", "FOMAML", "Reptile"))
+    options = arguments.parse_args(argv)
     device = options.device
     name = torch.cuda.get_device_name() if device != "cpu" else f"CPU, {torch.get_num_threads()} threads"
     print(f"torch {torch.__version__}, {name}; {options.tasks} tasks x {options.steps} inner steps")

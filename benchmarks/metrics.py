@@ -1,6 +1,6 @@
 """The Frechet distance of each of many tasks: metagen's, all at once, beside torchmetrics' of one task after the other.
 
-    python scripts/benchmark_metrics.py [--tasks 423] [--images 15] [--features 2048] [--theirs 3] [--repeats 3]
+    python benchmarks/metrics.py [--tasks 423] [--images 15] [--features 2048] [--theirs 3] [--repeats 3]
 
 Torchmetrics takes the eigenvalues of the product of two covariances, seconds a task, so it is timed on a few tasks and
 scaled to all. How far each is off is measured where the truth is known: X beside X moved by v is |v|^2, and X beside
@@ -9,17 +9,17 @@ s X is (1 - s)^2 (|mean|^2 + tr S).
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import torch
 import torchmetrics
 from torch import nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 
+from experiments.runs import parser
+from metagen.distributed.environment import environment
 from metagen.metrics import frechet_distance
 
 Pair = tuple[torch.Tensor, torch.Tensor]
@@ -33,6 +33,7 @@ class AsTheyAre(nn.Module):
         self.num_features = features
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Features as they are."""
         return x
 
 
@@ -65,23 +66,17 @@ def seconds(run: Callable[[], torch.Tensor]) -> float:
     return time.perf_counter() - started
 
 
-def processor() -> str:
-    """The name of the processor, as the machine has it."""
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown CPU")
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Compare with the truth, then time."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tasks", type=int, default=423)
-    parser.add_argument("--images", type=int, default=15)
-    parser.add_argument("--features", type=int, default=2048)
-    parser.add_argument("--theirs", type=int, default=3, help="tasks that torchmetrics is timed on")
-    parser.add_argument("--repeats", type=int, default=3, help="of ours; the median counts")
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args(argv)
-    print(f"{processor()}, {torch.get_num_threads()} threads; torch {torch.__version__}, ", end="")
+    arguments = parser(__doc__)
+    arguments.add_argument("--tasks", type=int, default=423)
+    arguments.add_argument("--images", type=int, default=15)
+    arguments.add_argument("--features", type=int, default=2048)
+    arguments.add_argument("--theirs", type=int, default=3, help="tasks that torchmetrics is timed on")
+    arguments.add_argument("--repeats", type=int, default=3, help="of ours; the median counts")
+    arguments.add_argument("--seed", type=int, default=0)
+    options = arguments.parse_args(argv)
+    print(f"{environment(torch.device('cpu'))['hardware']}; torch {torch.__version__}, ", end="")
     print(f"torchmetrics {torchmetrics.__version__}; seed {options.seed}")
     print(f"{options.tasks} tasks, {options.images} real and {options.images} made images each, ", end="")
     print(f"{options.features} features, float64")

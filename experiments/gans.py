@@ -123,8 +123,8 @@ def stability(options: argparse.Namespace, seed: int) -> None:
     """Go on with meta-learning, and jointly, from one GAN and one seed; measure both on one scorecard."""
     torch.set_num_threads(1)
     place, seconds = RUNS / "stability", options.seconds * SHARE_OF_STUDY
-    words = ("--config", "configs/omniglot-r3-reptile.yaml", "--data.root", options.root)
-    words += ("--data.seed", seed, "--seed_everything", seed, "--model.initial", START / "export")
+    words = ["--config", "configs/omniglot-r3-reptile.yaml", "--data.root", options.root]
+    words += ["--data.seed", seed, "--seed_everything", seed, "--model.initial", START / "export"]
     meta, joint = (
         trained(place / f"{kind}-{seed}", seconds, *words, *more, val_tasks=12) for kind, more in KINDS.items()
     )

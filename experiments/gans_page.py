@@ -5,14 +5,14 @@ python experiments/gans_page.py [--root DIR]      # DIR holds Omniglot; with it 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
 from experiments.gans import BEST, FIGR, KINDS, PLAIN, RUNS
-from experiments.pages import RESULTS, SAMPLES, entry, paragraphs, sample_rows, titles, write_page
+from experiments.pages import RESULTS, SAMPLES, entry, paragraphs, row_of, sample_rows, titles, write_page
 from experiments.runs import parser
 from metagen.evaluation.league import Entry, averaged, league
 from metagen.evaluation.trial import MODEL_FREE
@@ -28,19 +28,19 @@ ROWS = {"meta-learned": "adapted", "joint + fine-tune": "joint + fine-tune", "sc
 HEAD = """# What meta-learning does for GANs
 
 Made by `python experiments/gans_page.py` from the JSON files beside it; the columns are explained in
-[evaluation.md](../../docs/evaluation.md), the options in [learners.md](../../docs/learners.md). All of it is of small networks and few
-processor seconds, so it ranks methods under a small budget and not what they could be.
+[evaluation.md](../../docs/evaluation.md), the options in [learners.md](../../docs/learners.md). All of it is of small
+networks and few processor seconds, so it ranks methods under a small budget and not what they could be.
 """
 CONTEST = """## FIGR, and a GAN of ours
 
-`python experiments/gans.py --root DIR`, gathered at {revision}: FIGR (`configs/omniglot-figr.yaml`: WGAN-GP, Reptile, 10
-inner SGD steps at 1e-3, outer Adam at 1e-4, 32 px, 4 shots; Clouatre 2019, arXiv:1901.02199) and *redraw-gan*
-(`configs/omniglot-redraw-gan.yaml` at the same size and shots), each trained for {seconds:.0f} processor seconds of
-one thread, one seed, the best of ten validations kept (by energy distance through an extractor that reports nothing),
-then measured on the same {tasks} test characters at {shots} shots, {made} images made and as many real ones, through
-`{extractor}` (trained at this size on train characters alone); {hardware}. FIGR publishes no figure and trained for
-far longer in its paper, so this compares what a budget buys, not what FIGR could be. redraw-gan is shown the support
-itself when it draws: beside it stand the support's copies and what else needs no meta-learning.
+`python experiments/gans.py --root DIR`, gathered at {revision}: FIGR (`configs/omniglot-figr.yaml`: WGAN-GP, Reptile,
+10 inner SGD steps at 1e-3, outer Adam at 1e-4, 32 px, 4 shots; Clouatre 2019, arXiv:1901.02199) and *redraw-gan*
+(`configs/omniglot-redraw-gan.yaml` at the same size and shots), each trained for {seconds:.0f} processor seconds of one
+thread, one seed, the best of ten validations kept (by energy distance through an extractor that reports nothing), then
+measured on the same {tasks} test characters at {shots} shots, {made} images made and as many real ones, through
+`{extractor}` (trained at this size on train characters alone); {hardware}. FIGR publishes no figure and trained for far
+longer in its paper, so this compares what a budget buys, not what FIGR could be. redraw-gan is shown the support itself
+when it draws: beside it stand the support's copies and what else needs no meta-learning.
 """
 STABILITY = """## Mode collapse and stability
 
@@ -83,7 +83,7 @@ def contest(study: dict[str, Any]) -> list[str]:
     entries = [entry(name, kept) for name, kept in rows.items()]
     lines = []
     for name, kept in rows.items():
-        of, adapted = kept["training"], row_named(kept["result"]["rows"], "adapted")
+        of, adapted = kept["training"], row_of(kept["result"], "adapted")
         cells = (of["meta_steps"], f"{1000 * of['step_seconds']:.0f}", f"{of['seconds']:.0f}", of["best_step"])
         lines.append([name, *cells, f"{adapted['seconds']:.1f}"])
     baselines = ("unadapted", "scratch", "joint + fine-tune")
@@ -102,7 +102,7 @@ def mean_seed(name: str, row_name: str, seeds: Sequence[dict[str, Any]]) -> Entr
     each = [entry(name, kept, row_name) for kept in seeds]
     first = each[0].result
     shared = [row for free in MODEL_FREE if (row := row_named(first["rows"], free))]
-    results = [{**e.result, "seed": first["seed"], "rows": [e.adapted, *shared]} for e in each]
+    results: list[Result] = [{**e.result, "seed": first["seed"], "rows": [e.adapted, *shared]} for e in each]
     return averaged(name, [Entry(name, result, e.values) for result, e in zip(results, each, strict=True)])
 
 
@@ -110,7 +110,7 @@ def stability(study: dict[str, Any]) -> list[str]:
     """Meta-learned, joint and scratch."""
     seeds, lines, spread = list(study["seeds"].values()), [], ("fd", "coverage")
     for name, row in ROWS.items():
-        rows = [row_named(kept["result"]["rows"], row) for kept in seeds]
+        rows = [row_of(kept["result"], row) for kept in seeds]
         counts = [", ".join(str(each[key]) for each in rows) for key in ("diverged", "collapsed")]
         figures = [by_column(each["figures"]) for each in rows]
         means = [", ".join(f"{number(each[column]['mean']):.1f}" for each in figures) for column in spread]
@@ -139,7 +139,7 @@ def practice(study: dict[str, Any]) -> list[str]:
 
 def curves(study: dict[str, Any]) -> Figure:
     """Logits, losses and the penalty on val tasks over a training, of each seed."""
-    panels = {
+    panels: dict[str, Callable[[dict[str, float]], float]] = {
         "logit of real less of made": lambda row: row["val/logit/real"] - row["val/logit/made"],
         "the critic's loss": lambda row: row["val/loss/discriminator"],
         "the generator's loss": lambda row: row["val/loss/generator"],

@@ -1,6 +1,6 @@
 """Choose the letters of the task set `glyphs` and write them to metagen/tasks/glyphs.json.
 
-    python scripts/make_glyph_split.py [--out FILE] [--letters N]
+    python experiments/glyph_split.py [--out FILE] [--letters N]
 
 Run once by hand; the file it writes is the fixed split. A letter that looks like one chosen before is left out,
 and what is held out may not even remotely look like a train letter, nor test like val.
@@ -8,11 +8,11 @@ and what is held out may not even remotely look like a train letter, nor test li
 
 from __future__ import annotations
 
-import argparse
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from experiments.runs import parser
 from metagen.tasks.glyphs import FIXED_SPLIT, Faces, Gallery, apart, choose, looks, matplotlib_fonts, script_of, task_of
 from metagen.tasks.splits import SPLITS, Split
 
@@ -39,10 +39,12 @@ def of_script(script: str, faces: Faces) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Write the split and print how many letters of each script it holds."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=FIXED_SPLIT, help="the file to write; by default the fixed split")
-    parser.add_argument("--letters", type=int, help="only so many letters of each script, the first; all by default")
-    options = parser.parse_args(argv)
+    arguments = parser(__doc__)
+    arguments.add_argument(
+        "--out", type=Path, default=FIXED_SPLIT, help="the file to write; by default the fixed split"
+    )
+    arguments.add_argument("--letters", type=int, help="only so many letters of each script, the first; all by default")
+    options = arguments.parse_args(argv)
     faces = Faces(matplotlib_fonts())
     gallery, parts = Gallery(), {}
     for part, scripts in SCRIPTS.items():

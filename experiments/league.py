@@ -295,7 +295,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     options.add_argument("--val_tasks", type=int, default=40, help="those that choose the best weights of a training")
     options.add_argument("--shots", type=int, nargs="+", default=[1, SUPPORT])
     options.add_argument("--test_tasks", type=int, default=100)
-    options.add_argument("--curve", type=int, nargs="+", default=[0, 1, 2, 5, 10, 20, 50], help="numbers of inner steps")
+    options.add_argument(
+        "--curve", type=int, nargs="+", default=[0, 1, 2, 5, 10, 20, 50], help="numbers of inner steps"
+    )
     options.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     options.add_argument("--only", nargs="*", choices=list(plans(GAN)), help="rows; all of them")
     given = vars(options.parse_args(argv))

@@ -78,10 +78,10 @@ one is by chance. The columns are explained in [evaluation.md](../../docs/evalua
 [learners.md](../../docs/learners.md). *scratch* is the same network never trained before; *joint* went on with joint
 training and is fine-tuned.
 """
-COSTS = """One thread, while other rows were made beside on the other core, so that seconds are more than on a machine at
-rest; a meta-step is one meta-gradient, the mean over the progress of a training; *s to train* is by the clock, with all
-that belongs to a run; val tasks were looked at three times, and the weights kept are those of *best at*; adapting is at
-{shots} shots, {timed}.
+COSTS = """One thread, while other rows were made beside on the other core, so that seconds are more than on a machine
+at rest; a meta-step is one meta-gradient, the mean over the progress of a training; *s to train* is by the clock, with
+all that belongs to a run; val tasks were looked at three times, and the weights kept are those of *best at*; adapting
+is at {shots} shots, {timed}.
 """
 
 

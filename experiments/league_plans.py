@@ -20,47 +20,26 @@ Grid = tuple[dict[str, Any], ...]
 
 @dataclass(frozen=True)
 class Kind:
-    """The grids of one kind of generator: what moves, and how fast.
-
-    Attributes:
-        name: of the kind.
-        descent: few steps of plain descent.
-        tuning: many steps of Adam, from joint training.
-        head: steps of little more than the last layer.
-        deltas: of the low-rank ones.
-        curvature: steps by learned matrices, which have to be small.
-        optimiser: of a learned optimiser, whose weights have to be few.
-        lstm: of the LSTM, likewise.
-        implicit: steps until near a minimum; a rate has to stay below 2 / (curvature + proximal).
-        embedded: steps whose start and rates an embedding of the support sets.
-        conditional: no step at all, each encoder of the support.
-        classical: an embedding by gradients, of few numbers or more.
-        memory: what is remembered of other tasks, and how it is written.
-        code: steps in a code of the task, and after it.
-        written: low-rank changes that a network writes, and no step.
-        near: fine-tuning that is held near its start.
-        anchored: the same, by Fisher information, which is small.
-        frozen: the same, where the low layers of a critic stay; none where there is no critic.
-    """
+    """The grids of one kind of generator: what moves, and how fast."""
 
     name: str
-    descent: Grid
-    tuning: Grid
-    head: Grid
-    deltas: Grid
-    curvature: Grid
-    optimiser: Grid
-    lstm: Grid
-    implicit: Grid
-    embedded: Grid
-    conditional: Grid
-    classical: Grid
-    memory: Grid
-    code: Grid
-    written: Grid
-    near: Grid
-    anchored: Grid
-    frozen: Grid = ()
+    descent: Grid  # few steps of plain descent
+    tuning: Grid  # many steps of Adam, from joint training
+    head: Grid  # steps of little more than the last layer
+    deltas: Grid  # low-rank
+    curvature: Grid  # steps by learned matrices, which have to be small
+    optimiser: Grid  # learned, whose weights have to be few
+    lstm: Grid  # likewise
+    implicit: Grid  # steps until near a minimum; a rate has to stay below 2 / (curvature + proximal)
+    embedded: Grid  # steps whose start and rates an embedding of the support sets
+    conditional: Grid  # no step at all, each encoder of the support
+    classical: Grid  # an embedding by gradients, of few numbers or more
+    memory: Grid  # of other tasks, and how it is written
+    code: Grid  # steps in a code of the task, and after it
+    written: Grid  # low-rank changes that a network writes, and no step
+    near: Grid  # fine-tuning that is held near its start
+    anchored: Grid  # the same, by Fisher information, which is small
+    frozen: Grid = ()  # the low layers of a critic stay; none where there is no critic
 
 
 ALL, STEM, DECODER = ("*",), ("decoder.stem.bias",), ("decoder.*",)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from matplotlib.figure import Figure
@@ -14,7 +14,7 @@ from metagen.evaluation.league import Entry
 from metagen.model import Model, load
 from metagen.report.headings import HEADINGS
 from metagen.report.plots import png
-from metagen.report.result import Difference
+from metagen.report.result import Difference, Result
 from metagen.report.tables import by_column, markdown_table, with_ends
 from metagen.storage.files import write_atomically
 from metagen.storage.images import grid
@@ -65,7 +65,12 @@ def entry(name: str, kept: Mapping[str, Any], row: str = "adapted") -> Entry:
     scales = {key: value for key, value in values.items() if key.startswith("scale/")}
     rows = [r for r in kept["result"]["rows"] if r["row"] != "adapted" or row == "adapted"]
     rows = [{**r, "row": "adapted"} if r["row"] == row else r for r in rows]
-    return Entry(name, {**kept["result"], "rows": rows}, {**own, **scales})
+    return Entry(name, cast(Result, {**kept["result"], "rows": rows}), {**own, **scales})
+
+
+def row_of(result: Mapping[str, Any], name: str) -> Any:  # noqa: ANN401
+    """The row of a stored result that has this name."""
+    return next(row for row in result["rows"] if row["row"] == name)
 
 
 def rounded(values: Mapping[str, torch.Tensor]) -> dict[str, list[float]]:

@@ -78,8 +78,8 @@ def query_losses(blocks: tuple[str, ...], options: argparse.Namespace) -> dict[s
     more = ("--model.generator.depth", 0, "--model.generator.blocks", to_json(blocks))
     export = fit("omniglot-vae-maml", run, options, options.training, *more)
     for split, limit in LIMITS.items():
-        words = ("--data.root", options.root, "--split", split, "--limit", limit, "--data.shots", 5)
-        words += ("--data.queries", 14, "--extractor", "none", "--baselines", "false", "--curve", "[]")
+        words = ["--data.root", options.root, "--split", split, "--limit", limit, "--data.shots", 5]
+        words += ["--data.queries", 14, "--extractor", "none", "--baselines", "false", "--curve", "[]"]
         result = evaluated(export, run / split, *words)
         losses[split] = load_file(result.with_name("values.safetensors"))["adapted/query_loss"]
     return losses

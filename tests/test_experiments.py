@@ -1,4 +1,4 @@
-"""Every Python script runs to its end, as small as its options let it, and leaves what it says."""
+"""Every experiment and benchmark runs to its end, as small as its options let it, and leaves its result."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ import pytest
 from metagen.generators import generators
 from metagen.learners import learners
 from metagen.tasks.splits import SPLITS
-from tests.projects import SCRIPTS, Project, draw_people
+from tests.projects import PROGRAMS, SCRIPTS, Project, draw_people
 
 LEARNERS = ("joint", "anil")  # of the league
 
 
 def benchmark_learned_optimiser(project: Project) -> None:
     project.fit(name := "omniglot-vae-learned-optimiser")
-    words = ["--limit", 2, "--tuning", 2, "--shots", 2, "--queries", 2, "--out", "found.json"]
-    project.run("benchmark_learned_optimiser", f"runs/{name}/export", "--root", project.root, *words)
-    found = project.read("found.json")
+    words = ["--limit", 2, "--tuning", 2, "--shots", 2, "--queries", 2, "--out", "results/learned"]
+    project.run("benchmarks.learned_optimiser", f"runs/{name}/export", "--root", project.root, *words)
+    found = project.read("results/learned/result.json")
+    assert {*found["rows"]} <= {*project.table("results/learned/README.md")}
     assert len(found["rows"]) >= 5  # not adapted, learned at two lengths, SGD, Adam
     assert len(found["differences"]) == len(found["rows"]) - 1
 
 
 def benchmark_meta_gradients(project: Project) -> None:
-    said = project.run("benchmark_meta_gradients", "--tasks", 2, "--steps", 2, "--repeats", 1)
+    said = project.run("benchmarks.meta_gradients", "--tasks", 2, "--steps", 2, "--repeats", 1)
     rates = [float(number) for number in re.findall(r"([\d.]+) tasks/s", said)]
     assert len(rates) == 6 + 4 + 4  # three learners, one of them with two adjoints more
     assert min(rates) > 0
@@ -34,26 +35,26 @@ def benchmark_meta_gradients(project: Project) -> None:
 
 def benchmark_metrics(project: Project) -> None:
     words = ["--tasks", 3, "--images", 5, "--features", 16, "--theirs", 2, "--repeats", 1]
-    said = project.run("benchmark_metrics", *words)
+    said = project.run("benchmarks.metrics", *words)
     off = [float(number) for number in re.findall(r"(?:metagen|torchmetrics) ([\d.e+-]+)(?:,|$)", said, re.MULTILINE)]
     assert len(off) == 6  # two ways, three cases
     assert max(off) < 1e-3
 
 
 def embeddings(project: Project) -> None:
-    ways = project.module("embeddings").WAYS
+    ways = project.module("experiments.embeddings").WAYS
     project.fit(*ways)
-    project.run("embeddings", "--root", project.root)
+    project.run("experiments.embeddings", "--root", project.root)
     for name, own in ways.items():
-        rows = [row["row"] for row in project.read(f"docs/embeddings/{name}.json")["rows"]]
+        rows = [row["row"] for row in project.read(f"results/embeddings/{name}.json")["rows"]]
         assert set(own) <= set(rows)
-        assert set(rows) <= set(project.table("docs/embeddings.md"))
-    assert project.is_picture("docs/embeddings.png")
+        assert set(rows) <= set(project.table("results/embeddings/README.md"))
+    assert project.is_picture("results/embeddings/map.png")
 
 
 def faces(project: Project) -> None:
     draw_people(project.folder / "people", 40, 9)
-    project.run("faces", "--root", project.folder / "people", "--steps", 1, 2, "--extractor_steps", 1)
+    project.run("experiments.faces", "--root", project.folder / "people", "--steps", 1, 2, "--extractor_steps", 1)
     names = {row["row"] for row in project.read("runs/faces-league/league.json")["models"]}
     assert {"faces-vae-joint", "faces-vae-maml"} <= names
 
@@ -61,52 +62,50 @@ def faces(project: Project) -> None:
 def large_faces(project: Project) -> None:
     draw_people(project.folder / "people", 16, 9)
     words = ["--size", 64, "--test", 4, "--val", 4, "--steps", 1, 2, "--extractor_steps", 1]
-    project.run("faces", "--root", project.folder / "people", *words)
+    project.run("experiments.faces", "--root", project.folder / "people", *words)
     names = {row["row"] for row in project.read("runs/faces64-league/league.json")["models"]}
     assert {"faces64-vae-maml", "faces64-redraw", "faces64-redraw-gan"} <= names
 
 
 def gans(project: Project) -> None:
-    script = project.module("gans")
+    script = project.module("experiments.gans")
     project.patch.setitem(script.KINDS, "joint", tuple(1 if word == 20 else word for word in script.KINDS["joint"]))
     for run in (*script.CONTESTANTS, *(f"stability/{kind}-0" for kind in script.KINDS)):
         (project.folder / script.RUNS / run).mkdir(parents=True)
         (project.folder / script.RUNS / run / "cost.json").write_text("0.01")  # seconds of a meta-step, as if measured
     words = ["--seconds", 0.01, "--seeds", 1, "--tasks", 15, "--steps", 1, "--extractor_steps", 1]
-    project.run("gans", "--root", project.root, *words)
-    assert list(project.read("docs/gans/contest.json")["rows"]) == list(script.CONTESTANTS)
-    assert list(project.read("docs/gans/practice.json")["rows"]) == list(script.PRACTICE)
-    assert list(project.read("docs/gans/stability.json")["seeds"]) == ["0"]
-    project.run("make_gans", "--root", project.root)
-    assert {*script.CONTESTANTS, *script.PRACTICE, "meta-learned", "scratch"} <= set(project.table("docs/gans.md"))
-    assert project.is_picture("docs/gans.png")
-    assert project.is_picture("docs/gans-samples.png")
+    project.run("experiments.gans", "--root", project.root, *words)
+    assert list(project.read("results/gans/contest.json")["rows"]) == list(script.CONTESTANTS)
+    assert list(project.read("results/gans/practice.json")["rows"]) == list(script.PRACTICE)
+    assert list(project.read("results/gans/stability.json")["seeds"]) == ["0"]
+    project.run("experiments.gans_page", "--root", project.root)
+    assert {*script.CONTESTANTS, *script.PRACTICE, "meta-learned", "scratch"} <= set(project.table("results/gans/README.md"))
+    assert project.is_picture("results/gans/training.png")
+    assert project.is_picture("results/gans/samples.png")
 
 
 def league(project: Project) -> None:
-    plans = project.module("league_plans")
+    plans = project.module("experiments.league_plans")
     tuning = ({**plans.VAE.tuning[0], "test_steps": 1},)
     project.patch.setattr(plans, "VAE", replace(plans.VAE, tuning=tuning, head=plans.VAE.head[:1]))
     project.fit("omniglot-vae-joint")
     words = ["--seconds", 0.01, "--seeds", 1, "--tasks", 2, "--pilot", 2, "--pilot_tasks", 2, "--val_tasks", 2]
     words += ["--shots", 5, "--test_tasks", 3, "--curve", 0, 1, "--only", *LEARNERS]
-    project.run("league", "--root", project.root, *words)
+    project.run("experiments.league", "--root", project.root, *words)
     for name in LEARNERS:
-        (seed,) = project.read(f"docs/league/omniglot/{name}.json")["seeds"]
+        (seed,) = project.read(f"results/league/rows/{name}.json")["seeds"]
         assert "adapted/query_loss" in seed["shots"]["5"]["values"]
-    project.run("time_league", "--root", project.root)
-    taken = project.read("docs/league/omniglot-adapting.json")["median_seconds"]
+    project.run("benchmarks.league_adapting", "--root", project.root)
+    taken = project.read("results/league/adapting.json")["median_seconds"]
     assert set(taken) == set(LEARNERS)
     assert min(taken.values()) > 0
-    kept = "runs/league/joint/seed-0/evaluation-5/result.json"
-    project.run("make_league", "--root", project.root, "--runs", "runs/league", "--keep", f"characters-5={kept}")
-    assert {*LEARNERS, "scratch"} <= set(project.table("docs/league.md"))
-    assert "## Beside it: a plain and a meta-learned VAE, characters" in (project.folder / "docs/league.md").read_text()
-    assert project.is_picture("docs/league.png")
+    project.run("experiments.league_page", "--root", project.root, "--runs", "runs/league")
+    assert {*LEARNERS, "scratch"} <= set(project.table("results/league/README.md"))
+    assert project.is_picture("results/league/samples.png")
 
 
 def league_plans(project: Project) -> None:
-    script = project.module("league_plans")
+    script = project.module("experiments.league_plans")
     for kind, name in ((script.VAE, "vae"), (script.GAN, "gan")):
         assert script.kind_of(name) is kind
         for plan in script.plans(kind).values():
@@ -116,24 +115,24 @@ def league_plans(project: Project) -> None:
     assert script.kind_of("r3") is script.GAN  # in rows of before it was a preset
 
 
-def make_glyph_split(project: Project) -> None:
-    project.run("make_glyph_split", "--out", "split.json", "--letters", 4)
+def glyph_split(project: Project) -> None:
+    project.run("experiments.glyph_split", "--out", "split.json", "--letters", 4)
     split = project.read("split.json")
     assert {"LATIN", "GREEK"} <= {name.partition("/")[0] for name in split["train"]}
     assert all(len(split[part]) > 2 for part in SPLITS)
 
 
-def make_seen(project: Project) -> None:
+def seen(project: Project) -> None:
     project.fit("omniglot-vae-joint")
     kept = project.folder / "runs/omniglot-vae-joint/export/seen.json"
     as_exported = kept.read_text()
     kept.unlink()
-    project.run("make_seen", "--root", project.root, kept.parent)
+    project.run("experiments.seen", "--root", project.root, kept.parent)
     assert kept.read_text() == as_exported
 
 
-def making(project: Project) -> None:
-    script = project.module("making")
+def runs(project: Project) -> None:
+    script = project.module("experiments.runs")
     words = ["fit", "--config", "configs/omniglot-vae-joint.yaml", "--data.root", project.root, "--run_dir", "runs/a"]
     export = script.made(project.folder / "runs/a/export", words)
     assert (export / "config.json").is_file()
@@ -145,10 +144,10 @@ def making(project: Project) -> None:
 def meta_generator(project: Project) -> None:
     project.fit("omniglot-vae-joint")
     words = ["--episodes", 2, "--more", 2, "--zoo_tasks", 4, "--tasks", 3]
-    project.run("meta_generator", "--root", project.root, *words)
-    script = project.module("meta_generator")
-    assert {*script.TAUGHT, script.REFINED, "the base"} <= set(project.table("docs/meta-generator.md"))
-    assert "nan" not in (project.folder / "docs/meta-generator.md").read_text()
+    project.run("experiments.meta_generator", "--root", project.root, *words)
+    script = project.module("experiments.meta_generator")
+    assert {*script.TAUGHT, script.REFINED, "the base"} <= set(project.table("results/meta-generator/README.md"))
+    assert "nan" not in (project.folder / "results/meta-generator/README.md").read_text()
 
 
 def results(project: Project) -> None:
@@ -157,53 +156,74 @@ def results(project: Project) -> None:
     words = ["--data.root", project.root, "--data.queries", 14, "--limit", 3, "--curve", "[]", "--baselines", "false"]
     for name in models:
         project.metagen("evaluate", "--model", f"runs/{name}/export", "--out", f"runs/{name}/evaluation", *words)
+    project.metagen(
+        *("evaluate", "--model", "runs/omniglot-redraw/export", "--out", "runs/omniglot-redraw/studies", *words),
+        *("--metrics", "[gain, cost]"),
+    )
     joint, redraw = (f"runs/{name}/evaluation/result.json" for name in models)
-    shutil.copytree(project.folder / "runs/omniglot-redraw", project.folder / "runs/quickstart")
-    project.run("make_results", joint, "runs/quickstart/evaluation/result.json")
-    assert {"omniglot-vae-joint: adapted", "quickstart: adapted"} <= set(project.table("docs/results.md"))
-    project.run("make_scorecard", redraw, "--beside", joint, "--name", "redraw", "--beside_name", "joint", "--out", ".")
-    assert {"people", "copy", "joint", "**redraw**", "redraw - affine x1"} <= set(project.table("omniglot.md"))
-    assert project.is_picture("omniglot-plane.png")
+    words = [joint, redraw, "runs/omniglot-redraw/studies/result.json", "--out", "results/models"]
+    project.run("experiments.comparison", *words)
+    rows = set(project.table("results/models/README.md"))
+    assert {"omniglot-vae-joint: adapted", "omniglot-redraw: adapted - copy", "real", "omniglot-redraw"} <= rows
+    words = ["--beside", joint, "--name", "redraw", "--beside_name", "joint", "--out", "results/redraw"]
+    project.run("experiments.scorecard", redraw, *words)
+    rows = set(project.table("results/redraw/README.md"))
+    assert {"people", "copy", "joint", "**redraw**", "redraw - affine x1"} <= rows
+    assert project.is_picture("results/redraw/plane.png")
 
 
 def search(project: Project) -> None:
-    script = project.module("search")
+    script = project.module("experiments.search")
     project.patch.setattr(script, "RANDOM", 1)
-    project.run("search", "--root", project.root, "--searching", 2, "--training", 2, "--tasks", 2)
-    found = project.read("runs/search/result.json")
+    project.run("experiments.search", "--root", project.root, "--searching", 2, "--training", 2, "--tasks", 2)
+    found = project.read("results/search/result.json")
     assert set(found["searches"]) == set(script.SEARCHES)
     for part in script.LIMITS:
         assert len(found[part]["query_loss"]) == script.RANDOM + len(script.SEARCHES)
 
 
+def how_much_data(project: Project) -> None:
+    words = ["--tasks", 5, 6, "--images", 5, "--limit", 3, "--out", "results/data", "--trainer.max_steps", 1]
+    project.run("experiments.how_much_data", *words)
+    assert {"5", "6", "*omniglot*, no folder"} <= set(project.table("results/data/table.md"))
+    assert len(project.read("results/data/result.json")["runs"]) == 2
+    assert project.is_picture("results/data/plot.png")
+
+
 SMOKE = {
-    "benchmark_learned_optimiser": benchmark_learned_optimiser,
-    "benchmark_meta_gradients": benchmark_meta_gradients,
-    "benchmark_metrics": benchmark_metrics,
+    "comparison": results,
     "embeddings": embeddings,
     "faces": faces,
+    "glyph_split": glyph_split,
     "league": league,
-    "league_beside": league,
+    "league_adapting": league,
+    "league_page": league,
     "league_plans": league_plans,
-    "make_glyph_split": make_glyph_split,
-    "make_league": league,
-    "make_results": results,
-    "make_scorecard": results,
-    "make_seen": make_seen,
-    "making": making,
+    "learned_optimiser": benchmark_learned_optimiser,
     "meta_generator": meta_generator,
+    "meta_gradients": benchmark_meta_gradients,
+    "metrics": benchmark_metrics,
+    "pages": league,
+    "runs": runs,
+    "scorecard": results,
     "search": search,
-    "time_league": league,
+    "seen": seen,
 }
-SLOW = {"faces at 64 px": large_faces, "gans": gans, "make_gans": gans}  # in tests/slow
+SLOW = {  # in tests/slow
+    "faces at 64 px": large_faces,
+    "gans": gans,
+    "gans_page": gans,
+    "how_much_data": how_much_data,
+}
 
 
-def test_every_script_has_a_smoke_test():
-    assert {path.stem for path in SCRIPTS.glob("*.py")} <= SMOKE.keys() | SLOW.keys()
-    assert all((SCRIPTS / f"{name}.py").is_file() for name in SMOKE)
-    assert {path.suffix for path in SCRIPTS.iterdir() if path.is_file()} == {".py", ".sh"}
+def test_every_experiment_and_benchmark_has_a_smoke_test():
+    names = {path.stem for path in PROGRAMS}
+    assert names <= SMOKE.keys() | SLOW.keys()
+    assert SMOKE.keys() <= names
+    assert {path.suffix for path in SCRIPTS.iterdir() if path.is_file()} == {".sh"}
 
 
 @pytest.mark.parametrize("smoke", dict.fromkeys(SMOKE.values()), ids=lambda smoke: smoke.__name__)
-def test_the_script_runs(smoke, project):
+def test_it_runs(smoke, project):
     smoke(project)

@@ -1,15 +1,15 @@
-"""docs/omniglot.md: every figure of the result files in its place, models that were measured otherwise refused."""
+"""A scorecard page: every figure of the result files in its place, models that were measured otherwise refused."""
 
 from __future__ import annotations
 
-import importlib
 import json
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-SCRIPTS = Path(__file__).parent.parent / "scripts"
+from experiments.scorecard import PUBLISHED, main
+
 MEANS = {
     "fd": {"human": 0.74, "copy": 9.0, "affine x1": 4.05, "affine x1.5": 5.0, "reconstruction": 1.5, "adapted": 3.25},
     "recognisability": {
@@ -55,12 +55,6 @@ MEANS = {
 }
 
 
-@pytest.fixture
-def script(monkeypatch):
-    monkeypatch.syspath_prepend(SCRIPTS)
-    return importlib.import_module("make_scorecard")
-
-
 def told(mean: float) -> dict[str, float]:
     return {"mean": mean, "low": mean - 0.5, "high": mean + 0.5, "tasks": 473}
 
@@ -77,6 +71,7 @@ def written(place: Path, name: str, shots: int, shift: float = 0.0, **changes: o
     model = {"weights_sha256": f"{name}{'0' * 12}", "sampling": {"chosen": {"guidance": 1.0, "contrast": 1.5}}}
     result = {
         "model": model,
+        "data": {"task_set": "omniglot"},
         "extractors": [{"name": "x", "weights_sha256": "e"}],
         "split": "test",
         "split_sha256": "5" * 64,
@@ -97,11 +92,15 @@ def written(place: Path, name: str, shots: int, shift: float = 0.0, **changes: o
     return str(path)
 
 
-def test_the_page_has_every_figure_by_shots_and_a_plane_beside_it(script, tmp_path):
+def write(ours: list[str], beside: list[str], out: Path) -> None:
+    main([*ours, "--out", str(out), *(["--beside", *beside] if beside else [])])
+
+
+def test_the_page_has_every_figure_by_shots_and_a_plane_beside_it(tmp_path):
     ours = [written(tmp_path, "ours", shots) for shots in (10, 1, 5)]
     theirs = [written(tmp_path, "redraw", shots, shift=7.0) for shots in (1, 5)]
-    script.write(ours, theirs, "omniglot", "omniglot-redraw", tmp_path)
-    text = (tmp_path / "omniglot.md").read_text()
+    write(ours, theirs, tmp_path)
+    text = (tmp_path / "README.md").read_text()
     assert [line for line in text.splitlines() if line.startswith("## ")] == [
         "## 1 shot", "## 5 shots", "## 10 shots", "## The plane"
     ]  # fmt: skip
@@ -122,22 +121,22 @@ def test_the_page_has_every_figure_by_shots_and_a_plane_beside_it(script, tmp_pa
     assert by_name["omniglot-redraw"][0] == "10.25 [9.75, 10.75]"
     assert by_name["reconstruction"][0] == "1.50 [1.00, 2.00]"
     assert by_name["omniglot - affine x1"][0] == "-0.80 [-1.25, -0.35]"
-    with Image.open(tmp_path / "omniglot-plane.png") as picture:
+    with Image.open(tmp_path / "plane.png") as picture:
         assert picture.format == "PNG"
         assert len(picture.convert("RGB").getcolors(1_000_000) or []) > 20
 
 
-def test_published_models_are_placed_by_their_own_people(script):
-    assert script.PUBLISHED["CFGDM"][0] == pytest.approx(0.936, abs=1e-3)
-    assert script.PUBLISHED["VAE-NS"][0] == pytest.approx(1.357, abs=1e-3)
+def test_published_models_are_placed_by_their_own_people():
+    assert PUBLISHED["CFGDM"][0] == pytest.approx(0.936, abs=1e-3)
+    assert PUBLISHED["VAE-NS"][0] == pytest.approx(1.357, abs=1e-3)
 
 
-def test_what_was_measured_otherwise_is_refused(script, tmp_path):
+def test_what_was_measured_otherwise_is_refused(tmp_path):
     ours, other = written(tmp_path, "ours", 1), written(tmp_path, "redraw", 1, seed=1)
     with pytest.raises(SystemExit, match="1 shot: the results differ in seed"):
-        script.write([ours], [other], "omniglot", "omniglot-redraw", tmp_path)
+        write([ours], [other], tmp_path)
     with pytest.raises(SystemExit, match="are of several models"):
-        script.write([ours, written(tmp_path, "redraw", 5)], [], "omniglot", "omniglot-redraw", tmp_path)
+        write([ours, written(tmp_path, "redraw", 5)], [], tmp_path)
     with pytest.raises(SystemExit, match="one result for each number of shots"):
-        script.write([ours, ours], [], "omniglot", "omniglot-redraw", tmp_path)
-    assert not (tmp_path / "omniglot.md").exists()
+        write([ours, ours], [], tmp_path)
+    assert not (tmp_path / "README.md").exists()
