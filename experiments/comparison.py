@@ -36,7 +36,8 @@ minimised, in nats per image: the negative ELBO; redraw counts its KL 3 times.
 
 def model_line(name: str, result: Result) -> str:
     """The training of one model, and the hardware it was evaluated on."""
-    model, training, data = result["model"], result["model"]["training"], result["data"]
+    model, data, environment = result["model"], result["data"], result["environment"]
+    training = model["training"]
     words = "" if data["task_set"] == "glyphs" else " --data.root DIR"
     words += f" --data.partition {data['partition']}" if "partition" in data else ""
     words += f" --model.initial {training['initial']['name']}" if "initial" in training else ""
@@ -44,7 +45,7 @@ def model_line(name: str, result: Result) -> str:
         f"- `{name}`: `metagen fit --config configs/{name}.yaml{words}`. "
         f"{training['meta_steps']} meta-steps of {training['tasks_per_step']} tasks in {training['seconds']:.0f} s, "
         f"seed {training['seed']} (training) and {result['seed']} (evaluation); "
-        f"weights {model['weights_sha256'][:12]}; evaluated on {result['environment']['hardware']}, torch {result['environment']['torch']}."
+        f"weights {model['weights_sha256'][:12]}; evaluated on {environment['hardware']}, torch {environment['torch']}."
     )
 
 

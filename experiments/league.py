@@ -7,9 +7,9 @@ For each learner a small search on val tasks (six cells or more of what moves an
 its options; then it is trained from the shared generator for as many meta-steps as have meta-gradients of so many
 processor seconds, from each seed, and measured on test tasks by `metagen evaluate`. Runs of the same options are
 reused. The file of a row, results/league/rows/LEARNER.json, is written when the row is complete. More seeds append
-(`--seeds 3`); other tasks and more seconds make another league (`--task_set glyphs`; `--seconds 600 --runs
-runs/league-600s --out results/league-600s`), and so does another generator, a GAN too (`--base
-runs/omniglot-r3-joint/export --runs runs/league-omniglot-gan --out results/league-gan`).
+(`--seeds 3`); more seconds make another league (`--seconds 600 --runs runs/league-600s --out results/league-600s`), and
+so does another generator, a GAN too (`--base runs/omniglot-r3-joint/export --runs runs/league-omniglot-gan --out
+results/league-gan`).
 """
 
 from __future__ import annotations
@@ -60,7 +60,6 @@ class League:
     """Settings that all rows share.
 
     Attributes:
-        task_set: of the tasks.
         base: the export of the generator that all begin from.
         runs: the folder of what is trained.
         out: the folder of the result.
@@ -73,11 +72,10 @@ class League:
         shots: at which the trained models are measured.
         test_tasks: on which they are.
         curve: the numbers of inner steps at which they are.
-        root: the folder that holds the images, if any are needed.
+        root: the folder that holds Omniglot.
         command_line: all of this but the root, as it was typed.
     """
 
-    task_set: str
     base: Path
     runs: Path
     out: Path
@@ -90,7 +88,7 @@ class League:
     shots: list[int]
     test_tasks: int
     curve: list[int]
-    root: str | None
+    root: str
     command_line: str
 
     @property
@@ -105,15 +103,10 @@ class League:
         return plans(kind_of(self.generator["name"]))
 
     @property
-    def place_of_images(self) -> list[str]:
-        """The option for the folder of the images, where the task set needs one."""
-        return ["--data.root", self.root] if self.root else []
-
-    @property
     def data(self) -> list[object]:
         """Options of the tasks to train on."""
         return [
-            *("--data.task_set", self.task_set, *self.place_of_images, "--data.size", 28),
+            *("--data.task_set", "omniglot", "--data.root", self.root, "--data.size", 28),
             *("--data.shots", SUPPORT, "--data.queries", 10, "--data.tasks", self.tasks),
         ]
 
@@ -194,7 +187,7 @@ def cost_of_training(league: League, plan: Plan, export: Path) -> dict[str, floa
         return dict(known["cost"])
     learner = load_model(export)[0]
     learner.regulariser = regulariser_for(learner, terms) if (terms := plan.training.get("regularise")) else None
-    tasks = EpisodeData(league.task_set, league.root, shots=SUPPORT, queries=10).episodes.train(0, league.tasks)
+    tasks = EpisodeData("omniglot", league.root, shots=SUPPORT, queries=10).episodes.train(0, league.tasks)
     batch = task_batch(learner, tasks.support, tasks.query, (0, "cost"), tasks.numbers)
     meta = {name: w.detach() for name, w in learner.named_parameters()}
     seconds, peaks = [], []
@@ -217,7 +210,7 @@ def cost_of_training(league: League, plan: Plan, export: Path) -> dict[str, floa
 def measured(league: League, export: Path, shots: int, baselines: bool) -> dict[str, Any]:
     """A model's stored result on test tasks; with the row *scratch*, where baselines are."""
     words = [
-        *(*league.place_of_images, "--limit", league.test_tasks, "--data.shots", shots, "--data.queries", 14),
+        *("--data.root", league.root, "--limit", league.test_tasks, "--data.shots", shots, "--data.queries", 14),
         *("--baselines", str(baselines).lower(), "--metrics", to_json([*FIGURES, "cost"])),
         *("--curve", to_json(league.curve)),
     ]
@@ -281,12 +274,10 @@ def work(league: League, names: list[str]) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Share the rows by processes."""
-    options = parser(__doc__)
-    options.add_argument("--root", help="the folder that holds the images")
-    options.add_argument("--task_set", default="omniglot")
-    options.add_argument("--base", type=Path, help="the jointly trained model; runs/TASK_SET-vae-joint/export")
-    options.add_argument("--runs", type=Path, help="runs/league, and -TASK_SET where that is not omniglot")
-    options.add_argument("--out", type=Path, help="results/league, and -TASK_SET where that is not omniglot")
+    options = parser(__doc__, root="the folder that holds Omniglot")
+    options.add_argument("--base", type=Path, default=Path("runs/omniglot-vae-joint/export"), help="trained jointly")
+    options.add_argument("--runs", type=Path, default=Path("runs/league"))
+    options.add_argument("--out", type=Path, default=RESULTS / "league", help="folder of the result")
     options.add_argument("--seconds", type=float, default=90.0)
     options.add_argument("--seeds", type=int, default=2)
     options.add_argument("--tasks", type=int, default=16, help="of a meta-step")
@@ -301,13 +292,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     options.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     options.add_argument("--only", nargs="*", choices=list(plans(GAN)), help="rows; all of them")
     given = vars(options.parse_args(argv))
-    workers, only, task_set = given.pop("workers"), given.pop("only"), given["task_set"]
+    workers, only = given.pop("workers"), given.pop("only")
     typed = {name: value for name, value in given.items() if value != options.get_default(name) and name != "root"}
-    own = "league" if task_set == "omniglot" else f"league-{task_set}"
     if "out" in typed:
         typed["out"] = RESULTS / typed["out"].name  # not where this machine has it
-    given["base"] = given["base"] or Path(f"runs/{task_set}-vae-joint/export")
-    given["runs"], given["out"] = given["runs"] or Path("runs", own), given["out"] or RESULTS / own
     league = League(**given, command_line=" ".join(f"--{name} {plain(value)}" for name, value in typed.items()))
     with multiprocessing.get_context("spawn").Pool(workers, maxtasksperchild=1) as pool:
         failed = pool.starmap(work, [(league, [name]) for name in only or league.plans], chunksize=1)

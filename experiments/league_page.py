@@ -27,8 +27,8 @@ OTHER = "another task's "
 LOSS = "query_loss"  # the criterion of rows that name none
 FIGURES = ("fd", "energy", "is", "recognisability", LOSS)
 UNTIMED = "its seconds up to five times those at rest, so that they rank nothing"
-TIMED = "one task after the other in one sitting (`python benchmarks/league_adapting.py`), the median"
-OLD = {"generator": "vae", "base": "omniglot-vae-joint", "asked": "--task_set omniglot"}  # of rows that do not say
+TIMED = "one task after the other in one sitting (`python benchmarks/league_adapting.py --root DIR`), the median"
+OLD = {"generator": "vae", "base": "omniglot-vae-joint", "asked": ""}  # of rows that do not say
 
 
 def shots_of(row: dict[str, Any]) -> list[str]:
@@ -275,11 +275,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser(__doc__)
     options.add_argument("--out", type=Path, default=MAIN, help="folder of the result")
     options.add_argument("--runs", type=Path, help="folder of the trained models")
-    options.add_argument("--root", help="the folder that holds the images")
+    options.add_argument("--root", help="the folder that holds Omniglot")
     given = options.parse_args(argv)
     rows, pictures = read(given.out), {}
     if given.runs:
-        data = EpisodeData(one_of(rows[0])["data"]["task_set"], given.root, shots=SUPPORT, queries=5)
+        data = EpisodeData("omniglot", given.root, shots=SUPPORT, queries=5)
         exports = {row["name"]: given.runs / row["slug"] / "seed-0" / "export" for row in rows}
         pictures = {SAMPLES: sample_rows(data.episodes, SHOWN, exports, samples=5)}
     write_page(given.out, page_lines(rows, given.out), pictures)

@@ -25,7 +25,8 @@ HEADINGS = {
     "fd": Heading("Frechet", "Frechet distance from real images, all tasks together; less is better"),
     "recognisability": Heading("recognised %", "images nearest to their own task among 20; copies have 100", 1),
     "diversity_relative": Heading(
-        "diversity %", "how much a task's images vary, real ones being 100; noise has it, too", 1),
+        "diversity %", "how much a task's images vary, real ones being 100; noise has it, too", 1
+    ),
     "copy_ratio": Heading("copy ratio", "distance from the images given: 0 copies them, 1 is as far as real images"),
     "near_copies": Heading("near copies %", "images that nearly copy one that was given; real ones have 5", 1),
     "energy": Heading("energy", "energy distance of each task's images from its real ones; less is better"),
@@ -43,9 +44,13 @@ HEADINGS = {
     "pairwise": Heading("pairwise", "mean distance between two images of a task; as real ones is best"),
     "pairwise_cluster": Heading("within cluster", "the same of images with one nearest support; as real ones is best"),
     "lpips": Heading("LPIPS", "mean perceptual distance between two images of a task; as real ones is best", 3),
-    "lpips_cluster": Heading("LPIPS in cluster", "the same of images with one nearest support; as real ones is best", 3),
+    "lpips_cluster": Heading(
+        "LPIPS in cluster", "the same of images with one nearest support; as real ones is best", 3
+    ),
     "originality": Heading("originality", "distance from the mean of the images given; as real ones is best"),
-    "originality_relative": Heading("originality %", "distance from the mean of the images given, real ones being 100", 1),
+    "originality_relative": Heading(
+        "originality %", "distance from the mean of the images given, real ones being 100", 1
+    ),
     "mifid": Heading("MiFID", "Frechet distance over how unlike the images given they are; less is better"),
 }
 FIRST = (
