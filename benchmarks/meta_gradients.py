@@ -1,6 +1,6 @@
 """Tasks a second and memory of one meta-gradient, the former as ratios to a plain autograd loop of the same run.
 
-    python benchmarks/meta_gradients.py [--tasks 16] [--steps 5] [--repeats 5] [--device cpu] [--only MAML]
+    python benchmarks/meta_gradients.py [--tasks 16] [--steps 5] [--repeats 5] [--device cpu]
 
 The network is a convolutional VAE at 28 px; 5 support and 15 query images a task; the implementations take turns,
 so that a drift of the machine meets them all. The gradients are compared before anything is timed. Memory is the most
@@ -86,14 +86,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments.add_argument("--steps", type=int, default=5)
     arguments.add_argument("--repeats", type=int, default=5)
     arguments.add_argument("--device", default="cpu")
-    arguments.add_argument("--only", choices=("MAML", "FOMAML", "Reptile"))
     options = arguments.parse_args(argv)
     device = options.device
     name = torch.cuda.get_device_name() if device != "cpu" else f"CPU, {torch.get_num_threads()} threads"
     print(f"torch {torch.__version__}, {name}; {options.tasks} tasks x {options.steps} inner steps")
     torch.manual_seed(0)
     images = (torch.rand(options.tasks, 20, 1, 28, 28) > 0.8).float().to(device)
-    for kind in (each for each in (MAML, FOMAML, Reptile) if options.only in (None, each.__name__)):
+    for kind in (MAML, FOMAML, Reptile):
         learner = kind(VAE(latent=32), steps=options.steps, rate=RATE).to(device)
         meta = {n: w.detach() for n, w in learner.named_parameters()}
         tasks = range(options.tasks)

@@ -14,6 +14,7 @@ results/league-gan`).
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import multiprocessing
 import os
@@ -21,7 +22,6 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,84 +55,44 @@ RESULT = (
 )
 
 
-@dataclass(frozen=True)
-class League:
-    """Settings that all rows share.
-
-    Attributes:
-        base: the export of the generator that all begin from.
-        runs: the folder of what is trained.
-        out: the folder of the result.
-        seconds: of the processor, for the meta-gradients of a training.
-        seeds: how many trainings a row is the mean of.
-        tasks: of a meta-step.
-        pilot: meta-steps of a cell of a search.
-        pilot_tasks: val tasks that score a cell.
-        val_tasks: those that choose the best weights of a training.
-        shots: at which the trained models are measured.
-        test_tasks: on which they are.
-        curve: the numbers of inner steps at which they are.
-        root: the folder that holds Omniglot.
-        command_line: all of this but the root, as it was typed.
-    """
-
-    base: Path
-    runs: Path
-    out: Path
-    seconds: float
-    seeds: int
-    tasks: int
-    pilot: int
-    pilot_tasks: int
-    val_tasks: int
-    shots: list[int]
-    test_tasks: int
-    curve: list[int]
-    root: str
-    command_line: str
-
-    @property
-    def generator(self) -> dict[str, Any]:
-        """The shared generator: its name and options."""
-        generator: dict[str, Any] = read_config(self.base)["generator"]
-        return generator
-
-    @property
-    def plans(self) -> dict[str, Plan]:
-        """The plans of its rows."""
-        return plans(kind_of(self.generator["name"]))
-
-    @property
-    def data(self) -> list[object]:
-        """Options of the tasks to train on."""
-        return [
-            *("--data.task_set", "omniglot", "--data.root", self.root, "--data.size", 28),
-            *("--data.shots", SUPPORT, "--data.queries", 10, "--data.tasks", self.tasks),
-        ]
-
-    def place(self, name: str) -> Path:
-        """The folder of a learner's runs."""
-        return self.runs / name.replace(" ", "-").replace(",", "").replace("+", "p")
+Options = argparse.Namespace  # those of `main`, which all rows share
 
 
 class Diverged(RuntimeError):
     """Numbers that are not finite ended a training."""
 
 
-def fit(league: League, plan: Plan, options: dict[str, Any], run: Path, episodes: int, *more: object) -> Path:
+def generator_of(league: Options) -> dict[str, Any]:
+    """The shared generator: its name and options."""
+    generator: dict[str, Any] = read_config(league.base)["generator"]
+    return generator
+
+
+def plans_of(league: Options) -> dict[str, Plan]:
+    """The plans of the rows."""
+    return plans(kind_of(generator_of(league)["name"]))
+
+
+def place_of(league: Options, name: str) -> Path:
+    """The folder of a learner's runs."""
+    return Path(league.runs) / name.replace(" ", "-").replace(",", "").replace("+", "p")
+
+
+def fit(league: Options, plan: Plan, options: dict[str, Any], run: Path, episodes: int, *more: object) -> Path:
     """Train a learner for so many meta-steps; the folder of the export.
 
     Raises:
         Diverged: the loss was not finite before any export was made.
     """
-    generator = league.generator
+    generator = generator_of(league)
     own = {key: value for key, value in generator.items() if key not in ("name", "size", "channels")}
     words = [f"--model.generator.{key}={spelled(value)}" for key, value in own.items()]
     words += [f"--model.learner.{key}={spelled(value)}" for key, value in {**plan.fixed, **options}.items()]
     words += [f"--model.{key}={spelled(value)}" for key, value in plan.training.items()]
     command = [
-        *(*league.data, "--data.episodes", episodes, "--model.initial", league.base),
-        *("--model.generator", generators[generator["name"]].__name__),
+        *("--data.task_set", "omniglot", "--data.root", league.root, "--data.size", 28, "--data.shots", SUPPORT),
+        *("--data.queries", 10, "--data.tasks", league.tasks, "--data.episodes", episodes),
+        *("--model.initial", league.base, "--model.generator", generators[generator["name"]].__name__),
         *("--model.learner", learners[plan.learner].__name__, *words, "--model.warmup", 20),
         *("--trainer.val_check_interval", max(1, episodes // 3), "--trainer.accelerator", "cpu"),
         *("--samples.tasks", 1, *more),
@@ -153,9 +113,9 @@ def spelled(value: object) -> str:
     return value if isinstance(value, str) else to_json(value)
 
 
-def searched(league: League, name: str) -> dict[str, Any]:
+def searched(league: Options, name: str) -> dict[str, Any]:
     """The cell that is best on val tasks, and the score of every cell."""
-    plan, place, cells = league.plans[name], league.place(name), []
+    plan, place, cells = plans_of(league)[name], place_of(league, name), []
     for number, cell in enumerate(plan.grid):
         run = place / f"pilot-{number}"
         try:
@@ -176,7 +136,7 @@ def training_of(export: Path) -> dict[str, Any]:
     return training
 
 
-def cost_of_training(league: League, plan: Plan, export: Path) -> dict[str, float]:
+def cost_of_training(league: Options, plan: Plan, export: Path) -> dict[str, float]:
     """Processor seconds, the mean over a training's progress, and peak memory of a meta-gradient.
 
     Measured once: a rerun trains for as many meta-steps.
@@ -207,7 +167,7 @@ def cost_of_training(league: League, plan: Plan, export: Path) -> dict[str, floa
     return cost
 
 
-def measured(league: League, export: Path, shots: int, baselines: bool) -> dict[str, Any]:
+def measured(league: Options, export: Path, shots: int, baselines: bool) -> dict[str, Any]:
     """A model's stored result on test tasks; with the row *scratch*, where baselines are."""
     words = [
         *("--data.root", league.root, "--limit", league.test_tasks, "--data.shots", shots, "--data.queries", 14),
@@ -232,9 +192,9 @@ def _is_kept(figure: str) -> bool:
     return figure.partition("[")[0] in ("query_loss", *FIGURES)
 
 
-def row(league: League, name: str) -> None:
+def row(league: Options, name: str) -> None:
     """Search, train, measure; then the file of the row."""
-    plan, place = league.plans[name], league.place(name)
+    plan, place = plans_of(league)[name], place_of(league, name)
     search = searched(league, name)
     pilot = place / f"pilot-{[each['options'] for each in search['cells']].index(search['chosen'])}" / "export"
     cost = cost_of_training(league, plan, pilot)
@@ -250,7 +210,7 @@ def row(league: League, name: str) -> None:
         "asked": league.command_line,
         "base": league.base.parent.name,
         "base_sha256": weights(league.base),
-        "generator": league.generator["name"],
+        "generator": generator_of(league)["name"],
         "seconds": league.seconds,
     }
     content = {**about, **shared, "revision": revision(), "search": search, "training_cost": cost, "seeds": seeds}
@@ -258,7 +218,7 @@ def row(league: League, name: str) -> None:
     write_atomically(league.out / "rows" / f"{place.name}.json", (to_json(content) + "\n").encode())
 
 
-def work(league: League, names: list[str]) -> list[str]:
+def work(league: Options, names: list[str]) -> list[str]:
     """Make rows one after the other, in this process; the names of those that failed."""
     torch.set_num_threads(1)
     failed = []
@@ -291,14 +251,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     options.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     options.add_argument("--only", nargs="*", choices=list(plans(GAN)), help="rows; all of them")
-    given = vars(options.parse_args(argv))
-    workers, only = given.pop("workers"), given.pop("only")
-    typed = {name: value for name, value in given.items() if value != options.get_default(name) and name != "root"}
+    league = options.parse_args(argv)
+    settings = {name: value for name, value in vars(league).items() if name not in ("root", "workers", "only")}
+    typed = {name: value for name, value in settings.items() if value != options.get_default(name)}
     if "out" in typed:
-        typed["out"] = RESULTS / typed["out"].name  # not where this machine has it
-    league = League(**given, command_line=" ".join(f"--{name} {plain(value)}" for name, value in typed.items()))
-    with multiprocessing.get_context("spawn").Pool(workers, maxtasksperchild=1) as pool:
-        failed = pool.starmap(work, [(league, [name]) for name in only or league.plans], chunksize=1)
+        typed["out"] = RESULTS / league.out.name  # not where this machine has it
+    league.command_line = " ".join(f"--{name} {plain(value)}" for name, value in typed.items())
+    with multiprocessing.get_context("spawn").Pool(league.workers, maxtasksperchild=1) as pool:
+        failed = pool.starmap(work, [(league, [name]) for name in league.only or plans_of(league)], chunksize=1)
     if any(failed):
         raise SystemExit(f"failed: {', '.join(itertools.chain(*failed))}")
 

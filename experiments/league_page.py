@@ -69,8 +69,8 @@ images.{absent}
 
 Every learner began from the same generator, a {kind} that was trained jointly (`configs/{base}.yaml`, weights
 {weights}), and was meta-trained at {support} shots for as many meta-steps, of {batch} tasks each, as have
-meta-gradients of {seconds:.0f} processor seconds of one thread of {hardware}, that is {fewest} to {many}; {seeds}.
-Before that each had the same small search: {cells} cells of what moves and how fast{most}, {pilot} meta-steps each, the
+meta-gradients of {seconds:.0f} processor seconds of one thread of {hardware}, that is {steps}; {seeds}.
+Before that each had the same small search: {cells} of what moves and how fast{most}, {pilot} meta-steps each, the
 best by {criterion} on {pilot_tasks} val characters. All were then measured on the same {tasks} test characters (split
 {split}) at {shots} shots, through `{extractor}`. A figure is that of {mean}, ± half its 95 % interval over
 characters; a difference is paired by character, and * says that its interval is clear of zero: of twenty such intervals
@@ -214,27 +214,21 @@ def preamble(rows: Sequence[dict[str, Any]], folder: Path) -> str:
     cells = {len(row["search"]["cells"]) for row in rows}
     trained, seeds = [seed["training"]["meta_steps"] for row in rows for seed in row["seeds"]], len(first["seeds"])
     absent, (pilot, pilot_tasks) = [name for name in plans(kind) if name not in names], searching(first)
+    search, training = {"pilot": pilot, "pilot_tasks": pilot_tasks}, first["seeds"][0]["training"]
+    shared = {key: first[key] for key in ("base", "seconds")} | {"tasks": one["tasks"], "support": SUPPORT}
     text = PREAMBLE.format(
-        kind=kind.name,
+        **{**search, **shared, "kind": kind.name, "batch": training["tasks_per_step"]},
         made=_words("python experiments/league_page.py", "" if folder == MAIN else f"--out {folder}"),
         league=_words("python experiments/league.py", first["asked"], "--root DIR"),
         revision=" and ".join(sorted({row["revision"] for row in rows})),
         absent=f" Without a row: {'; '.join(absent)}." if absent else "",
-        base=first["base"],
         weights=first["base_sha256"][:12],
-        support=SUPPORT,
-        batch=first["seeds"][0]["training"]["tasks_per_step"],
-        seconds=first["seconds"],
         hardware=one["environment"]["hardware"],
-        fewest=min(trained),
-        many=max(trained),
+        steps=f"{min(trained)} to {max(trained)}",
         seeds=f"from each of {seeds} seeds" if seeds > 1 else "once, so that no interval speaks of another training",
-        cells=min(cells),
+        cells=f"{min(cells)} cells",
         most=f" ({max(cells)} for joint, the baseline)" if len(cells) > 1 else "",
-        pilot=pilot,
-        criterion=in_words(first["seeds"][0]["training"].get("chosen_by", LOSS)),
-        pilot_tasks=pilot_tasks,
-        tasks=one["tasks"],
+        criterion=in_words(training.get("chosen_by", LOSS)),
         split=one["split_sha256"][:12],
         shots=" and at ".join(shots_of(first)),
         extractor=one["extractors"][0]["name"],
