@@ -8,9 +8,6 @@ of scripts that no folder has. What was fitted and evaluated before is not made 
 
 from __future__ import annotations
 
-import argparse
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -18,11 +15,13 @@ from typing import NamedTuple
 import torch
 from matplotlib.figure import Figure
 
+from experiments.pages import titles
+from experiments.runs import metagen, parser
 from metagen.core.seeding import numpy_rng
 from metagen.distributed.environment import environment
 from metagen.evaluation.league import Entry, difference, find_each, read
 from metagen.report.result import TaskEstimate, row_named
-from metagen.report.tables import short
+from metagen.report.tables import by_column, markdown_table, short
 from metagen.storage.artifacts import read_config
 from metagen.storage.files import write_atomically
 from metagen.storage.images import save_pngs, to_float
@@ -31,12 +30,7 @@ from metagen.tasks import Glyphs
 
 TASKS, IMAGES = (5, 20, 100, 400), (5, 10, 20)
 BASE = "omniglot"
-FIGURES = {
-    "fd": "Frechet distance",
-    "recognisability": "recognised %",
-    "diversity_relative": "diversity %",
-    "near_copies": "near copies %",
-}
+FIGURES = ("fd", "recognisability", "diversity_relative", "near_copies")
 LOSS = "query_loss"
 
 
@@ -55,15 +49,6 @@ def write_folder(letters: Glyphs, tasks: int, images: int, place: Path) -> None:
     for name in (letters.split.train[at] for at in order):
         (place / name).mkdir(parents=True, exist_ok=True)
         save_pngs(to_float(letters.images(name, range(images))), place / name)
-
-
-def metagen(*words: object) -> None:
-    """Run a verb of the command line.
-
-    Raises:
-        CalledProcessError: it failed; what it printed is on stderr.
-    """
-    subprocess.run([sys.executable, "-m", "metagen.cli", *map(str, words)], check=True, stdout=sys.stderr)
 
 
 def evaluate(model: str | Path, out: Path, limit: str) -> None:
@@ -90,23 +75,17 @@ def best_step(run: Path) -> int:
 
 def table(runs: Sequence[Run], base: Entry, people: dict[str, TaskEstimate]) -> str:
     """The figures of all runs as a Markdown table."""
-    heads = ["tasks", "images", "best step", "nats, less the base's", *FIGURES.values()]
-    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
 
-    def add(first: Sequence[object], figures: dict[str, TaskEstimate]) -> None:
-        cells = [*map(str, first), *(short(_first(figures, name)) for name in FIGURES)]
-        lines.append("| " + " | ".join(cells) + " |")
+    def cells(first: Sequence[object], figures: dict[str, TaskEstimate]) -> list[object]:
+        return [*first, *(short(by_column(figures)[name]) for name in FIGURES)]
 
-    add([f"*{BASE}*, no folder", "", "", "0"], base.adapted["figures"])
+    rows = [cells([f"*{BASE}*, no folder", "", "", "0"], base.adapted["figures"])]
     for run in runs:
         nats = short(difference(run.entry, base, LOSS))
-        add([run.tasks, run.images, run.best_step, nats], run.entry.adapted["figures"])
-    add(["*other real drawings*", "", "", ""], people)
-    return "\n".join(lines) + "\n"
-
-
-def _first(figures: dict[str, TaskEstimate], name: str) -> TaskEstimate:
-    return next(figure for key, figure in figures.items() if key.partition("[")[0] == name)
+        rows.append(cells([run.tasks, run.images, run.best_step, nats], run.entry.adapted["figures"]))
+    rows.append(cells(["*other real drawings*", "", "", ""], people))
+    headings = ["tasks", "images", "best step", "nats, less the base's", *titles(FIGURES)]
+    return "\n".join(markdown_table(headings, rows)) + "\n"
 
 
 def plot(runs: Sequence[Run], base: Entry, path: Path) -> None:
@@ -117,7 +96,7 @@ def plot(runs: Sequence[Run], base: Entry, path: Path) -> None:
         line = [run for run in runs if run.images == images]
         tasks, label = [run.tasks for run in line], f"{images} images each"
         nats.plot(tasks, [difference(run.entry, base, LOSS)["mean"] for run in line], "o-", label=label)
-        distance.plot(tasks, [_first(run.entry.adapted["figures"], "fd")["mean"] for run in line], "o-")
+        distance.plot(tasks, [by_column(run.entry.adapted["figures"])["fd"]["mean"] for run in line], "o-")
     for axes, label in ((nats, "nats an image, less those of the base"), (distance, "Frechet distance")):
         axes.set(xscale="log", xlabel="tasks in the folder", ylabel=label)
         axes.set_xticks(sorted({run.tasks for run in runs}), labels=map(str, sorted({run.tasks for run in runs})))
@@ -128,13 +107,13 @@ def plot(runs: Sequence[Run], base: Entry, path: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Fit, evaluate and write result.json, table.md and plot.png."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="folder of the result")
-    parser.add_argument("--runs", type=Path, default=Path("runs/how-much-data"), help="folder of the runs")
-    parser.add_argument("--tasks", type=int, nargs="+", default=TASKS)
-    parser.add_argument("--images", type=int, nargs="+", default=IMAGES)
-    parser.add_argument("--limit", default="null", help="test letters; null for all")
-    given, more = parser.parse_known_args(argv)  # more: options of metagen fit
+    options = parser(__doc__)
+    options.add_argument("--out", type=Path, required=True, help="folder of the result")
+    options.add_argument("--runs", type=Path, default=Path("runs/how-much-data"), help="folder of the runs")
+    options.add_argument("--tasks", type=int, nargs="+", default=TASKS)
+    options.add_argument("--images", type=int, nargs="+", default=IMAGES)
+    options.add_argument("--limit", default="null", help="test letters; null for all")
+    given, more = options.parse_known_args(argv)  # more: options of metagen fit
     letters, sizes = Glyphs(), [(tasks, images) for tasks in given.tasks for images in given.images]
     places = [given.runs / f"{tasks}x{images}" for tasks, images in sizes]
     evaluate(BASE, given.runs / BASE, given.limit)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every Omniglot figure of docs/results.md: bash scripts/omniglot.sh DIR, where DIR holds images_background and
+# Every model of results/models: bash scripts/omniglot.sh DIR, where DIR holds images_background and
 # images_evaluation. Some five hours on two cores, and about as many for the token VAE; what is there already is not made
 # again.
 set -euo pipefail

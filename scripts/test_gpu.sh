@@ -49,7 +49,7 @@ for name in ("omniglot", "omniglot-redraw"):
         print(f"{name}: adapted and sampled {len(made)} images in {time.perf_counter() - started:.2f} s, {turn} time")
 PYTHON
 part benchmarks
-"$python" scripts/benchmark_meta_gradients.py --device "$device" --tasks "$tasks" --repeats 2
-"$python" scripts/benchmark_learned_optimiser.py "$runs/32/export" --device "$device" --limit "$few" --tuning 3
-"$python" scripts/benchmark_metrics.py --tasks "$few" --features 64 --theirs 1
+"$python" -m benchmarks.meta_gradients --device "$device" --tasks "$tasks" --repeats 2
+"$python" -m benchmarks.learned_optimiser "$runs/32/export" --device "$device" --limit "$few" --tuning 3
+"$python" -m benchmarks.metrics --tasks "$few" --features 64 --theirs 1
 part done

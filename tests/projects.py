@@ -1,4 +1,4 @@
-"""A small copy of this project, for its scripts to run in: what they read is small, and what they write lies there."""
+"""A small copy of this project, for its experiments to run in: what they read is small, what they write lies there."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import math
 import random
 import re
 import shutil
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -31,6 +30,7 @@ from metagen.tasks.omniglot import VAL_ALPHABETS
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "scripts"
+PROGRAMS = [*(ROOT / "experiments").glob("*.py"), *(ROOT / "benchmarks").glob("*.py")]
 # Of a few alphabets the first characters, by the folder they are in.
 ALPHABETS = {
     "images_background": {"Greek": 5, "Latin": 5, VAL_ALPHABETS[0]: 3},
@@ -116,7 +116,7 @@ class Project:
     capsys: pytest.CaptureFixture[str]
 
     def module(self, name: str) -> ModuleType:
-        """A script, which does in this process what it would share by several."""
+        """An experiment or a benchmark, which does in this process what it would share by several."""
         module = importlib.import_module(name)
         if hasattr(module, "multiprocessing"):
             alone = SimpleNamespace(get_context=lambda kind: SimpleNamespace(Pool=HereAndNow))
@@ -124,7 +124,7 @@ class Project:
         return module
 
     def run(self, name: str, *words: object) -> str:
-        """Run a script; what it printed."""
+        """Run an experiment or a benchmark; what it printed."""
         self.capsys.readouterr()
         self.module(name).main([str(word) for word in words])
         return self.capsys.readouterr().out
@@ -182,31 +182,23 @@ def numbers(found: Any) -> Iterator[float]:
 
 @pytest.fixture(scope="session")
 def original(tmp_path_factory):
-    """What every copy begins as: scripts, small configs, pages, and beside it a small Omniglot."""
+    """The contents of every copy: small configs, and beside it a small Omniglot."""
     folder = tmp_path_factory.mktemp("original")
     draw_characters(folder / "omniglot")
     (folder / "project/configs").mkdir(parents=True)
     for config in (ROOT / "configs").glob("*.yaml"):
         write_small(config, folder / "project/configs")
-    shutil.copytree(SCRIPTS, folder / "project/scripts", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(ROOT / "docs", folder / "project/docs", ignore=shutil.ignore_patterns("league", "gans", "*.png"))
-    shutil.copy(ROOT / "README.md", folder / "project")
     return folder
 
 
 @pytest.fixture
 def project(original, tmp_path, monkeypatch, capsys):
-    """A small copy of this project as the current folder, its scripts those that are imported."""
-    folder, names, threads = tmp_path / "project", [path.stem for path in SCRIPTS.glob("*.py")], torch.get_num_threads()
+    """A small copy of this project as the current folder."""
+    folder, threads = tmp_path / "project", torch.get_num_threads()
     shutil.copytree(original / "project", folder)
     monkeypatch.chdir(folder)
-    monkeypatch.syspath_prepend(folder / "scripts")
     for grid in ("SCRATCH_GRID", "JOINT_GRID"):
         monkeypatch.setattr(baselines, grid, ((1e-2, 1),))
     monkeypatch.setattr(embedder, "EmbeddingGAN", partial(EmbeddingGAN, steps=3))
-    for name in names:
-        monkeypatch.delitem(sys.modules, name, raising=False)
     yield Project(folder, str(original / "omniglot"), monkeypatch, capsys)
-    for name in names:
-        sys.modules.pop(name, None)
     torch.set_num_threads(threads)

@@ -15,9 +15,9 @@ from metagen.core.registry import options_of
 from metagen.errors import MetagenError
 from metagen.generators import generators
 from metagen.learners import learners
-from tests.projects import ROOT, SCRIPTS, accepts
+from tests.projects import PROGRAMS, ROOT, accepts
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "results").glob("*/README.md"))]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 VERB = rf"metagen +(?:{'|'.join(VERBS)})\b"
 
@@ -49,8 +49,8 @@ def shown(place: Path) -> list[str]:
 SHOWN = {line: place for place in (*PAGES, *CONFIGS) for line in shown(place) if re.match(VERB, line)}
 SHOWN |= dict.fromkeys((verb.example for verb in VERBS.values()), ROOT / "metagen/cli.py")
 
-SCRIPT = re.compile(r"(?:python|bash|sbatch|sudo bash) scripts/(\w+)\.(py|sh)\b(.*)")
-RUN = {found[0]: (place, found) for place in PAGES for found in map(SCRIPT.fullmatch, shown(place)) if found}
+PROGRAM = re.compile(r"(?:python|bash|sbatch|sudo bash) (scripts|experiments|benchmarks)/(\w+)\.(py|sh)\b(.*)")
+RUN = {found[0]: (place, found) for place in PAGES for found in map(PROGRAM.fullmatch, shown(place)) if found}
 OPTIONS = {line: place for place in PAGES for line in shown(place) if re.match(r"--[a-z]", line)}
 
 
@@ -64,7 +64,7 @@ def test_a_command_that_is_shown_is_accepted(command, exported, blobs, tmp_path,
 
 @pytest.fixture(scope="module")
 def options():
-    """Every option of every verb, script, generator and learner, and those of the commands that start processes."""
+    """Every option of every verb, experiment, generator and learner, and those of the commands that start processes."""
     known = {"--nproc_per_node", "--nnodes", "--dry-run", "--debug", "--help"}
     with pytest.MonkeyPatch.context() as patch:
 
@@ -76,7 +76,7 @@ def options():
             patch.setattr(module, "explained", explained)
         for verb in VERBS:
             assert main([verb, "--no-such-option"]) == 2
-    for path in SCRIPTS.glob("*.py"):
+    for path in PROGRAMS:
         known.update(re.findall(r'add_argument\("(--\w+)"', path.read_text()))
     parts: dict[str, list[type]] = {"generator": [*generators.classes], "learner": [*learners.classes]}
     return known | {f"--model.{part}.{name}" for part, of in parts.items() for cls in of for name in options_of(cls)}
@@ -88,9 +88,9 @@ def test_an_option_that_is_shown_is_one_of_some_verb(line, options):
 
 
 @pytest.mark.parametrize("command", RUN)
-def test_a_script_that_is_shown_takes_these_words(command, project, monkeypatch):
-    _, (name, kind, rest) = RUN[command][0], RUN[command][1].groups()
-    assert (SCRIPTS / f"{name}.{kind}").is_file()
+def test_a_program_that_is_shown_takes_these_words(command, project, monkeypatch):
+    _, (folder, name, kind, rest) = RUN[command][0], RUN[command][1].groups()
+    assert (ROOT / folder / f"{name}.{kind}").is_file()
     parse = argparse.ArgumentParser.parse_args
 
     def parsed(parser, argv):
@@ -99,11 +99,11 @@ def test_a_script_that_is_shown_takes_these_words(command, project, monkeypatch)
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parsed)
     if kind == "py":
         with pytest.raises(Parsed):
-            project.run(name, *shlex.split(rest.replace("...", ""), comments=True))
+            project.run(f"{folder}.{name}", *shlex.split(rest.replace("...", ""), comments=True))
 
 
 class Parsed(Exception):
-    """What a script was asked for was understood; no more is wanted of it."""
+    """The arguments of a program were understood; no more is wanted of it."""
 
 
 def test_there_are_commands():

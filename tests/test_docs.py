@@ -12,7 +12,7 @@ import pytest
 
 from tests.projects import ROOT
 
-PAGES = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [*ROOT.glob("*.md"), *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "results").rglob("*.md"))]
 # A block that is not run stands below a comment that says why.
 PYTHON = re.compile(r"^(<!-- not run: .+ -->\n)?```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 BLOCKS = [
@@ -41,7 +41,7 @@ def test_the_python_of_a_page_runs(block, exported, blobs, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page):
     for path, anchor in LINK.findall(page.read_text(encoding="utf-8")):
         target = page.parent / path if path else page
@@ -49,6 +49,6 @@ def test_links_lead_somewhere(page):
         assert not anchor or anchor[1:] in anchors(target), path + anchor
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_nothing_is_left_to_be_filled_in(page):
     assert not re.search(r"@@|\bTODO\b|\bXXX\b", page.read_text(encoding="utf-8"))

@@ -33,7 +33,7 @@ from metagen.report.result import (
     read_result,
     row_named,
 )
-from metagen.report.tables import RESULT, as_text, short, shown
+from metagen.report.tables import RESULT, as_text, difference_cell, markdown_table, shown
 from metagen.storage.artifacts import read_config
 from metagen.storage.files import check_free, fresh_folder, placed, write_atomically
 from metagen.storage.strict_json import finite, number, page
@@ -381,8 +381,7 @@ def markdown(ranking: League) -> str:
     headings = ["", "N", *_columns(ranking).values()]
     lines = [f"# League table\n\n{_about(ranking)}"]
     for section, rows in _sections(ranking).items():
-        lines += [f"\n## {section}\n", _line(headings), "|---" * len(headings) + "|"]
-        lines += [_line(_cells(ranking, row)) for row in rows]
+        lines += [f"\n## {section}\n", *markdown_table(headings, (_cells(ranking, row) for row in rows))]
     return "\n".join(lines) + "\n"
 
 
@@ -425,11 +424,5 @@ def _columns(ranking: League) -> dict[str, str]:
 
 def _cells(ranking: League, row: LeagueRow) -> list[str]:
     """A row as it is shown."""
-    figures = [row["figures"].get(figure) for figure in _columns(ranking)]
-    cells = [short(each) + " *" * each.get("clear", False) if each else "" for each in figures]
+    cells = [difference_cell(row["figures"].get(figure)) for figure in _columns(ranking)]
     return [row["row"], "" if row.get("steps") is None else str(row["steps"]), *cells]
-
-
-def _line(cells: Sequence[str]) -> str:
-    escaped = [cell.replace("|", r"\|") for cell in cells]
-    return f"| {' | '.join(escaped)} |"

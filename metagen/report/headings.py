@@ -6,40 +6,51 @@ from typing import NamedTuple
 
 
 class Heading(NamedTuple):
-    """The heading of a column and a clause that explains it to somebody who has read nothing else."""
+    """The heading of a column, for every table of a terminal or a page.
+
+    Attributes:
+        title: of the column.
+        clause: explains it to somebody who has read nothing else.
+        digits: after the point, where a figure stands with both ends of its interval.
+    """
 
     title: str
     clause: str
+    digits: int = 2
 
 
 HEADINGS = {
     "query_loss": Heading("query loss", "what the model minimises, on images it was not shown; less is better"),
     "fid": Heading("FID", "distance from real images through Inception, all tasks together; less is better"),
     "fd": Heading("Frechet", "Frechet distance from real images, all tasks together; less is better"),
-    "recognisability": Heading("recognised %", "images nearest to their own task among 20; copies have 100"),
+    "recognisability": Heading("recognised %", "images nearest to their own task among 20; copies have 100", 1),
     "diversity_relative": Heading(
-        "diversity %", "how much a task's images vary, real ones being 100; noise has it, too"
+        "diversity %", "how much a task's images vary, real ones being 100; noise has it, too", 1
     ),
     "copy_ratio": Heading("copy ratio", "distance from the images given: 0 copies them, 1 is as far as real images"),
-    "near_copies": Heading("near copies %", "images that nearly copy one that was given; real ones have 5"),
+    "near_copies": Heading("near copies %", "images that nearly copy one that was given; real ones have 5", 1),
     "energy": Heading("energy", "energy distance of each task's images from its real ones; less is better"),
-    "kid": Heading("kernel", "kernel distance from real images; less is better, and 0 is right"),
+    "kid": Heading("kernel", "kernel distance from real images; less is better, and 0 is right", 3),
     "fd_task": Heading("Frechet, task", "Frechet distance within each task, then the mean; less is better"),
     "fd_infinity": Heading(
         "Frechet, endless", "Frechet distance extrapolated to endlessly many images; less is better"
     ),
-    "is": Heading("IS", "Inception Score: classes that are clear and many; more is better"),
-    "precision": Heading("precision", "share of images near real ones; more is better"),
-    "recall": Heading("recall", "share of real images near made ones; more is better"),
+    "is": Heading("IS", "Inception Score: classes that are clear and many; more is better", 1),
+    "precision": Heading("precision %", "share of images near real ones; more is better", 1),
+    "recall": Heading("recall %", "share of real images near made ones; more is better", 1),
     "density": Heading("density", "how many real neighbourhoods an image lies in; 1 is as real images"),
-    "coverage": Heading("coverage", "share of real images with a made one near; more is better"),
-    "diversity": Heading("diversity", "how much a task's images vary; as real ones is best"),
+    "coverage": Heading("coverage %", "share of real images with a made one near; more is better", 1),
+    "diversity": Heading("diversity", "how much a task's images vary; as real ones is best", 3),
     "pairwise": Heading("pairwise", "mean distance between two images of a task; as real ones is best"),
     "pairwise_cluster": Heading("within cluster", "the same of images with one nearest support; as real ones is best"),
-    "lpips": Heading("LPIPS", "mean perceptual distance between two images of a task; as real ones is best"),
-    "lpips_cluster": Heading("LPIPS in cluster", "the same of images with one nearest support; as real ones is best"),
+    "lpips": Heading("LPIPS", "mean perceptual distance between two images of a task; as real ones is best", 3),
+    "lpips_cluster": Heading(
+        "LPIPS in cluster", "the same of images with one nearest support; as real ones is best", 3
+    ),
     "originality": Heading("originality", "distance from the mean of the images given; as real ones is best"),
-    "originality_relative": Heading("originality %", "distance from the mean of the images given, real ones being 100"),
+    "originality_relative": Heading(
+        "originality %", "distance from the mean of the images given, real ones being 100", 1
+    ),
     "mifid": Heading("MiFID", "Frechet distance over how unlike the images given they are; less is better"),
 }
 FIRST = (

@@ -61,7 +61,7 @@ def curve_png(result: Scores) -> bytes:
     axes.set_xlim(left=-0.15)
     axes.set_xticks(steps, [str(n) for n in steps])
     axes.legend()
-    return _png(figure)
+    return png(figure)
 
 
 def map_png(way: str, places: torch.Tensor, groups: Sequence[str], images: torch.Tensor) -> bytes:
@@ -88,7 +88,7 @@ def map_png(way: str, places: torch.Tensor, groups: Sequence[str], images: torch
             axes.add_artist(AnnotationBbox(small, at, pad=0.1, bboxprops=frame, zorder=above))
     if len(shown) > 1:
         figure.legend(loc="outside right upper")
-    return _png(figure)
+    return png(figure)
 
 
 def _coloured(groups: Sequence[str]) -> list[tuple[str, str, list[int]]]:
@@ -102,7 +102,8 @@ def _coloured(groups: Sequence[str]) -> list[tuple[str, str, list[int]]]:
     return [*named, *([("others", GREY if named else COLOURS[0], rest)] if rest else [])]
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """A figure as a PNG file."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120)
     return buffer.getvalue()

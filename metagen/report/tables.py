@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -14,9 +15,9 @@ from metagen.core.seeding import torch_rng
 from metagen.learners import Learner, adapt_tasks
 from metagen.report.headings import COLUMNS, FIRST, HEADINGS, ROWS
 from metagen.report.plots import labelled
-from metagen.report.result import Estimate, Result, Row, row_named
+from metagen.report.result import Estimate, Result, Row, TaskEstimate, row_named
 from metagen.storage.images import grid
-from metagen.storage.strict_json import NOTES
+from metagen.storage.strict_json import NOTES, number
 from metagen.tasks.episodes import Episode
 
 ABSENT = "-"  # a number that is not finite
@@ -37,6 +38,31 @@ def short(figure: Estimate) -> str:
 
 def _half(low: float | None, high: float | None) -> float | None:
     return None if low is None or high is None else (high - low) / 2
+
+
+def with_ends(figure: Estimate | None, digits: int = 2) -> str:
+    """A figure with both ends of its interval; empty for none."""
+    if figure is None:
+        return ""
+    mean, low, high = (number(figure[key]) for key in ("mean", "low", "high"))
+    return f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]" if math.isfinite(mean) else "not finite"
+
+
+def difference_cell(figure: TaskEstimate | None) -> str:
+    """A figure by `short`, with a * where it is a difference clear of zero; empty for none."""
+    return "" if figure is None else short(figure) + " *" * figure.get("clear", False)
+
+
+def by_column(figures: Mapping[str, TaskEstimate]) -> dict[str, TaskEstimate]:
+    """Figures by the names of their columns: the first of each is that of the domain's extractor."""
+    return {name.partition("[")[0]: figure for name, figure in reversed([*figures.items()])}
+
+
+def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    """Lines of a Markdown table."""
+    lines = (" | ".join(str(cell).replace("|", r"\|") for cell in row) for row in (headings, *rows))
+    first, *rest = (f"| {line} |" for line in lines)
+    return [first, "|---" * len(headings) + "|", *rest]
 
 
 def shown(rows: Iterable[Mapping[str, Any]], headings: Mapping[str, str]) -> dict[str, str]:

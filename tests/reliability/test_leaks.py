@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import runpy
 import shutil
 import unicodedata
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
+from experiments.seen import write_seen
 from metagen.cli import main
 from metagen.distributed.processes import Processes
 from metagen.errors import MetagenError
@@ -435,8 +435,6 @@ def test_tasks_that_are_drawn_are_known_by_their_drawings():
 
 
 def test_an_export_of_before_gets_its_hashes_without_training(old, exported, blobs):
-    script = Path(__file__).parents[2] / "scripts" / "make_seen.py"
-    write_seen = runpy.run_path(str(script))["write_seen"]
     assert write_seen(old, str(blobs / "tasks")) == 15
     assert json.loads((old / "seen.json").read_text()) == json.loads((exported / "seen.json").read_text())
     assert load_base(old).weights_hash == load_base(exported).weights_hash

@@ -108,14 +108,14 @@ def operators(file: str, tests: str) -> list[Fault]:
     text = (ROOT / "metagen" / file).read_text(encoding="utf-8")
     lines, found = text.splitlines(), []
     for node in ast.walk(ast.parse(text)):
-        pairs = []
+        pairs: list[tuple[ast.AST, ast.expr, ast.expr]] = []
         if isinstance(node, ast.BinOp) and type(node.op) in SWAPS:
             pairs = [(node.op, node.left, node.right)]
         elif isinstance(node, ast.Compare) and type(node.ops[0]) in SWAPS:
             pairs = [(node.ops[0], node.left, node.comparators[0])]
         for operator, left, right in pairs:
             line = lines[left.end_lineno - 1] if left.end_lineno == right.lineno else ""
-            if text.count(line) == 1 and isinstance(node, ast.expr) and not _annotates(node, text):
+            if text.count(line) == 1 and isinstance(node, ast.expr) and not _formats(right):
                 middle = (
                     line[: left.end_col_offset],
                     line[left.end_col_offset : right.col_offset],
@@ -127,10 +127,9 @@ def operators(file: str, tests: str) -> list[Fault]:
     return found
 
 
-def _annotates(node: ast.expr, text: str) -> bool:
-    return isinstance(getattr(node, "right", None), ast.Constant) and isinstance(
-        node.right.value, str
-    )  # a text's layout
+def _formats(right: ast.expr) -> bool:
+    """Whether an operand is a text, as where a number is formatted."""
+    return isinstance(right, ast.Constant) and isinstance(right.value, str)
 
 
 def outcome(fault: Fault | None, tests: str, folder: Path) -> int:

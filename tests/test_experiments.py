@@ -1,0 +1,221 @@
+"""Every experiment and benchmark runs to its end, as small as its options let it, and leaves its result."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from metagen.generators import generators
+from metagen.learners import learners
+from metagen.tasks.splits import SPLITS
+from tests.projects import PROGRAMS, SCRIPTS, Project, draw_people
+
+LEARNERS = ("joint", "anil")  # of the league
+
+
+def benchmark_learned_optimiser(project: Project) -> None:
+    project.fit(name := "omniglot-vae-learned-optimiser")
+    words = ["--limit", 2, "--tuning", 2, "--shots", 2, "--queries", 2, "--out", "results/learned"]
+    project.run("benchmarks.learned_optimiser", f"runs/{name}/export", "--root", project.root, *words)
+    found = project.read("results/learned/result.json")
+    assert {*found["rows"]} <= {*project.table("results/learned/README.md")}
+    assert len(found["rows"]) >= 5  # not adapted, learned at two lengths, SGD, Adam
+    assert len(found["differences"]) == len(found["rows"]) - 1
+
+
+def benchmark_meta_gradients(project: Project) -> None:
+    said = project.run("benchmarks.meta_gradients", "--tasks", 2, "--steps", 2, "--repeats", 1)
+    rates = [float(number) for number in re.findall(r"([\d.]+) tasks/s", said)]
+    assert len(rates) == 6 + 4 + 4  # three learners, one of them with two adjoints more
+    assert min(rates) > 0
+
+
+def benchmark_metrics(project: Project) -> None:
+    words = ["--tasks", 3, "--images", 5, "--features", 16, "--theirs", 2, "--repeats", 1]
+    said = project.run("benchmarks.metrics", *words)
+    off = [float(number) for number in re.findall(r"(?:metagen|torchmetrics) ([\d.e+-]+)(?:,|$)", said, re.MULTILINE)]
+    assert len(off) == 6  # two ways, three cases
+    assert max(off) < 1e-3
+
+
+def embeddings(project: Project) -> None:
+    ways = project.module("experiments.embeddings").WAYS
+    project.fit(*ways)
+    project.run("experiments.embeddings", "--root", project.root)
+    for name, own in ways.items():
+        rows = [row["row"] for row in project.read(f"results/embeddings/{name}.json")["rows"]]
+        assert set(own) <= set(rows)
+        assert set(rows) <= set(project.table("results/embeddings/README.md"))
+    assert project.is_picture("results/embeddings/map.png")
+
+
+def faces(project: Project) -> None:
+    draw_people(project.folder / "people", 40, 9)
+    project.run("experiments.faces", "--root", project.folder / "people", "--steps", 1, 2, "--extractor_steps", 1)
+    names = {row["row"] for row in project.read("runs/faces-league/league.json")["models"]}
+    assert {"faces-vae-joint", "faces-vae-maml"} <= names
+
+
+def large_faces(project: Project) -> None:
+    draw_people(project.folder / "people", 16, 9)
+    words = ["--size", 64, "--test", 4, "--val", 4, "--steps", 1, 2, "--extractor_steps", 1]
+    project.run("experiments.faces", "--root", project.folder / "people", *words)
+    names = {row["row"] for row in project.read("runs/faces64-league/league.json")["models"]}
+    assert {"faces64-vae-maml", "faces64-redraw", "faces64-redraw-gan"} <= names
+
+
+def gans(project: Project) -> None:
+    script = project.module("experiments.gans")
+    project.patch.setitem(script.KINDS, "joint", tuple(1 if word == 20 else word for word in script.KINDS["joint"]))
+    for run in (*script.CONTESTANTS, *(f"stability/{kind}-0" for kind in script.KINDS)):
+        (project.folder / script.RUNS / run).mkdir(parents=True)
+        (project.folder / script.RUNS / run / "cost.json").write_text("0.01")  # seconds of a meta-step, as if measured
+    words = ["--seconds", 0.01, "--seeds", 1, "--tasks", 15, "--steps", 1, "--extractor_steps", 1]
+    project.run("experiments.gans", "--root", project.root, *words)
+    assert list(project.read("results/gans/contest.json")["rows"]) == list(script.CONTESTANTS)
+    assert list(project.read("results/gans/practice.json")["rows"]) == list(script.PRACTICE)
+    assert list(project.read("results/gans/stability.json")["seeds"]) == ["0"]
+    project.run("experiments.gans_page", "--root", project.root)
+    assert {*script.CONTESTANTS, *script.PRACTICE, "meta-learned", "scratch"} <= set(
+        project.table("results/gans/README.md")
+    )
+    assert project.is_picture("results/gans/training.png")
+    assert project.is_picture("results/gans/samples.png")
+
+
+def league(project: Project) -> None:
+    plans = project.module("experiments.league_plans")
+    tuning = ({**plans.VAE.tuning[0], "test_steps": 1},)
+    project.patch.setattr(plans, "VAE", replace(plans.VAE, tuning=tuning, head=plans.VAE.head[:1]))
+    project.fit("omniglot-vae-joint")
+    words = ["--seconds", 0.01, "--seeds", 1, "--tasks", 2, "--pilot", 2, "--pilot_tasks", 2, "--val_tasks", 2]
+    words += ["--shots", 5, "--test_tasks", 3, "--curve", 0, 1, "--only", *LEARNERS]
+    project.run("experiments.league", "--root", project.root, *words)
+    for name in LEARNERS:
+        (seed,) = project.read(f"results/league/rows/{name}.json")["seeds"]
+        assert "adapted/query_loss" in seed["shots"]["5"]["values"]
+    project.run("benchmarks.league_adapting", "--root", project.root)
+    taken = project.read("results/league/adapting.json")["median_seconds"]
+    assert set(taken) == set(LEARNERS)
+    assert min(taken.values()) > 0
+    project.run("experiments.league_page", "--root", project.root, "--runs", "runs/league")
+    assert {*LEARNERS, "scratch"} <= set(project.table("results/league/README.md"))
+    assert project.is_picture("results/league/samples.png")
+
+
+def league_plans(project: Project) -> None:
+    script = project.module("experiments.league_plans")
+    for kind, name in ((script.VAE, "vae"), (script.GAN, "gan")):
+        assert script.kind_of(name) is kind
+        for plan in script.plans(kind).values():
+            for cell in plan.grid:
+                generator = generators[name](size=28, latent=32, widths=(16, 32), depth=1)
+                assert learners[plan.learner](generator, **{**plan.fixed, **cell})
+    assert script.kind_of("r3") is script.GAN  # in rows of before it was a preset
+
+
+def glyph_split(project: Project) -> None:
+    project.run("experiments.glyph_split", "--out", "split.json", "--letters", 4)
+    split = project.read("split.json")
+    assert {"LATIN", "GREEK"} <= {name.partition("/")[0] for name in split["train"]}
+    assert all(len(split[part]) > 2 for part in SPLITS)
+
+
+def seen(project: Project) -> None:
+    project.fit("omniglot-vae-joint")
+    kept = project.folder / "runs/omniglot-vae-joint/export/seen.json"
+    as_exported = kept.read_text()
+    kept.unlink()
+    project.run("experiments.seen", "--root", project.root, kept.parent)
+    assert kept.read_text() == as_exported
+
+
+def runs(project: Project) -> None:
+    script = project.module("experiments.runs")
+    words = ["fit", "--config", "configs/omniglot-vae-joint.yaml", "--data.root", project.root, "--run_dir", "runs/a"]
+    export = script.made(project.folder / "runs/a/export", words)
+    assert (export / "config.json").is_file()
+    assert script.made(export, words) == export  # a second fit would refuse the folder
+    with pytest.raises(RuntimeError):
+        script.made(export, [*words, "--data.episodes", 3])
+
+
+def meta_generator(project: Project) -> None:
+    project.fit("omniglot-vae-joint")
+    words = ["--episodes", 2, "--more", 2, "--zoo_tasks", 4, "--tasks", 3]
+    project.run("experiments.meta_generator", "--root", project.root, *words)
+    script = project.module("experiments.meta_generator")
+    assert {*script.TAUGHT, script.REFINED, "the base"} <= set(project.table("results/meta-generator/README.md"))
+    assert "nan" not in (project.folder / "results/meta-generator/README.md").read_text()
+
+
+def results(project: Project) -> None:
+    models = ("omniglot-vae-joint", "omniglot-redraw")
+    project.fit(*models)
+    words = ["--data.root", project.root, "--data.queries", 14, "--limit", 3, "--curve", "[]", "--baselines", "false"]
+    for name in models:
+        project.metagen("evaluate", "--model", f"runs/{name}/export", "--out", f"runs/{name}/evaluation", *words)
+    project.metagen(
+        *("evaluate", "--model", "runs/omniglot-redraw/export", "--out", "runs/omniglot-redraw/studies", *words),
+        *("--metrics", "[gain, cost]"),
+    )
+    joint, redraw = (f"runs/{name}/evaluation/result.json" for name in models)
+    words = [joint, redraw, "runs/omniglot-redraw/studies/result.json", "--out", "results/models"]
+    project.run("experiments.comparison", *words)
+    rows = set(project.table("results/models/README.md"))
+    assert {"omniglot-vae-joint: adapted", "omniglot-redraw: adapted - copy", "real", "omniglot-redraw"} <= rows
+    words = ["--beside", joint, "--name", "redraw", "--beside_name", "joint", "--out", "results/redraw"]
+    project.run("experiments.scorecard", redraw, *words)
+    rows = set(project.table("results/redraw/README.md"))
+    assert {"people", "copy", "joint", "**redraw**", "redraw - affine x1"} <= rows
+    assert project.is_picture("results/redraw/plane.png")
+
+
+def search(project: Project) -> None:
+    script = project.module("experiments.search")
+    project.patch.setattr(script, "RANDOM", 1)
+    project.run("experiments.search", "--root", project.root, "--searching", 2, "--training", 2, "--tasks", 2)
+    found = project.read("results/search/result.json")
+    assert set(found["searches"]) == set(script.SEARCHES)
+    for part in script.LIMITS:
+        assert len(found[part]["query_loss"]) == script.RANDOM + len(script.SEARCHES)
+
+
+SMOKE = {
+    "comparison": results,
+    "embeddings": embeddings,
+    "faces": faces,
+    "glyph_split": glyph_split,
+    "league": league,
+    "league_adapting": league,
+    "league_page": league,
+    "league_plans": league_plans,
+    "learned_optimiser": benchmark_learned_optimiser,
+    "meta_generator": meta_generator,
+    "meta_gradients": benchmark_meta_gradients,
+    "metrics": benchmark_metrics,
+    "pages": league,
+    "runs": runs,
+    "scorecard": results,
+    "search": search,
+    "seen": seen,
+}
+SLOW = {  # in tests/slow
+    "faces at 64 px": large_faces,
+    "gans": gans,
+    "gans_page": gans,
+}
+
+
+def test_every_experiment_and_benchmark_has_a_smoke_test():
+    names = {path.stem for path in PROGRAMS}
+    assert names - {"how_much_data"} <= SMOKE.keys() | SLOW.keys()  # that one has a file of its own
+    assert SMOKE.keys() <= names
+    assert {path.suffix for path in SCRIPTS.iterdir() if path.is_file()} == {".sh"}
+
+
+@pytest.mark.parametrize("smoke", dict.fromkeys(SMOKE.values()), ids=lambda smoke: smoke.__name__)
+def test_it_runs(smoke, project):
+    smoke(project)
