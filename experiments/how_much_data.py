@@ -90,14 +90,14 @@ def table(runs: Sequence[Run], base: Entry, people: dict[str, TaskEstimate]) -> 
 
 def plot(runs: Sequence[Run], base: Entry, path: Path) -> None:
     """Draw nats and Frechet distance over the number of tasks, a line for each number of images."""
-    figure = Figure(figsize=(8, 3), layout="constrained")
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
     nats, distance = figure.subplots(1, 2)
     for images in sorted({run.images for run in runs}):
         line = [run for run in runs if run.images == images]
         tasks, label = [run.tasks for run in line], f"{images} images each"
         nats.plot(tasks, [difference(run.entry, base, LOSS)["mean"] for run in line], "o-", label=label)
         distance.plot(tasks, [by_column(run.entry.adapted["figures"])["fd"]["mean"] for run in line], "o-")
-    for axes, label in ((nats, "nats an image, less those of the base"), (distance, "Frechet distance")):
+    for axes, label in ((nats, "nats, less those of the base"), (distance, "Frechet distance")):
         axes.set(xscale="log", xlabel="tasks in the folder", ylabel=label)
         axes.set_xticks(sorted({run.tasks for run in runs}), labels=map(str, sorted({run.tasks for run in runs})))
         axes.minorticks_off()
