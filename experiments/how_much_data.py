@@ -113,12 +113,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     options.add_argument("--tasks", type=int, nargs="+", default=TASKS)
     options.add_argument("--images", type=int, nargs="+", default=IMAGES)
     options.add_argument("--limit", default="null", help="test letters; null for all")
-    given, more = options.parse_known_args(argv)  # more: options of metagen fit
+    options.add_argument("fit", nargs="*", help="more options of metagen fit, after --")
+    given = options.parse_args(argv)
     letters, sizes = Glyphs(), [(tasks, images) for tasks in given.tasks for images in given.images]
     places = [given.runs / f"{tasks}x{images}" for tasks, images in sizes]
     evaluate(BASE, given.runs / BASE, given.limit)
     for size, run in zip(sizes, places, strict=True):
-        fit(letters, *size, run, more)
+        fit(letters, *size, run, given.fit)
         evaluate(run / "export", run / "evaluation", given.limit)
     folders = find_each([str(given.runs / BASE), *(str(run / "evaluation") for run in places)])
     base, *entries = read(folders)

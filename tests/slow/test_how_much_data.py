@@ -8,7 +8,7 @@ import sys
 
 from tests.projects import ROOT
 
-WORDS = ("--tasks", "5", "6", "--images", "5", "--limit", "6", "--data.episodes", "2")
+WORDS = ("--tasks", "5", "6", "--images", "5", "--limit", "6", "--", "--data.episodes", "2")
 
 
 def run(folder):
