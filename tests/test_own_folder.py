@@ -84,7 +84,7 @@ def test_grey_ink_goes_on_from_the_bundled_model():
 
 def test_a_typed_beginning_is_told_as_it_is():
     reasons = choose(INK_FOLDER, {"model.initial": "null"}).reasons
-    assert any("begun at random: ink at 28 px" in reason for reason in reasons)
+    assert any("begun at random, as typed: ink at 28 px" in reason for reason in reasons)
 
 
 @pytest.mark.parametrize("invert", [False, True])

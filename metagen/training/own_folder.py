@@ -219,7 +219,7 @@ def likeliest_model(root: str, invert: bool) -> tuple[str, str]:
         MetagenError: an image cannot be read.
     """
     files = [image_files(folder)[: COMPARED.images] for folder in find_tasks(root)[0].values()]
-    tasks = [read_files(each, INK_SIZE, 1) for each in files if len(each) > 1][: COMPARED.tasks]
+    tasks = [read_files(each, INK_SIZE, 1) for each in [each for each in files if len(each) > 1][: COMPARED.tasks]]
     ink = [(to_float(255 - each if invert else each) > 0.5).float() for each in tasks]
     nats = {name: _nats(name, ink) for name in INK_MODELS}
     best, other = sorted(nats, key=lambda name: nats[name])
@@ -292,7 +292,8 @@ def _model(summary: FolderSummary, config: str, ink: bool, options: Options, typ
     initial = typed.get("model.initial", config_of(config)["model"].get("initial"))
     initial = None if initial == "null" else initial
     if config == INK:
-        start = "begun at random" if initial is None else "begun from a model of ink"
+        typed_start = "begun at random" if initial is None else f"begun from {initial}"
+        start = f"{typed_start}, as typed" if "model.initial" in typed else "begun from a model of ink"
         reasons.append(f"TokenVAE with Amortised, {start}: ink at {INK_SIZE} px")
     else:
         start = f"begun from {initial}: as typed" if initial else "begun at random: no bundled model makes such images"
