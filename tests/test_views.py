@@ -117,12 +117,12 @@ def test_a_figure_is_its_mean_and_half_its_interval():
 
 def test_a_picture_has_a_row_a_task_and_shows_support_real_and_generated(learner):
     episode = Episodes(Blobs(), 2, 3).first("test", 4)
-    shown = picture(learner, episode, 3)
+    shown = picture({"generated": learner}, episode, 3)
     assert shown.shape[0] == 3
     assert 0 <= shown.min() <= shown.max() <= 1
-    assert torch.equal(shown, picture(learner, episode, 3))
-    taller = picture(learner, Episode(0, *(x[:2] for x in episode[1:])), 3)
-    wider = picture(learner, episode, 5)
+    assert torch.equal(shown, picture({"generated": learner}, episode, 3))
+    taller = picture({"generated": learner}, Episode(0, *(x[:2] for x in episode[1:])), 3)
+    wider = picture({"generated": learner}, episode, 5)
     assert (taller.shape[1] - 26) * 2 == pytest.approx(shown.shape[1] - 26, abs=12)
     assert wider.shape[1] == shown.shape[1]
     assert wider.shape[2] == shown.shape[2] + 2 * 29 * 3  # two more cells of 28 px and 1 between, thrice enlarged
@@ -142,7 +142,7 @@ def test_each_task_of_a_picture_has_noise_of_its_own():
     redraw = Amortised(tiny_generator("redraw", size=28)).requires_grad_(False).eval()
     episode = Episodes(Blobs(), 2, 3).first("test", 2)
     twice = Episode(0, episode.tasks, (0, 0), episode.support[[0, 0]], episode.query[[0, 0]])
-    same, apart = (picture(redraw, e, 4) for e in (twice, twice._replace(numbers=(0, 1))))
+    same, apart = (picture({"generated": redraw}, e, 4) for e in (twice, twice._replace(numbers=(0, 1))))
     assert not torch.equal(same, apart)
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from metagen.commands.fit import fit
 from metagen.errors import MetagenError, check_at_least, check_positive
-from metagen.evaluation.before_after import FIGURES, compare, picture
+from metagen.evaluation.before_after import FIGURES, compare
 from metagen.evaluation.extractor_choice import extractor_of
 from metagen.model import load_base
 from metagen.report.headings import HEADINGS, ROWS
 from metagen.report.next_steps import adaptation, next_steps
 from metagen.report.result import Row
-from metagen.report.tables import block, clauses_on, shown
+from metagen.report.tables import block, clauses_on, picture, shown
 from metagen.storage.bundled import resource
 from metagen.storage.files import placed
 from metagen.storage.images import save_png
@@ -23,7 +23,7 @@ from metagen.training.run_folder import RunFolder
 
 BEFORE = "omniglot"  # which was trained on people's drawings and never saw a font
 TRAINED = "glyphs"  # which went on from it over letters from many fonts, on a GPU
-SHOWN = 10  # letters in a picture
+SHOWN, DRAWN = 10, 6  # letters in a picture, and drawings of each by a model
 
 
 def demo(out: str = "runs/demo", minutes: float = 3.0, tasks: int = 40, overwrite: bool = False) -> None:
@@ -44,8 +44,9 @@ def demo(out: str = "runs/demo", minutes: float = 3.0, tasks: int = 40, overwrit
     _check_free([first, last], run, overwrite)
     folder.mkdir(parents=True, exist_ok=True)
     data = TaskData("glyphs", shots=1, queries=14)
+    letters = data.episodes.of("test", data.episodes.held_out_numbers("test", SHOWN))
     trained = load_base(TRAINED).learner
-    save_png(picture({f"{TRAINED} draws": trained}, data.episodes, SHOWN), first)
+    save_png(picture({f"{TRAINED} draws": trained}, letters, DRAWN), first)
     _say(started, f"{SHOWN} letters that no model here has seen, each drawn from one image: {first}")
     _say(started, f"trains {BEFORE} on other letters for {minutes:g} minutes; pictures on the way: {run / 'samples'}")
     words = ["--config", str(resource("configs", "glyphs-token-vae.yaml")), "--run_dir", str(run)]
@@ -53,7 +54,7 @@ def demo(out: str = "runs/demo", minutes: float = 3.0, tasks: int = 40, overwrit
     both = {"before": load_base(BEFORE).learner, "after": load_base(run / "export").learner}
     extractor, info = extractor_of(None, data, "test")
     rows = compare({**both, TRAINED: trained}, data.episodes, tasks, (info["name"], extractor))
-    save_png(picture(both, data.episodes, SHOWN), last)
+    save_png(picture(both, letters, DRAWN), last)
     _say(started, f"before and after, the same letters: {last}")
     _print_table(rows, tasks, minutes)
     print(next_steps(adaptation(run / "export", "mine"), adaptation(TRAINED, "mine")))

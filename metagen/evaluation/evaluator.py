@@ -86,7 +86,7 @@ def evaluate(
         scores, values = measure(learner, tasks.episodes, options, by_name, figures, joint_learner, sharded)
         studied = {name: study.run(context) for name, study in chosen_studies.items()}
         if not rank():
-            samples = picture(learner, tasks.episodes.of(options.split, held_out[:SHOWN]), 10)
+            samples = picture({"generated": learner}, tasks.episodes.of(options.split, held_out[:SHOWN]), 10)
             result = cast(Result, finite({**description, **scores, "studies": studied}))
             _write(out, result, values, samples, overwrite)
             sharded.end()

@@ -214,12 +214,18 @@ def as_text(lines: Table) -> str:
     return captured.get().rstrip("\n")
 
 
-def picture(learner: Learner, episode: Episode, generated: int, steps: int | None = None) -> torch.Tensor:
-    """One row a task: its support | as many real images, never seen | generated ones; [3, H, W] in [0, 1]."""
-    shots = episode.support.shape[1]
-    support = episode.to_like(learner).support
-    adapted = adapt_tasks(learner, support, (0, "picture"), episode.numbers, steps)
-    rngs = [torch_rng(0, "picture", number, "sample") for number in episode.numbers]
-    blocks = {"support": episode.support, "real, not shown to it": episode.query[:, : max(shots, 3)]}
-    blocks["generated"] = adapted.sample(generated, rngs).to(episode.support)
-    return labelled({heading: grid(block, pad=1) for heading, block in blocks.items()}, cell=learner.generator.size)
+def picture(learners: Mapping[str, Learner], episode: Episode, generated: int) -> torch.Tensor:
+    """One row a task: the images given | as many real ones, never seen | those of each learner, under its heading.
+
+    learners: by their headings; all over images of one size.
+
+    Returns:
+        An image [3, H, W] in [0, 1].
+    """
+    shots, size = episode.support.shape[1], episode.support.shape[-1]
+    blocks = {"given": episode.support, "real, not shown": episode.query[:, : max(shots, 3)]}
+    for heading, learner in learners.items():
+        adapted = adapt_tasks(learner, episode.to_like(learner).support, (0, "picture"), episode.numbers)
+        rngs = [torch_rng(0, "picture", number, "sample") for number in episode.numbers]
+        blocks[heading] = adapted.sample(generated, rngs).to(episode.support)
+    return labelled({heading: grid(block, pad=1) for heading, block in blocks.items()}, cell=size)

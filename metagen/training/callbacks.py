@@ -137,7 +137,7 @@ class Samples(pl.Callback):
             return
         module = _ours(pl_module)
         episode = module.data.episodes.first("val", self.tasks)
-        image = picture(module.learner, episode, self.generated)
+        image = picture({"generated": module.learner}, episode, self.generated)
         save_png(image, Path(trainer.default_root_dir) / "samples" / f"step-{trainer.global_step:06d}.png")
         for logger in trainer.loggers:
             add_image = getattr(getattr(logger, "experiment", None), "add_image", None)
