@@ -41,10 +41,11 @@ PUBLISHED = {
     "CFGDM": (0.365 / NORMALISED, 96.8),
 }
 TASKS = {"omniglot": "characters of Omniglot", "glyphs": "letters of scripts that were held out, drawn from fonts"}
+NOTES = {"glyphs": " Of these letters, *people* means other drawings from fonts."}
 HEAD = """# Characters nobody was trained on: the scorecard of `{name}`
 
 Made by `python experiments/scorecard.py RESULT.json ...` from result files of `metagen evaluate`. {tasks} {split}
-{of_what} (split {split_hash}) through `{extractor}`, weights {weights}, seed {seed}; {hardware}.{sampling}
+{of_what} (split {split_hash}) through `{extractor}`, weights {weights}, seed {seed}; {hardware}.{sampling}{note}
 
 Each figure has its 95 % interval over characters. Every row makes as many images as *people* have, and all are measured
 against the same other drawings of people. *Reconstruction* is people's drawings through the model's encoder and back,
@@ -122,6 +123,7 @@ def head(name: str, result: Result) -> str:
         "hardware": result["environment"]["hardware"],
         "sampling": f" Sampled with {', '.join(f'{key} {value:g}' for key, value in chosen.items())}." * bool(chosen),
         "of_what": TASKS[result["data"]["task_set"]],
+        "note": NOTES.get(result["data"]["task_set"], ""),
     }
     return paragraphs(HEAD.format(**{**result, **details, "name": name}))
 

@@ -27,7 +27,8 @@ def environment(device: torch.device) -> Environment:
         cpu = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), cpu)
     except OSError:
         pass  # not Linux
-    hardware = f"{cpu}, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    hardware = f"{cpu}, {threads} thread{'s' * (threads > 1)}"
     if device.type == "cuda":
         hardware = f"{torch.cuda.get_device_name(device)}, {hardware}"
     if count() > 1:

@@ -21,6 +21,7 @@ from metagen.generators import Generator
 from metagen.learners import Joint, Learner
 from metagen.metrics import Column, Extractor, QueryLoss, RealFeatures, metrics, select_figures
 from metagen.metrics.intervals import over_tasks_interval
+from metagen.report.next_steps import FEWEST_QUERIES, FEWEST_TASKS
 from metagen.report.result import CurvePoint, Difference, FineTuned, Row, Scores, TaskEstimate, estimate
 from metagen.tasks.episodes import Episodes
 from metagen.tasks.splits import HELD_OUT
@@ -130,10 +131,11 @@ def check_options(episodes: Episodes, options: EvaluationOptions, with_extractor
             f"expected a limit of 1 or more and a curve of 0 or more steps, got {limit} and {list(curve)}"
         )
     tasks = episodes.held_out_numbers(split, limit)
-    if with_extractor and episodes.queries < 4:
-        raise MetagenError(f"data.queries: a scorecard needs 4 or more images a task, got {episodes.queries}")
-    if with_extractor and len(tasks) < 3:
-        raise MetagenError(f"limit: a scorecard needs 3 tasks or more, got {len(tasks)}")
+    if with_extractor and episodes.queries < FEWEST_QUERIES:
+        fewest = f"{FEWEST_QUERIES} or more images a task"
+        raise MetagenError(f"data.queries: a scorecard needs {fewest}, got {episodes.queries}")
+    if with_extractor and len(tasks) < FEWEST_TASKS:
+        raise MetagenError(f"limit: a scorecard needs {FEWEST_TASKS} tasks or more, got {len(tasks)}")
     return tasks
 
 
