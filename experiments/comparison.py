@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from experiments.pages import paragraphs, result_table, write_page
-from experiments.runs import parser
+from experiments.runs import config_of, parser
 from metagen.evaluation.trial import MODEL_FREE
 from metagen.report.result import Difference, Result, read_result, row_named
 from metagen.report.tables import counted, markdown_table, with_ends
@@ -42,7 +42,7 @@ def model_line(name: str, result: Result) -> str:
     words += f" --data.partition {data['partition']}" if "partition" in data else ""
     words += f" --model.initial {training['initial']['name']}" if "initial" in training else ""
     return (
-        f"- `{name}`: `metagen fit --config configs/{name}.yaml{words}`. "
+        f"- `{name}`: `metagen fit --config {config_of(name)}{words}`. "
         f"{training['meta_steps']} meta-steps of {training['tasks_per_step']} tasks in {training['seconds']:.0f} s, "
         f"seed {training['seed']} (training) and {result['seed']} (evaluation); "
         f"weights {model['weights_sha256'][:12]}; evaluated on {environment['hardware']}, torch {environment['torch']}."

@@ -2,7 +2,7 @@
 
     python experiments/embeddings.py --root DIR      # DIR holds Omniglot; some ten minutes on one core
 
-The models are those of configs/ (`metagen fit --config configs/NAME.yaml --data.root DIR`), in runs/NAME/export.
+The models are those of configs/ (`metagen fit --config configs/omniglot/NAME.yaml --data.root DIR`), in runs/omniglot-NAME/export.
 Embeddings by the same options are reused.
 """
 

@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.runs import evaluated, made, metagen, parser
+from experiments.runs import config_of, evaluated, made, metagen, parser
 from metagen.core.seeding import numpy_rng
 from metagen.generators import generators
 from metagen.learners.model_files import load_model
@@ -155,7 +155,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for folder, words in zip(folders, plan.extractors.values(), strict=True):
         made(folder / "config.json", ["train-extractor", *data, "--out", folder, *words, *shortened, "--overwrite"])
     for name, words in plan.models.items():
-        made(RUNS / name / "export", ["fit", "--config", f"configs/{name}.yaml", *data, *words, "--overwrite"])
+        made(RUNS / name / "export", ["fit", "--config", config_of(name), *data, *words, "--overwrite"])
     data += ["--data.shots", SHOTS, "--data.queries", QUERIES]
     figures = [] if plan.figures is None else ["--metrics", to_json(plan.figures)]
     results = []

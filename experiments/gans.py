@@ -102,7 +102,7 @@ def measure(options: argparse.Namespace, export: Path, tasks: int, *words: objec
 def contest(options: argparse.Namespace, name: str) -> None:
     """Train and measure one contestant: FIGR's config or one of ours at its size and shots."""
     torch.set_num_threads(1)
-    words = ("--config", f"configs/omniglot-{name}.yaml", "--data.root", options.root, *SHOTS_OF_FIGR)
+    words = ("--config", f"configs/omniglot/{name}.yaml", "--data.root", options.root, *SHOTS_OF_FIGR)
     export = trained(RUNS / name, options.seconds, *words, "--model.chosen_by", EXTRACTORS["select"])
     more = ("--extractor", EXTRACTORS["report"], "--baselines", str(name != FIGR).lower())
     measure(options, export, options.tasks, "--data.shots", 4, *more)
@@ -110,7 +110,7 @@ def contest(options: argparse.Namespace, name: str) -> None:
 
 def start(root: str) -> Path:
     """Train the joint GAN from which the study of stability begins."""
-    return fitted(START, "--config", "configs/omniglot-r3-joint.yaml", "--data.root", root)
+    return fitted(START, "--config", "configs/omniglot/r3-joint.yaml", "--data.root", root)
 
 
 def study(options: argparse.Namespace, export: Path, *words: object) -> None:
@@ -123,7 +123,7 @@ def stability(options: argparse.Namespace, seed: int) -> None:
     """Go on with meta-learning, and jointly, from one GAN and one seed; measure both on one scorecard."""
     torch.set_num_threads(1)
     place, seconds = RUNS / "stability", options.seconds * SHARE_OF_STUDY
-    words = ["--config", "configs/omniglot-r3-reptile.yaml", "--data.root", options.root]
+    words = ["--config", "configs/omniglot/r3-reptile.yaml", "--data.root", options.root]
     words += ["--data.seed", seed, "--seed_everything", seed, "--model.initial", START / "export"]
     meta, joint = (
         trained(place / f"{kind}-{seed}", seconds, *words, *more, val_tasks=12) for kind, more in KINDS.items()

@@ -33,9 +33,9 @@ networks and few processor seconds, so it ranks methods under a small budget and
 """
 CONTEST = """## FIGR, and a GAN of ours
 
-`python experiments/gans.py --root DIR`, gathered at {revision}: FIGR (`configs/omniglot-figr.yaml`: WGAN-GP, Reptile,
+`python experiments/gans.py --root DIR`, gathered at {revision}: FIGR (`configs/omniglot/figr.yaml`: WGAN-GP, Reptile,
 10 inner SGD steps at 1e-3, outer Adam at 1e-4, 32 px, 4 shots; Clouatre 2019, arXiv:1901.02199) and *redraw-gan*
-(`configs/omniglot-redraw-gan.yaml` at the same size and shots), each trained for {seconds:.0f} processor seconds of one
+(`configs/omniglot/redraw-gan.yaml` at the same size and shots), each trained for {seconds:.0f} processor seconds of one
 thread, one seed, the best of ten validations kept (by energy distance through an extractor that reports nothing), then
 measured on the same {tasks} test characters at {shots} shots, {made} images made and as many real ones, through
 `{extractor}` (trained at this size on train characters alone); {hardware}. FIGR publishes no figure and trained for far
@@ -44,8 +44,8 @@ when it draws: beside it stand the support's copies and what else needs no meta-
 """
 STABILITY = """## Mode collapse and stability
 
-The same script. One small R3 that was trained jointly (`configs/omniglot-r3-joint.yaml`) goes on for {seconds:.0f}
-processor seconds, from each of {seeds} seeds, with Reptile (`configs/omniglot-r3-reptile.yaml`, *meta-learned*, 50
+The same script. One small R3 that was trained jointly (`configs/omniglot/r3-joint.yaml`) goes on for {seconds:.0f}
+processor seconds, from each of {seeds} seeds, with Reptile (`configs/omniglot/r3-reptile.yaml`, *meta-learned*, 50
 inner steps) or jointly as before (*joint + fine-tune*, its rate and steps tuned on val characters). *scratch* is the
 same network, never trained, its rate and steps tuned likewise. {tasks} test characters at {shots} shots, through
 `{extractor}`; figures are of the mean seed, ± half their 95 % interval over characters, differences paired by

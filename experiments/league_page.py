@@ -14,7 +14,7 @@ from typing import Any
 from experiments.league import PILOT, PILOT_TASKS, SUPPORT, plain
 from experiments.league_plans import kind_of, plans
 from experiments.pages import JITTER, RESULTS, SAMPLES, entry, paragraphs, sample_rows, write_page
-from experiments.runs import parser
+from experiments.runs import config_of, parser
 from metagen.evaluation.league import Entry, averaged, league, markdown
 from metagen.report.headings import HEADINGS
 from metagen.report.result import Result
@@ -67,7 +67,7 @@ A ranking of learners over a plain {kind} with a small budget. Its samples are b
 Made by `{made}` from the files of the rows in [rows](rows), and these by `{league}` at {revision}, DIR holding the
 images.{absent}
 
-Every learner began from the same generator, a {kind} that was trained jointly (`configs/{base}.yaml`, weights
+Every learner began from the same generator, a {kind} that was trained jointly (`{base}`, weights
 {weights}), and was meta-trained at {support} shots for as many meta-steps, of {batch} tasks each, as have
 meta-gradients of {seconds:.0f} processor seconds of one thread of {hardware}, that is {steps}; {seeds}.
 Before that each had the same small search: {cells} of what moves and how fast{most}, {pilot} meta-steps each, the
@@ -215,7 +215,7 @@ def preamble(rows: Sequence[dict[str, Any]], folder: Path) -> str:
     trained, seeds = [seed["training"]["meta_steps"] for row in rows for seed in row["seeds"]], len(first["seeds"])
     absent, (pilot, pilot_tasks) = [name for name in plans(kind) if name not in names], searching(first)
     search, training = {"pilot": pilot, "pilot_tasks": pilot_tasks}, first["seeds"][0]["training"]
-    shared = {key: first[key] for key in ("base", "seconds")} | {"tasks": one["tasks"], "support": SUPPORT}
+    shared = {"base": config_of(first["base"]), "seconds": first["seconds"], "tasks": one["tasks"], "support": SUPPORT}
     text = PREAMBLE.format(
         **{**search, **shared, "kind": kind.name, "batch": training["tasks_per_step"]},
         made=_words("python experiments/league_page.py", "" if folder == MAIN else f"--out {folder}"),

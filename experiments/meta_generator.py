@@ -2,7 +2,7 @@
 
     python experiments/meta_generator.py --root DIR      # DIR holds Omniglot; some fifteen minutes on one core
 
-It begins from the jointly trained VAE of configs/omniglot-vae-joint.yaml, in runs/omniglot-vae-joint/export. Runs of
+It begins from the jointly trained VAE of configs/omniglot/vae-joint.yaml, in runs/omniglot-vae-joint/export. Runs of
 the same options are reused.
 """
 
@@ -31,7 +31,7 @@ from metagen.training.episode_data import EpisodeData
 RUNS = Path("runs/meta-generator")
 BASE = Path("runs/omniglot-vae-joint/export")
 ZOO = RUNS / "zoo"
-CONFIG = "configs/omniglot-vae-meta-generator.yaml"
+CONFIG = "configs/omniglot/vae-meta-generator.yaml"
 TAUGHT = {"no zoo": None, "zoo, regress 1": 1, "zoo, regress 10": 10}
 BEGUN, REFINED = "zoo, regress 1", "then refined by MAML"
 STEPS = 3  # inner ones
@@ -46,7 +46,7 @@ HEAD = """# A network that writes weights, and a zoo
 Made by `python experiments/meta_generator.py --root DIR` at {revision}, DIR holding Omniglot. Hardware: {hardware};
 seed 0, one training each.
 
-The base is the jointly trained VAE (`configs/omniglot-vae-joint.yaml`, weights {base}), and stays as it is. A zoo holds
+The base is the jointly trained VAE (`configs/omniglot/vae-joint.yaml`, weights {base}), and stays as it is. A zoo holds
 {zoo} models of train characters (`metagen zoo`: low-rank deltas of the decoder). `{config}` was trained for {episodes}
 meta-steps of {shots} shots without it, and with it, where what is written is also to be near the zoo's deltas,
 `regress` times a relative squared error; then one of them went on for {more} meta-steps with {steps} inner steps after

@@ -45,6 +45,11 @@ def fitted(run: Path, *words: object, of: str = "") -> Path:
     return made(run / "export", ["fit", *words, *where], of)
 
 
+def config_of(name: str) -> str:
+    """The config that trains runs/NAME: configs/omniglot/vae-maml.yaml for omniglot-vae-maml."""
+    return f"configs/{name.replace('-', '/', 1)}.yaml"
+
+
 def evaluated(export: Path, out: Path, *words: object) -> Path:
     """Run `metagen evaluate`; the path of result.json."""
     command = ["evaluate", "--model", export, "--out", out, "--overwrite", *words]

@@ -51,7 +51,9 @@ searches or trainings: each was run once, and the trainings are short. All figur
 def fit(config: str, run: Path, options: argparse.Namespace, episodes: int, *more: object) -> Path:
     """Meta-train by a config of Omniglot; the folder of the export."""
     data = ("--data.root", options.root, "--data.tasks", options.tasks, "--data.episodes", episodes)
-    return fitted(run, "--config", f"configs/{config}.yaml", *data, "--trainer.val_check_interval", episodes, *more)
+    return fitted(
+        run, "--config", f"configs/omniglot/{config}.yaml", *data, "--trainer.val_check_interval", episodes, *more
+    )
 
 
 def searched(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
@@ -59,7 +61,7 @@ def searched(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
     searches = {}
     for name, more in SEARCHES.items():
         run = options.runs / name.replace(", ", "-").replace(" ", "-")
-        generator = load_model(fit("omniglot-search", run, options, options.searching, *more))[0].generator
+        generator = load_model(fit("search", run, options, options.searching, *more))[0].generator
         if not isinstance(generator, SearchVAE):
             raise SystemExit(f"{run}: holds no search")
         shares = [(mixed.architecture / mixed.temperature).softmax(0).tolist() for mixed in generator.mixtures.values()]
@@ -76,7 +78,7 @@ def query_losses(blocks: tuple[str, ...], options: argparse.Namespace) -> dict[s
     """Train one architecture; its query loss on each held-out character, by split."""
     run, losses = options.runs / "trained" / "-".join(blocks), {}
     more = ("--model.generator.depth", 0, "--model.generator.blocks", to_json(blocks))
-    export = fit("omniglot-vae-maml", run, options, options.training, *more)
+    export = fit("vae-maml", run, options, options.training, *more)
     for split, limit in LIMITS.items():
         words = ["--data.root", options.root, "--split", split, "--limit", limit, "--data.shots", 5]
         words += ["--data.queries", 14, "--extractor", "none", "--baselines", "false", "--curve", "[]"]

@@ -7,8 +7,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 root=$(realpath "${1:?name the folder that holds images_background and images_evaluation}")
 metagen="${VENV:-$PWD/.venv}/bin/metagen"
 
-fit() { # config, more options
-  [ -d "runs/$1/export" ] || "$metagen" fit --config "configs/$1.yaml" --data.root "$root" --overwrite "${@:2}"
+fit() { # the name of a run, more options
+  [ -d "runs/$1/export" ] || "$metagen" fit --config "configs/${1/-//}.yaml" --data.root "$root" --overwrite "${@:2}"
 }
 evaluate() { # model, shots, tasks, a jointly trained model
   local out="runs/$1/evaluation-$2-shot-$3" queries=14
@@ -54,9 +54,9 @@ study omniglot-redraw-maml '[gain, cost]' 14
 
 # The classical recipe, on 1200 characters: gradients of a small network, principal components, a start set by them.
 part=(--data.root "$root" --data.partition random1200)
-[ -d runs/random1200-joint/export ] || "$metagen" fit --config configs/omniglot-vae-joint.yaml "${part[@]}" \
+[ -d runs/random1200-joint/export ] || "$metagen" fit --config configs/omniglot/vae-joint.yaml "${part[@]}" \
   --run_dir runs/random1200-joint --overwrite
-[ -d runs/omniglot-vae-classical/export ] || "$metagen" fit --config configs/omniglot-vae-classical.yaml "${part[@]}" \
+[ -d runs/omniglot-vae-classical/export ] || "$metagen" fit --config configs/omniglot/vae-classical.yaml "${part[@]}" \
   --model.initial runs/random1200-joint/export --overwrite
 [ -d runs/random1200-report ] || "$metagen" train-extractor --data.task_set omniglot "${part[@]}" --data.size 28 \
   --data.channels 1 --steps 1200 --seed 1 --out runs/random1200-report

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Meta-training on SLURM: sbatch scripts/slurm.sh --config configs/omniglot-redraw.yaml --data.root DIR --run_dir RUN
+# Meta-training on SLURM: sbatch scripts/slurm.sh --config configs/omniglot/redraw.yaml --data.root DIR --run_dir RUN
 # Submit it again to go on: a job that its time limit ends leaves a checkpoint, from which the next one continues.
 #SBATCH --job-name=metagen
 #SBATCH --nodes=2

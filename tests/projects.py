@@ -21,12 +21,14 @@ import torch
 import yaml
 from PIL import Image, ImageDraw
 
+from experiments.runs import config_of
 from metagen.cli import main
 from metagen.core.registry import options_of
 from metagen.embeddings import EmbeddingGAN, embedder
 from metagen.evaluation import baselines
 from metagen.generators import generators
 from metagen.tasks.omniglot import VAL_ALPHABETS
+from tests.configs import CONFIGS, written
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "scripts"
@@ -64,9 +66,9 @@ def draw_people(root: Path, people: int, photographs: int) -> None:
             Image.fromarray(pixels).save(root / f"person-{person:02d}" / f"{number}.png")
 
 
-def write_small(config: Path, folder: Path) -> None:
-    """A config with a network and a run that are as small as they get."""
-    options = yaml.safe_load(config.read_text())
+def write_small(config: Path, place: Path) -> None:
+    """Write a config with a network and a run that are as small as they get."""
+    options = written(config)
     model = options["model"]
     known = options_of(next(cls for cls in generators.classes if cls.__name__ == model["generator"]["class_path"]))
     given = model["generator"].setdefault("init_args", {})
@@ -77,7 +79,8 @@ def write_small(config: Path, folder: Path) -> None:
     options["data"] |= {"tasks": 2, "val_tasks": 2, "episodes": 2}
     options["trainer"] = {"val_check_interval": 2, "accelerator": "cpu", "enable_progress_bar": False}
     options["samples"] = {"tasks": 1, "generated": 1}
-    (folder / config.name).write_text(yaml.safe_dump(options))
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(yaml.safe_dump(options))
 
 
 class HereAndNow:
@@ -136,7 +139,7 @@ class Project:
     def fit(self, *names: str) -> None:
         """Train by configs over Omniglot, into runs/NAME/export."""
         for name in names:
-            self.metagen("fit", "--config", f"configs/{name}.yaml", "--data.root", self.root)
+            self.metagen("fit", "--config", config_of(name), "--data.root", self.root)
 
     def read(self, place: str | Path) -> Any:
         """A JSON file, which holds numbers, and each of them finite."""
@@ -185,9 +188,8 @@ def original(tmp_path_factory):
     """The contents of every copy: small configs, and beside it a small Omniglot."""
     folder = tmp_path_factory.mktemp("original")
     draw_characters(folder / "omniglot")
-    (folder / "project/configs").mkdir(parents=True)
-    for config in (ROOT / "configs").glob("*.yaml"):
-        write_small(config, folder / "project/configs")
+    for config in CONFIGS:
+        write_small(config, folder / "project" / config.relative_to(ROOT))
     return folder
 
 

@@ -15,10 +15,10 @@ from metagen.core.registry import options_of
 from metagen.errors import MetagenError
 from metagen.generators import generators
 from metagen.learners import learners
+from tests.configs import CONFIGS
 from tests.projects import PROGRAMS, ROOT, accepts
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "results").glob("*/README.md"))]
-CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 VERB = rf"metagen +(?:{'|'.join(VERBS)})\b"
 
 

@@ -134,7 +134,7 @@ def seen(project: Project) -> None:
 
 def runs(project: Project) -> None:
     script = project.module("experiments.runs")
-    words = ["fit", "--config", "configs/omniglot-vae-joint.yaml", "--data.root", project.root, "--run_dir", "runs/a"]
+    words = ["fit", "--config", "configs/omniglot/vae-joint.yaml", "--data.root", project.root, "--run_dir", "runs/a"]
     export = script.made(project.folder / "runs/a/export", words)
     assert (export / "config.json").is_file()
     assert script.made(export, words) == export  # a second fit would refuse the folder

@@ -17,9 +17,8 @@ from metagen.generators import VAE, generators
 from metagen.learners import Joint, learners
 from metagen.model import Model
 from metagen.tasks import task_sets
+from tests.configs import CONFIGS, FOLDER, name_of, written
 from tests.doubles import BrokenBlobs, class_of, pairs
-
-CONFIGS = sorted(Path(__file__).parents[1].joinpath("configs").glob("*.yaml"))
 
 
 def error_of(capsys, *words):
@@ -94,6 +93,8 @@ def test_mistakes_are_told_in_one_line(tiny, tmp_path, capsys, options, said):
         ({"modle": 1}, "unknown option --modle: did you mean --model"),
         ({"data": {"tasks": "x"}}, "--data.tasks: expected int, got x"),
         ("data: [", "parsing"),
+        ({"data": "parts/nosuch.yaml"}, "parts/nosuch.yaml: no such file; a config names its parts"),
+        ({"model": {"generator": "nosuch.yaml"}}, "nosuch.yaml: no such file; a config names its parts"),
     ],
 )
 def test_mistakes_in_a_config_are_told_in_one_line(tmp_path, capsys, config, said):
@@ -148,21 +149,20 @@ def test_a_rehearsal_writes_nothing(fit, tmp_path):
 
 def start_of(config):
     """An untrained generator of what a config begins from; None if it may begin at random."""
-    if config.stem in ("omniglot-vae-classical", "omniglot-vae-meta-generator"):  # where its command says so
+    if name_of(config) in ("omniglot/vae-classical", "omniglot/vae-meta-generator"):  # where its command says so
         return VAE(latent=6, widths=(16, 32), depth=1)
-    written = yaml.safe_load(config.read_text())
-    if "initial" not in written["model"]:
+    options = written(config)
+    if "initial" not in options["model"]:
         return None
-    place = Path(written["model"]["initial"])
+    place = Path(options["model"]["initial"])
     if len(place.parts) == 1:  # a bundled model, which is there
         return None
-    first = config.with_name(f"{place.parts[1]}.yaml")
-    made = yaml.safe_load(first.read_text())["model"]["generator"]
+    made = written(FOLDER / f"{place.parts[1].replace('-', '/', 1)}.yaml")["model"]["generator"]
     (kind,) = [cls for cls in generators.classes if cls.__name__ == made["class_path"]]
-    return kind(size=written["data"]["size"], **made.get("init_args", {}))
+    return kind(size=options["data"]["size"], **made.get("init_args", {}))
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("config", CONFIGS, ids=name_of)
 def test_every_config_runs(config, blobs, tmp_path):
     options = ["--data.task_set", "folder", "--data.root", str(blobs / "tasks"), "--data.channels", "1"]
     options += ["--data.split_file", str(blobs / "split.json"), "--data.shots", "2", "--data.queries", "3"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from metagen.commands.complaints import explained
 from metagen.commands.words import SWITCHES, spelled_out
 from metagen.errors import MetagenError
 from metagen.learners import learners
+from metagen.storage import earlier
+from tests.configs import CONFIGS, name_of
 
 OPTIONS = ["--run_dir", "--overwrite", "--data.shots", "--data.queries", "--model.rate"]
 
@@ -94,6 +97,16 @@ def test_a_config_that_travels_is_found_by_its_name(monkeypatch, tmp_path):
     assert [Path(path).name for path in found] == ["quickstart.yaml"]
     Path("quickstart").write_text("data: {}")  # a file of one's own comes first
     assert spelled_out(["-c", "quickstart"])[1] == "quickstart"
+
+
+def test_a_config_of_an_earlier_name_is_answered_with_the_one_of_today():
+    for config in CONFIGS:
+        if "/" not in (name := name_of(config)):
+            continue
+        before = next((old for old, new in earlier.CONFIGS.items() if new == name), name.replace("/", "-"))
+        with pytest.raises(MetagenError) as info:
+            spelled_out(["--config", f"configs/{before}.yaml"])
+        assert re.search(rf"(?:is called configs/|did you mean ){name}\.yaml", str(info.value)), str(info.value)
 
 
 def test_the_nearest_config_is_named():

@@ -25,7 +25,7 @@ python\\ -) exec "$PYTHON" "$@" ;;
 metagen* | torchrun*)
   while [ $# -gt 0 ]; do
     case "$1" in
-    --config) run="runs/$(basename "$2" .yaml)" ;;
+    --config) run="${2#configs/}" run="${run%.yaml}" run="runs/${run/\\//-}" ;;
     --run_dir) run="$2" ;;
     --out) out="$2" ;;
     esac
@@ -125,7 +125,7 @@ def quickstart(shell: Shell) -> None:
 
 def slurm(shell: Shell) -> None:
     cluster = {"SLURM_NNODES": "2", "SLURM_NTASKS_PER_NODE": "4"}
-    words = ("--config", "configs/omniglot-redraw.yaml", "--data.root", "DIR", "--run_dir", "runs/a")
+    words = ("--config", "configs/omniglot/redraw.yaml", "--data.root", "DIR", "--run_dir", "runs/a")
     for more in ([], ["--ckpt_path", "last"]):  # the second goes on where the first was stopped
         shell.run("slurm.sh", *words, **cluster)
         (asked,) = shell.check()

@@ -51,9 +51,9 @@ def test_the_configs_for_one_s_own_images_lead_from_a_tokenizer_to_samples(blobs
     )
     options = (*data, *brief, *quick, "--samples.tasks", 1, "--samples.generated", 2)
     small = ("--model.generator.tokenizer_width", 8, "--model.generator.width", 16)
-    run("fit", "--config", "folder-tokenizer", *options, "--model.generator.width", 8)
-    run("fit", "--config", "folder-token-vae", *options, *small)
-    export = Path("runs/folder-token-vae/export")
+    run("fit", "--config", "folder/tokenizer", *options, "--model.generator.width", 8)
+    run("fit", "--config", "folder/token-vae-own-tokenizer", *options, *small)
+    export = Path("runs/folder-token-vae-own-tokenizer/export")
     model, begun = metagen.load(export), metagen.load("runs/folder-tokenizer/export").learner.generator
     assert model.info["training"]["initial"]["initialised_from"] == "tokenizer"
     for name, weight in model.learner.generator.tokenizer.state_dict().items():
@@ -69,7 +69,15 @@ def test_the_configs_for_one_s_own_images_lead_from_a_tokenizer_to_samples(blobs
 
 
 def test_a_token_vae_does_not_begin_at_random(blobs, tmp_path, capsys):
-    words = ["fit", "--config", "folder-token-vae", "--data.root", blobs / "tasks", "--run_dir", tmp_path / "run"]
+    words = [
+        "fit",
+        "--config",
+        "folder/token-vae-own-tokenizer",
+        "--data.root",
+        blobs / "tasks",
+        "--run_dir",
+        tmp_path / "run",
+    ]
     words += ["--data.split_file", blobs / "split.json", "--data.shots", 2, "--data.queries", 3, "--data.tasks", 2]
     said = error_of(capsys, *words, "--model.initial", "null")
     assert said.startswith("initial: TokenVAE keeps tokenizer.* as they are when training begins")

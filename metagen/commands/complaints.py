@@ -19,6 +19,9 @@ _MISMATCH = re.compile(r"Expected an? (.+?)\. Got value: (.*)|.*Subtypes: \[(.*?
 _TYPE = re.compile(r"<class '(?:\w+\.)*(\w+)'>|typing\.Literal\[([^]]*)\]|typing\.")
 _ITEM = re.compile(r"NestedArg\(key='(\w+)', val='?(.*?)'?\)")
 
+# A config that names another one for a part of its options, which is no file.
+_PART = re.compile(r"(?:Unable to load config \"|Expected a path but )(\S+\.ya?ml)\b")
+
 # A class that may be named but cannot be made so, among what is wrong with all other types.
 _REFUSED = re.compile(
     r"Problem with given class_path '(?:[\w.]*\.)?(\w+)': (?!Parser key)(.+?)(?= - [A-Z]| Given value|$)"
@@ -43,6 +46,11 @@ def explained(
     text = " ".join(str(error).split())
     if unrecognized := re.search(r"unrecognized arguments: ([^\s=]+)|does not accept option '([^']+)'", text):
         return _unknown_option(unrecognized[1] or f"--{unrecognized[2]}", verb, options)
+    if part := _PART.search(text):
+        return MetagenError(
+            f"{part[1]}: no such file; a config names its parts by their paths from its own folder (one with all options "
+            "in it: metagen fit --config NAME --dry-run > mine.yaml)"
+        )
     keys = _KEY.findall(text)
     complaint = text.rpartition('": ')[2].partition(". Got value: Namespace")[0]
     if len(keys) == 1 and choices and keys[0] in choices:

@@ -49,7 +49,7 @@ def demo(out: str = "runs/demo", minutes: float = 3.0, tasks: int = 40, overwrit
     save_png(picture({f"{TRAINED} draws": trained}, letters, DRAWN), first)
     _say(started, f"{SHOWN} letters that no model here has seen, each drawn from one image: {first}")
     _say(started, f"trains {BEFORE} on other letters for {minutes:g} minutes; pictures on the way: {run / 'samples'}")
-    words = ["--config", str(resource("configs", "glyphs-token-vae.yaml")), "--run_dir", str(run)]
+    words = ["--config", str(resource("configs", "glyphs/token-vae.yaml")), "--run_dir", str(run)]
     fit([*words, "--time_limit", f"{minutes:g}", "--overwrite", str(overwrite).lower()], "metagen demo")
     both = {"before": load_base(BEFORE).learner, "after": load_base(run / "export").learner}
     extractor, info = extractor_of(None, data, "test")

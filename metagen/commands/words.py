@@ -10,7 +10,7 @@ import yaml
 
 from metagen.errors import MetagenError
 from metagen.storage.bundled import resource
-from metagen.storage.earlier import run_config
+from metagen.storage.earlier import CONFIGS, run_config
 from metagen.storage.files import placed
 
 log = logging.getLogger(__name__)
@@ -54,8 +54,11 @@ def _config(name: str) -> str:
     if placed(name).is_file():
         check_config(placed(name))
         return _of_today(placed(name))
+    plain = name.removeprefix("configs/").removesuffix(".yaml")
+    if plain in CONFIGS:
+        raise MetagenError(f"--config: {name}: is called configs/{CONFIGS[plain]}.yaml now")
     try:
-        return str(resource("configs", f"{name.removeprefix('configs/').removesuffix('.yaml')}.yaml"))
+        return str(resource("configs", f"{plain}.yaml"))
     except MetagenError as error:
         raise MetagenError(f"--config: {name}: no such file, and none bundled with metagen: {error}") from None
 

@@ -22,6 +22,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "wgan_gp": {**DCGAN, "critic_norm": "none", "penalty_weight": 10.0},
 }
 
+# Bundled configs that are called otherwise now; of omniglot-vae-maml, say, omniglot/vae-maml is the nearest name.
+CONFIGS = {"folder-token-vae-ink": "folder/token-vae", "folder-token-vae": "folder/token-vae-own-tokenizer"}
+
 Config = Mapping[str, Any]
 
 

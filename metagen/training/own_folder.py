@@ -38,7 +38,7 @@ class Amount(NamedTuple):
 
 
 SIZES, LARGEST = (28, 32, 64), 128  # in pixels: that are chosen from, and the largest that there is
-INK, SCRATCH = "folder-token-vae-ink", "folder-redraw-maml"  # the configs that are chosen from
+INK, SCRATCH = "folder/token-vae", "folder/redraw-maml"  # the configs that are chosen from
 INK_SIZE = 28  # in pixels, of the models that the first may begin from
 INK_MODELS = ("omniglot", "glyphs")  # bundled: of people's drawings, and of letters from fonts
 COMPARED = Amount(tasks=12, images=6)  # through which one of them is chosen, at most

@@ -37,7 +37,7 @@ def test_a_league_is_shared_by_processes(project):
 def test_what_a_meta_step_costs_is_measured_in_processes(project, monkeypatch):
     script = project.module("experiments.gans")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    words = ["--config", "configs/omniglot-figr.yaml", "--data.root", project.root]
+    words = ["--config", "configs/omniglot/figr.yaml", "--data.root", project.root]
     cost = script.cost(project.folder / "runs/a", words)
     assert cost == json.loads((project.folder / "runs/a/cost.json").read_text())
     assert -1 < cost < 1  # of some milliseconds, beside seconds that a start takes
