@@ -2,8 +2,8 @@
 
     python experiments/embeddings.py --root DIR      # DIR holds Omniglot; some ten minutes on one core
 
-The models are those of configs/ (`metagen fit --config configs/omniglot/NAME.yaml --data.root DIR`), in runs/omniglot-NAME/export.
-Embeddings by the same options are reused.
+The models are those of configs/ (`metagen fit --config configs/omniglot/NAME.yaml --data.root DIR`), in
+runs/omniglot-NAME/export. Embeddings by the same options are reused.
 """
 
 from __future__ import annotations

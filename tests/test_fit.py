@@ -162,17 +162,33 @@ def start_of(config):
     return kind(size=options["data"]["size"], **made.get("init_args", {}))
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=name_of)
-def test_every_config_runs(config, blobs, tmp_path):
+def brief(blobs):
+    """Options that let any config run on a small task set."""
     options = ["--data.task_set", "folder", "--data.root", str(blobs / "tasks"), "--data.channels", "1"]
     options += ["--data.split_file", str(blobs / "split.json"), "--data.shots", "2", "--data.queries", "3"]
     options += ["--data.tasks", "2", "--data.val_tasks", "2", "--data.binarise", "false"]
-    options += ["--trainer.fast_dev_run", "true", "--trainer.accelerator", "cpu"]
-    options += ["--trainer.enable_progress_bar", "false"]
+    return [*options, "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=name_of)
+def test_every_config_runs(config, blobs, tmp_path):
+    options = [*brief(blobs), "--trainer.fast_dev_run", "2"]
     if start := start_of(config):
         Model(Joint(start), {}).save(tmp_path / "start")
         options += ["--model.initial", str(tmp_path / "start")]
     assert main(["fit", "--config", str(config), *options, "--run_dir", str(tmp_path)]) == 0
+
+
+def test_the_saved_config_of_a_run_holds_the_parts_of_its_config(blobs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = [*brief(blobs), "--data.episodes", "2", "--trainer.val_check_interval", "2"]
+    assert main(["fit", "--config", "omniglot/vae-maml", *options]) == 0
+    run = Path("runs/omniglot-vae-maml")
+    saved = yaml.safe_load((run / "config.yaml").read_text())
+    own = written(FOLDER / "omniglot/vae-maml.yaml")["model"]["generator"]["init_args"]
+    assert own.items() <= saved["model"]["generator"]["init_args"].items()
+    assert saved["data"]["size"] == 28
+    assert main(["fit", "--config", str(run / "config.yaml"), "--ckpt_path", "last", "--data.episodes", "4"]) == 0
 
 
 @pytest.mark.parametrize("learner", learners)

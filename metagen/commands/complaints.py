@@ -48,8 +48,8 @@ def explained(
         return _unknown_option(unrecognized[1] or f"--{unrecognized[2]}", verb, options)
     if part := _PART.search(text):
         return MetagenError(
-            f"{part[1]}: no such file; a config names its parts by their paths from its own folder (one with all options "
-            "in it: metagen fit --config NAME --dry-run > mine.yaml)"
+            f"{part[1]}: no such file; a config names its parts by their paths from its own folder; to copy a bundled "
+            "one, parts and all: metagen fit --config NAME --dry-run > mine.yaml"
         )
     keys = _KEY.findall(text)
     complaint = text.rpartition('": ')[2].partition(". Got value: Namespace")[0]
