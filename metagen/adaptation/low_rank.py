@@ -29,7 +29,8 @@ class Delta(nn.Module):
         self.left = nn.Parameter(flat.new_zeros(flat.shape[0], rank))
         self.right: torch.Tensor
         if rng is None:
-            self.right = nn.Parameter(torch.randn_like(flat[:1].expand(rank, -1)) / rank**0.5)
+            right = torch.randn(rank, flat.shape[1], dtype=flat.dtype, device=flat.device)
+            self.right = nn.Parameter(right / rank**0.5)
         else:
             right = torch.randn(rank, flat.shape[1], generator=rng, device=rng.device)
             self.register_buffer("right", right.to(flat) / rank**0.5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import pytorch_lightning as pl
@@ -14,7 +15,7 @@ from pytorch_lightning.strategies import DeepSpeedStrategy, FSDPStrategy
 
 from metagen.commands.complaints import explained, refused_class
 from metagen.core.quiet import quieten
-from metagen.core.seeding import DRAWING
+from metagen.core.seeding import seeded
 from metagen.errors import MetagenError, check_positive
 from metagen.generators import VAE, generators
 from metagen.learners import learners
@@ -85,8 +86,8 @@ class FitCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Make all that the run is made of, from the seed whatever other threads draw."""
-        with DRAWING:
-            self._set_seed()
+        seed = self.config["fit"]["seed_everything"]
+        with nullcontext() if seed is False else seeded(seed):
             try:
                 super().instantiate_classes()
             except ValueError as error:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import threading
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
+from torch._ops import OpOverload
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from metagen.errors import MetagenError
-
-DRAWING = threading.RLock()  # held by who makes a network: it draws from torch's own generator, one for all threads
-if hasattr(os, "register_at_fork"):  # a process forked meanwhile would wait for good for a thread that it has not
-    os.register_at_fork(before=DRAWING.acquire, after_in_parent=DRAWING.release, after_in_child=DRAWING.release)
 
 
 def _sequence(key: tuple[int | str, ...]) -> np.random.SeedSequence:
@@ -36,9 +32,40 @@ def numpy_rng(*key: int | str) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(_sequence(key)))
 
 
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Make networks in the block whose weights depend on the seed alone; torch's own generator stays as it was."""
-    with DRAWING, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
+class seeded(TorchDispatchMode):
+    """Make networks in the block whose weights depend on the seed alone, whatever other threads draw meanwhile.
+
+    Random operations of this thread that name no generator take their draws from one of the block's own: those that
+    `torch.manual_seed(seed)` would give. Torch's own generators, which all threads share, stay as they are.
+
+    Args:
+        seed: 0 or more.
+    """
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._seed = seed
+        self._generators: dict[torch.device, torch.Generator] = {}
+
+    def __torch_dispatch__(
+        self, func: OpOverload, types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:  # noqa: ANN401
+        given = kwargs or {}
+        drawing = _with_generator(func)
+        device = args[0].device if isinstance(args[0] if args else None, torch.Tensor) else given.get("device")
+        device = torch.device("cpu" if device is None else device)
+        if drawing is None or given.get("generator") is not None or device.type == "meta":
+            return func(*args, **given)
+        if device not in self._generators:
+            self._generators[device] = torch.Generator(device).manual_seed(self._seed)
+        return drawing(*args, **{**given, "generator": self._generators[device]})
+
+
+@cache
+def _with_generator(func: OpOverload) -> OpOverload | None:
+    """The overload of an operation that takes a generator, if there is one."""
+    packet, names = func.overloadpacket, (func._overloadname, f"{func._overloadname}_generator", "generator")
+    for overload in (getattr(packet, name) for name in names if name in packet.overloads()):
+        if any(argument.name == "generator" for argument in overload._schema.arguments):
+            return overload
+    return None

@@ -23,7 +23,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import nn
 
-from metagen.core.seeding import DRAWING
+from metagen.core.seeding import seeded
 from metagen.errors import MetagenError
 from metagen.storage.earlier import model_config
 from metagen.storage.files import fresh_folder, write_atomically
@@ -179,13 +179,13 @@ def load_module(path: Path, config: Mapping[str, Any], build: Callable[[Mapping[
     tensors = read_tensors(path / "model.safetensors", config["weights_sha256"])
     most = max(SMALL, SLACK * sum(t.numel() for t in tensors.values()))
     try:
-        with DRAWING, torch.device("meta"), no_more_weights_than(most):
+        with torch.device("meta"), no_more_weights_than(most):
             planned = build(config)
     except (MetagenError, RecursionError) as error:  # the latter of a value nested too deep to be shown
         raise MetagenError(f"{path / 'config.json'}: {brief(error)}") from error
     expected = _stored(path / "config.json", planned.state_dict(), config.get("stored_as", FULL))
     check_tensors(path / "model.safetensors", tensors, expected)
-    with DRAWING:
+    with seeded(0):  # so that loading a model draws nothing from torch's own generator
         module = build(config)
     module.load_state_dict(tensors)
     return module.requires_grad_(False).eval()

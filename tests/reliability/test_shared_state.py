@@ -8,7 +8,6 @@ import logging
 import multiprocessing
 import os
 import pickle
-import signal
 import sys
 import threading
 import warnings
@@ -29,7 +28,7 @@ from metagen.adaptation.regularisers import path_norms
 from metagen.cli import main
 from metagen.core.functional import with_weights
 from metagen.core.quiet import from_first_process
-from metagen.core.seeding import DRAWING, seeded, torch_rng
+from metagen.core.seeding import seeded, torch_rng
 from metagen.evaluation.baselines import untrained
 from metagen.learners import learners
 from metagen.learners.model_files import load_model
@@ -239,8 +238,20 @@ def test_path_norms_look_at_the_given_weights_alone(vae):
 
 
 def test_fitting_in_threads_is_fitting(tiny, exported, tmp_path):
-    jobs = [partial(main, ["fit", *tiny, "--run_dir", str(tmp_path / str(n))]) for n in range(2)]
-    assert together(*jobs) == [0, 0]
+    ended = threading.Event()
+
+    def seed_again_and_again() -> None:
+        while not ended.wait(1e-3):
+            torch.manual_seed(7)
+
+    disturber = threading.Thread(target=seed_again_and_again)
+    disturber.start()
+    try:
+        jobs = [partial(main, ["fit", *tiny, "--run_dir", str(tmp_path / str(n))]) for n in range(2)]
+        assert together(*jobs) == [0, 0]
+    finally:
+        ended.set()
+        disturber.join()
     want = load_model(exported)[0].state_dict()
     for n in range(2):
         found = load_model(tmp_path / str(n) / "export")[0].state_dict()
@@ -274,27 +285,44 @@ def test_weights_in_a_copy_are_let_go_with_it():
         gc.enable()
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
-def test_a_process_forked_while_a_thread_builds_a_network_builds_its_own():
-    held, done = threading.Event(), threading.Event()
+def drawn(meanwhile: Callable[[], object]) -> torch.Tensor:
+    with seeded(0):
+        first = torch.nn.Linear(3, 2)
+        meanwhile()
+        return torch.cat([first.weight, torch.nn.Linear(3, 2).weight])
 
-    def build() -> None:
-        with DRAWING:
-            held.set()
-            done.wait(0.2)
 
-    builder = threading.Thread(target=build)
-    builder.start()
-    held.wait()
-    child = os.fork()
-    if not child:
-        signal.alarm(10)  # what waits for good ends so
+def test_a_network_is_that_of_its_seed_whatever_is_seeded_meanwhile():
+    alone = drawn(lambda: None)
+    assert not torch.equal(alone[:2], alone[2:])
+    torch.manual_seed(7)
+    assert torch.equal(drawn(partial(together, partial(torch.manual_seed, 7))), alone)
+    assert torch.equal(drawn(partial(torch.manual_seed, 7)), alone)
+
+
+MADE: dict[str, Callable[[], torch.nn.Module]] = {
+    **{name: partial(tiny_generator, name) for name in VARIANTS},
+    **{name: partial(tiny_learner, name) for name in learners},
+}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_all_weights_are_those_of_the_seed(name):
+    def made() -> dict[str, torch.Tensor]:
         with seeded(0):
-            tiny_vae()
-        os._exit(0)
-    done.set()
-    builder.join()
-    assert os.waitpid(child, 0)[1] == 0
+            return MADE[name]().state_dict()
+
+    before, one = torch.get_rng_state(), made()
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(7)
+    other = made()
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_loading_a_model_leaves_torch_s_own_generator_as_it_was(exported):
+    before = torch.get_rng_state()
+    load_model(exported)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def pickled(made):

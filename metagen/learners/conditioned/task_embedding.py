@@ -124,5 +124,5 @@ class TaskEmbedding(Conditioned):
 
 def _row(weight: torch.Tensor) -> torch.Tensor:
     """The direction of each channel's offset: random, of length 1, over all axes of a weight but the first."""
-    row = torch.randn_like(weight.detach()[0].flatten())
+    row = torch.randn(weight[0].numel(), dtype=weight.dtype, device=weight.device)
     return row / row.norm()
