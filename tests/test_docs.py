@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,15 +14,21 @@ import pytest
 from tests.projects import ROOT
 
 PAGES = [*ROOT.glob("*.md"), *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "results").rglob("*.md"))]
-# A block that is not run stands below a comment that says why.
-PYTHON = re.compile(r"^(<!-- not run: .+ -->\n)?```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
-BLOCKS = [
-    pytest.param(block, id=f"{page.name}-{number}")
-    for page in PAGES
-    for number, (reason, block) in enumerate(PYTHON.findall(page.read_text(encoding="utf-8")))
-    if not reason
-]
-GIVEN = "import torch\n\nsupport = torch.rand(2, 3, 1, 28, 28)\n"  # that the text around a block speaks of
+
+
+def blocks(pages: Sequence[Path], language: str) -> dict[str, str]:
+    """The blocks of code on pages; one that is not run stands below a comment that says why."""
+    pattern = re.compile(rf"^(<!-- not run: .+ -->\n)?```{language}\n(.*?)^```", re.MULTILINE | re.DOTALL)
+    found = {page.relative_to(ROOT).as_posix(): pattern.findall(page.read_text(encoding="utf-8")) for page in pages}
+    return {
+        f"{page}-{number}": block
+        for page, given in found.items()
+        for number, (reason, block) in enumerate(given)
+        if not reason
+    }
+
+
+GIVEN = "import torch\n\nsupport = torch.rand(2, 3, 1, 28, 28)\n"  # that the text around a block names
 LINK = re.compile(r"\]\((?!https?:|mailto:)([^)#\s]*)(#[^)\s]*)?\)")
 
 
@@ -31,13 +38,16 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("block", BLOCKS)
-def test_the_python_of_a_page_runs(block, exported, blobs, tmp_path):
+PYTHON = blocks(PAGES, "python")
+
+
+@pytest.mark.parametrize("name", PYTHON)
+def test_the_python_of_a_page_runs(name, exported, blobs, tmp_path):
     image = next((blobs / "tasks").rglob("*.png"))
     shutil.copy(image, tmp_path / "one_image.png")
     shutil.copytree(image.parent, tmp_path / "five_images")
     shutil.copytree(exported, tmp_path / "runs/quickstart/export")
-    done = subprocess.run([sys.executable, "-c", GIVEN + block], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", GIVEN + PYTHON[name]], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 

@@ -1,4 +1,4 @@
-"""Where a support pulls weights that have not moved yet."""
+"""The gradient of a support's loss at weights that have not adapted yet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`metagen embed`: a few numbers for each task."""
+"""`metagen embed`: a vector for each task."""
 
 from __future__ import annotations
 

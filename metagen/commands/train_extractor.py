@@ -1,4 +1,4 @@
-"""`metagen train-extractor`: the embedding of a domain through which samples are measured."""
+"""`metagen train-extractor`: the network of a domain through whose features samples are measured."""
 
 from __future__ import annotations
 

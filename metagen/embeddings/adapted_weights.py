@@ -1,4 +1,4 @@
-"""Tasks by where adaptation takes the weights."""
+"""Tasks by how adaptation changes the weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Task embeddings: a few numbers for each task, made of its support alone."""
+"""Task embeddings: a vector for each task, computed from its support alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tasks by what a generator that reads a support makes of it."""
+"""Tasks by the code that a generator computes from a support."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tasks by where they pull the shared weights: gradients, and the Fisher information of Task2Vec."""
+"""Tasks by the gradient of their loss at the shared weights, and by the Fisher information of Task2Vec."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Embeddings without a model, than which an embedding by a model has to be better."""
+"""Embeddings without a model: what an embedding by a model has to beat."""
 
 from __future__ import annotations
 

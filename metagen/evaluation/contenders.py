@@ -1,4 +1,4 @@
-"""Models as rows of the scorecard: what each is given of a task, and in how many steps it adapts to that."""
+"""Models as rows of the scorecard: which support each is given, and in how many steps it adapts."""
 
 from __future__ import annotations
 

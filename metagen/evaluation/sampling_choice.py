@@ -1,4 +1,4 @@
-"""The sampling options of a trained model, chosen on val tasks: as near to what people make as a small grid allows."""
+"""Sampling options chosen on val tasks: those of a small grid whose samples are nearest to what people make."""
 
 from __future__ import annotations
 

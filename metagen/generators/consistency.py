@@ -1,4 +1,4 @@
-"""Consistency of an adapted generator with its start: which of its images are like which."""
+"""Consistency of an adapted generator with its start: the similarities between its images stay what they were."""
 
 from __future__ import annotations
 

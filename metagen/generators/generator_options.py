@@ -1,4 +1,4 @@
-"""Options that are one of each player's, and options that bear on samples alone."""
+"""Options with a value for each player, and options of sampling alone."""
 
 from __future__ import annotations
 

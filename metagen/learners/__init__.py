@@ -1,4 +1,4 @@
-"""Learners: choices on the axes start, step, what moves, meta-gradient. To add one: a file here and a line below."""
+"""Learners: choices on the axes start, step, adapted weights, meta-gradient. To add one: a file here, a line below."""
 
 from metagen.core.registry import Registry
 from metagen.learners.base import Learner

@@ -1,4 +1,4 @@
-"""How large a network may be that a config describes."""
+"""The largest network that a config may describe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A start, and steps, that draw on what was learned of other tasks (Santoro 2016, arXiv:1605.06065)."""
+"""A start, and steps, that read from a memory how other tasks adapted (Santoro 2016, arXiv:1605.06065)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Almost no inner loop: MAML that moves the head alone (Raghu 2020, arXiv:1909.09157)."""
+"""Almost no inner loop: MAML of the head alone (Raghu 2020, arXiv:1909.09157)."""
 
 from __future__ import annotations
 

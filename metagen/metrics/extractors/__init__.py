@@ -1,4 +1,4 @@
-"""Extractors: the named networks that metrics look through. To add one: a file here and a line below."""
+"""Extractors: the named networks whose features metrics compare. To add one: a file here and a line below."""
 
 from metagen.core.registry import Registry
 from metagen.metrics.extractors.base import Extractor

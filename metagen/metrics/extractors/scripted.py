@@ -1,4 +1,4 @@
-"""A network of one's own to look through, as TorchScript."""
+"""A user's own network as an extractor, from a TorchScript file."""
 
 from __future__ import annotations
 
