@@ -348,7 +348,8 @@ def _tasks(
     kept = f"{tasks} of {there} folders have {images} or more images" if tasks < there else f"{there} folders"
     parts = f"{train} train tasks" + "".join(f", {count} {name}" for name, count in held_out.items())
     episodes, drawn = (_number(typed, f"data.{name}") for name in ("episodes", "tasks"))
-    length = f"{episodes or data['episodes']} episodes of {drawn or options['data.tasks']} train tasks"
+    count = episodes or data["episodes"]
+    length = f"{count} episode{'s' * (count != 1)} of {drawn or options['data.tasks']} train tasks"
     return options, [f"{parts}: {kept}", length]
 
 

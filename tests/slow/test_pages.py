@@ -7,6 +7,8 @@ import shutil
 
 import pytest
 
+from metagen.evaluation import sampling_choice
+from metagen.storage.bundled import bundled
 from metagen.storage.images import save_pngs
 from tests.doubles import Blobs
 from tests.projects import ROOT
@@ -20,24 +22,24 @@ BLOCKS = blocks(PAGES, "bash")
 
 
 @pytest.fixture
-def reader(project, exported, blobs):
-    """A folder with all that the commands name: images, models M and runs/a to c that were evaluated, and data DIR."""
-    for place in ("my_images", "DIR"):
-        shutil.copytree(blobs / "tasks", project.folder / place)
-    save_pngs(Blobs(tasks=1, images=5).images("blob-0"), project.folder / "five_images")
-    shutil.copytree(exported, project.folder / "M")
-    for run in ("a", "b", "c"):
-        shutil.copytree(exported, project.folder / "runs" / run / "export")
-        words = ("--data.root", "DIR", "--data.queries", 4, "--limit", 3)
-        project.metagen("evaluate", "--model", f"runs/{run}/export", *words, "--out", f"runs/{run}/evaluation")
+def reader(project):
+    """A folder with all that the commands name: images, Omniglot in DIR, models M and runs/a to c, these evaluated."""
+    blobs = Blobs(tasks=40)
+    for number in range(blobs.tasks):
+        save_pngs(blobs.images(f"blob-{number}"), project.folder / "my_images" / str(number))
+    save_pngs(blobs.images("blob-0")[:5], project.folder / "five_images")
+    (project.folder / "DIR").symlink_to(project.root)
+    shutil.copytree(bundled("models", "omniglot"), "M")
+    shutil.copytree(bundled("models", "glyphs"), "runs/a/export")
+    project.metagen("evaluate", "--model", "runs/a/export", "--limit", 3, "--out", "runs/a/evaluation")
+    for run in ("runs/b", "runs/c"):
+        shutil.copytree("runs/a", run)
+    project.patch.setattr(sampling_choice, "TASKS", 4)
     return project
 
 
 @pytest.mark.parametrize("name", BLOCKS)
 def test_the_commands_of_a_page_run(name, reader):
-    if "omniglot" in BLOCKS[name]:
-        shutil.rmtree(reader.folder / "DIR")
-        (reader.folder / "DIR").symlink_to(reader.root)
     for line in fenced(f"```bash\n{BLOCKS[name]}```"):
         program, *words = shlex.split(line, comments=True)
         assert program == "metagen", f"mark why this is not run: {line}"
