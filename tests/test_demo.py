@@ -9,7 +9,7 @@ from PIL import Image
 
 from metagen.cli import main
 
-WORDS = ("demo", "--minutes", "0.02", "--tasks", "20")
+WORDS = ("demo", "--minutes", "0.02", "--tasks", "3")
 
 
 @pytest.fixture(scope="module")

@@ -197,7 +197,7 @@ def test_fit_evaluate_and_adapt_run_there(fit, blobs, tmp_path, device, accelera
     weights = load_file(export / "model.safetensors").values()
     assert all(w.dtype == torch.float32 and w.isfinite().all() for w in weights)
     data = ("--data.root", str(blobs / "tasks"), "--data.split_file", str(blobs / "split.json"), "--data.queries", "4")
-    words = ("--extractor", "none", "--baselines", "--out", str(card))
+    words = ("--extractor", "none", "--limit", "3", "--curve", "[]", "--baselines", "--out", str(card))
     assert main(["evaluate", "--model", str(export), *data, *there, *words]) == 0
     assert json.loads((card / "result.json").read_text())["rows"]
     adapted = metagen.load(export, device=str(device)).adapt(images(2, 1, 28, 28))

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from metagen.evaluation.studies import gain
 from metagen.generators import generators
 from metagen.learners import learners
 from metagen.tasks.splits import SPLITS
@@ -154,6 +155,7 @@ def meta_generator(project: Project) -> None:
 def results(project: Project) -> None:
     models = ("omniglot-vae-joint", "omniglot-redraw")
     project.fit(*models)
+    project.patch.setattr(gain, "STEPS", 2)
     words = ["--data.root", project.root, "--data.queries", 14, "--limit", 3, "--curve", "[]", "--baselines", "false"]
     for name in models:
         project.metagen("evaluate", "--model", f"runs/{name}/export", "--out", f"runs/{name}/evaluation", *words)

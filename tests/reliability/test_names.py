@@ -26,7 +26,7 @@ from metagen.storage import bundled
 from metagen.storage.archives import unpacked
 from metagen.storage.images import save_png, save_pngs
 from metagen.tasks import Folder
-from metagen.training.episode_data import EpisodeData
+from metagen.tasks.task_data import TaskData
 from metagen.training.zoo_files import save_zoo
 from tests.doubles import Blobs, tiny_vae
 
@@ -180,10 +180,12 @@ def test_a_folder_of_data_hides_no_model(home, name, local):
     assert metagen.load(name).path == bundled.resource("assets", "models/omniglot").resolve()
 
 
-def test_a_folder_of_data_hides_no_extractor(home):
+def test_a_folder_of_data_hides_no_extractor(place):
     Path("omniglot-report").mkdir()
+    given = {"root": str(place / "tasks"), "split_file": str(place / "split.json")}
+    data = TaskData("folder", size=28, channels=1, shots=2, queries=2, **given)
     root = Path(__file__).parents[2] / "assets"
-    assert extractor_of("omniglot-report", EpisodeData(), "test")[1]["name"] == "omniglot-report"
+    assert extractor_of("omniglot-report", data, "test")[1]["name"] == "omniglot-report"
     assert bundled.bundled("extractors", "glyphs-select") == root / "extractors/glyphs-select"
 
 

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from metagen.evaluation import sampling_choice
+from metagen.generators.tokens import token_vae
 from metagen.storage.bundled import bundled
 from metagen.storage.images import save_pngs
 from tests.doubles import Blobs
@@ -34,7 +34,7 @@ def reader(project):
     project.metagen("evaluate", "--model", "runs/a/export", "--limit", 3, "--out", "runs/a/evaluation")
     for run in ("runs/b", "runs/c"):
         shutil.copytree("runs/a", run)
-    project.patch.setattr(sampling_choice, "TASKS", 4)
+    project.patch.setattr(token_vae, "GRID", {"temperature": (1.0,)})  # `tune` takes minutes else
     return project
 
 
