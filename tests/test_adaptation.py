@@ -56,6 +56,7 @@ def test_more_steps_begin_with_the_same_steps():
     few, many = (draw_noise(vae, (0, "k"), [0, 1], 4, n)["vae"]["latent"] for n in (3, 5))
     assert torch.equal(few, many[:, :3])
     assert torch.equal(draw_noise(vae, (0, "k"), [1], 4, 3)["vae"]["latent"], few[1:])
+    assert not torch.isclose(few[0], few[1]).any()
 
 
 def test_adaptation_lowers_the_support_loss_and_works_in_inference_mode():

@@ -100,7 +100,7 @@ def test_truncated_at_the_start_it_is_the_exact_gradient(truncate):
     compare(learner, batch_for(learner, IMAGES[:, :2], IMAGES[:, 2:]), Adjoint(2, truncate), Exact())
 
 
-@pytest.mark.parametrize("segment", [None, 2])
+@pytest.mark.parametrize("segment", [None, 2, 3])
 @pytest.mark.parametrize("truncate", [1, 2, 4])
 def test_truncated_between_it_contracts_as_often_as_steps_are_differentiated(truncate, segment):
     """On a quadratic each step contracts by I - rate A, and the start hears through the differentiated ones alone."""

@@ -9,6 +9,7 @@ import torch
 
 from metagen.errors import MetagenError
 from metagen.generators import VAE
+from metagen.generators.base import Normal
 from tests.doubles import tiny_vae
 
 
@@ -48,6 +49,15 @@ def test_gaussian_likelihood_is_the_density_of_the_normal():
     sigma = (torch.nn.functional.softplus(vae.log_likelihood.log_sigma + 6) - 6).exp()
     expected = torch.distributions.Normal(decoded, sigma).log_prob(images).sum((1, 2, 3))
     torch.testing.assert_close(vae.log_likelihood(decoded, images), expected)
+
+
+def test_the_divergence_of_normals_is_the_library_s():
+    mean, log_variance = torch.randn(2, 2, 5, generator=torch.Generator().manual_seed(0))
+    one, other = (Normal(m, v) for m, v in zip(mean, log_variance, strict=True))
+    wide, prior = (torch.distributions.Normal(each.mean, (0.5 * each.log_variance).exp()) for each in (one, other))
+    torch.testing.assert_close(one.kl(other), torch.distributions.kl_divergence(wide, prior))
+    standard = torch.distributions.Normal(torch.zeros(5), 1)
+    torch.testing.assert_close(one.kl(), torch.distributions.kl_divergence(wide, standard))
 
 
 def test_log_prob_agrees_with_numerical_integration():
