@@ -18,7 +18,7 @@ from metagen.core.registry import Registry
 from metagen.core.seeding import numpy_rng, torch_rng
 from metagen.errors import MetagenError
 from metagen.storage import bundled
-from metagen.tasks.splits import SPLITS, Split, read_split, split_by_hash
+from metagen.tasks.splits import SPLITS, Split, read_split, split_by_count, split_by_hash
 
 SPLIT = Split(train=("a", "日本/あ"), val=("b c",), test=("d",))
 FRACTIONS = {"val": 0.1, "test": 0.2}
@@ -92,6 +92,15 @@ def test_the_shares_are_the_stated_ones_and_the_order_does_not_matter():
     assert split.hash != split_by_hash(names, FRACTIONS, seed=1).hash
     for part, share in (("val", 0.1), ("test", 0.2), ("train", 0.7)):
         assert abs(len(split[part]) / 3000 - share) < 0.03  # over three standard deviations
+
+
+@pytest.mark.parametrize(("val", "test", "counts"), [(2, 3, (15, 2, 3)), (3, 3, (14, 3, 3)), (0.1, 0.01, (17, 2, 1))])
+def test_counts_and_shares_are_met_and_every_task_is_in_one_split(val, test, counts):
+    names = [f"task {i}" for i in range(20)]
+    split = split_by_count(names, val, test, seed=0)
+    assert tuple(len(split[part]) for part in ("train", "val", "test")) == counts
+    assert sorted(name for part in SPLITS for name in split[part]) == sorted(names)
+    assert split == split_by_count(reversed(names), val, test, seed=0)
 
 
 # registry
