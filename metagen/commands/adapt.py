@@ -51,7 +51,8 @@ def adapt(
         rule = base.rule(images, invert=False)
         rule.save(placed(out))
         print(rule.table())
-    print(f"adapted to {counted(len(images), 'image')} in {adapted.info['steps']} steps, {seconds:.2f} s; wrote {out}")
+    given, taken = counted(len(images), "image"), counted(adapted.info["steps"], "step")
+    print(f"adapted to {given} in {taken}, {seconds:.2f} s; wrote {out}")
     print(next_steps(["sample", "--model", out, "--n", 64, "--out", sibling(out, "samples")]))
 
 

@@ -23,7 +23,7 @@ HEADINGS = {
     "query_loss": Heading("query loss", "what the model minimises, on images it was not shown; less is better"),
     "fid": Heading("FID", "distance from real images through Inception, all tasks together; less is better"),
     "fd": Heading("Frechet", "Frechet distance from real images, all tasks together; less is better"),
-    "recognisability": Heading("recognised %", "images nearest to their own task among 20; copies have 100", 1),
+    "recognisability": Heading("recognised %", "images nearest to their own task, among 20 or all; copies have 100", 1),
     "diversity_relative": Heading(
         "diversity %", "how much a task's images vary, real ones being 100; noise has it, too", 1
     ),

@@ -56,6 +56,9 @@ class Progress(RichProgressBar):
         """The name of the bar of the validation before training."""
         return "Validation of the start"
 
+    def _get_train_description(self, current_epoch: int) -> str:  # Lightning's own counts epochs, of which there is one
+        return "Training"
+
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         """Rounded losses."""
         metrics = super().get_metrics(trainer, pl_module)

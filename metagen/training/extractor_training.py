@@ -22,6 +22,7 @@ from metagen.metrics.intervals import Interval, over_tasks_interval
 from metagen.metrics.recognition import WAYS
 from metagen.tasks import TaskSet
 from metagen.tasks.splits import SPLITS
+from metagen.training.callbacks import Progress
 
 TASKS, IMAGES = 24, 6  # of a batch; each task's first image is its prototype
 JITTER = 0.5  # strength of the random affine maps that training images go through
@@ -117,7 +118,12 @@ def train_extractor(
         extractor = Embedding(task_set.size, task_set.channels, widths, dimensions, turns * classes)
     quieten()
     trainer = pl.Trainer(
-        max_steps=steps, logger=False, enable_checkpointing=False, enable_model_summary=False, accelerator="auto"
+        max_steps=steps,
+        accelerator="auto",
+        callbacks=[Progress()],
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
     )
     loader = DataLoader(_Batches(task_set, steps, seed, turns), batch_size=None, generator=torch.Generator())
     trainer.fit(ExtractorTraining(extractor, steps, rate), loader)
