@@ -201,7 +201,7 @@ class Model:
 
     @property
     def sampling(self) -> dict[str, float]:
-        """The options that bear on samples alone, by name, as the model has them; `sample` takes others.
+        """The options of sampling by name, as the model has them; `sample` takes others.
 
         >>> metagen.load("omniglot-redraw").sampling
         {'temperature': 1.0}

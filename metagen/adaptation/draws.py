@@ -59,7 +59,7 @@ def draw_noise(
 def draw_alike(
     generator: Generator, key: Sequence[int | str], tasks: Sequence[int], n: int, steps: int | None = None
 ) -> PlayerNoise:
-    """As `draw_noise`, but each task's n images are given the same draws, so that their order bears on nothing."""
+    """As `draw_noise`, but each task's n images are given the same draws, so that their order does not matter."""
     place = 1 if steps is None else 3  # of the axis of images
     one = draw_noise(generator, key, tasks, 1, steps)
     return tree_map(lambda x: x.expand(*x.shape[:place], n, *x.shape[place + 1 :]), one)

@@ -36,7 +36,7 @@ class OfTheModel(DefaultHelpFormatter):
 
 
 def add_sampling_arguments(parser: ArgumentParser) -> None:
-    """One option for each that bears on samples alone, of all generators: which of them the model has, it knows."""
+    """Add the sampling options of all generators; the model knows which of them it has."""
     for name in sorted({name for cls in generators.classes for name in cls.sampling}):
         able = ", ".join(cls.__name__ for cls in generators.classes if name in cls.sampling)
         about = f"in place of the model's own; of {able}"

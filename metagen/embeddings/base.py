@@ -26,7 +26,7 @@ def in_order(support: torch.Tensor) -> torch.Tensor:
 
 
 class Embedding(ABC):
-    """Principal components of what is known of each task, standardised; the order of a support bears on nothing.
+    """Principal components of what is known of each task, standardised; the order of a support does not matter.
 
     Args:
         dims: d, numbers a task; fewer where no more directions vary over the train tasks.

@@ -71,7 +71,7 @@ class Places:
         return ({"group": group_precision(self.tasks, groups, neighbours)} if grouped(groups) else {}) | own
 
     def priors(self, seed: int) -> dict[str, dict[str, float]]:
-        """Energy distance from the held-out tasks: of tasks made up after the train tasks, by whom, and of these."""
+        """Energy distance from the held-out embeddings to each prior's samples, and to the train tasks."""
         seeds = range(seed, seed + SEEDS)
         made = {
             "gan": [EmbeddingGAN(seed=each).fit(self.train).sample(SAMPLES, each) for each in seeds],

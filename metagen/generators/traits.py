@@ -23,7 +23,7 @@ class Traits(nn.Module):
         still: globs over the names of weights that no inner step ever moves.
         frozen: globs over the names of weights that nothing trains, neither inner steps nor meta-training.
         defining: names of the options that give weights their meaning, though no shape tells of them.
-        sampling: names of the options that bear on samples alone, so that they may change after training.
+        sampling: names of the options of sampling, which may change after training.
         shared: names of draws that are the same for every update in one inner step, or for one query.
         comparable: whether a low loss means good images; a player's loss in a game tells how good the other one is.
         descends: whether its `project` seeks latents by descent, in many passes, for want of an encoder.

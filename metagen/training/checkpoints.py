@@ -265,8 +265,8 @@ def stops_on_interrupt(checkpoints: Checkpoints) -> Iterator[None]:
             raise KeyboardInterrupt
         checkpoints.stop_requested = True
 
-    hears = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGINT, ask) if hears else None
+    is_main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, ask) if is_main else None
     try:
         yield
     except SystemExit as stop:  # what Lightning makes of an interrupt
@@ -274,5 +274,5 @@ def stops_on_interrupt(checkpoints: Checkpoints) -> Iterator[None]:
             raise KeyboardInterrupt from None
         raise
     finally:
-        if hears:
+        if is_main:
             signal.signal(signal.SIGINT, before)

@@ -325,7 +325,7 @@ def regulariser_for(learner: Learner, terms: dict[str, float]) -> Regulariser:
     """The terms of a learner's outer loss beside the query loss.
 
     Raises:
-        MetagenError: one is unknown or out of range, or the learner would not hear of them.
+        MetagenError: one is unknown or out of range, or the learner would ignore them.
     """
     name = type(learner).__name__
     if "outer_loss_terms" not in learner.meta_gradient.hooks:

@@ -21,7 +21,7 @@ from metagen.training.origins import Origins
 
 log = logging.getLogger(__name__)
 
-# The trainer's options that bear on what is learned; then other options that do not, or that the split stands for.
+# The trainer's options that change what is learned; then others that do not, or that the split stands for.
 OF_THE_TRAINER = ("precision", "accumulate_grad_batches", "max_epochs", "limit_val_batches")
 OF_THE_PLACE = ("root", "split_file", "val", "test", "workers", "download", "chunk", "execution")
 FIRST_WEIGHTS = ("seed_everything", "model.initial")  # settings of what a run begins from, which a checkpoint replaces
@@ -102,7 +102,7 @@ def _continued(before: dict[str, Any], record: dict[str, Any], step: int, change
 
 
 def settings_of(options: Mapping[str, Any], split_hash: str) -> Settings:
-    """The options of `metagen fit` that bear on what a run learns, by their names, as JSON-ready data.
+    """The options of `metagen fit` that change what a run learns, by their names, as JSON-ready data.
 
     options: all of them.
     """

@@ -65,7 +65,7 @@ class GradientEncoder(Encoder):
         return self.scale * (self.basis @ (gradient - self.mean))
 
     def gradient(self, support: torch.Tensor) -> torch.Tensor:
-        """Of a support [k, C, H, W], k >= 1: [P]. All images are given the same draws: their order bears on nothing."""
+        """Of a support [k, C, H, W], k >= 1: [P]. All images are given the same draws: their order does not matter."""
         weights = dict(self.probe.eval().named_buffers())
         same = {name: x.expand(-1, len(support), *x.shape[2:]).to(support) for name, x in self.drawn.items()}
         draws = [{name: x[draw] for name, x in same.items()} for draw in range(DRAWS)]

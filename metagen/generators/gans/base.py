@@ -23,7 +23,7 @@ class AdversarialGenerator(Generator):
 
     Each real image is paired with a generated one. The critic sees both augmented, by draws of their own, in the losses
     of both players; its slopes are taken at what it sees. Nothing is detached, so that a meta-gradient includes how one
-    player's step bears on the other's; each player's own weights are all that its loss moves.
+    player's step changes the other's; each player's own weights are all that its loss moves.
 
     Args:
         size: height and width in pixels; a multiple of 2 ** len(widths).
