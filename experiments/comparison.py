@@ -13,8 +13,9 @@ from pathlib import Path
 from experiments.pages import paragraphs, result_table, write_page
 from experiments.runs import config_of, parser
 from metagen.evaluation.trial import MODEL_FREE
+from metagen.report.next_steps import counted
 from metagen.report.result import Difference, Result, read_result, row_named
-from metagen.report.tables import counted, markdown_table, with_ends
+from metagen.report.tables import markdown_table, with_ends
 
 COLUMNS = ("query_loss", "fd", "recognisability", "diversity_relative", "copy_ratio")
 MORE = (

@@ -17,8 +17,9 @@ from experiments.pages import JITTER, RESULTS, SAMPLES, entry, paragraphs, sampl
 from experiments.runs import config_of, parser
 from metagen.evaluation.league import Entry, averaged, league, markdown
 from metagen.report.headings import HEADINGS
+from metagen.report.next_steps import counted
 from metagen.report.result import Result
-from metagen.report.tables import by_column, counted, markdown_table, short
+from metagen.report.tables import by_column, markdown_table, short
 from metagen.storage.strict_json import number, read_json
 from metagen.training.episode_data import EpisodeData
 

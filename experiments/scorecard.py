@@ -18,8 +18,9 @@ from matplotlib.figure import Figure
 from experiments.pages import JITTER, RESULTS, paragraphs, result_table, write_page
 from experiments.runs import parser
 from metagen.evaluation.league import ALIKE
+from metagen.report.next_steps import counted
 from metagen.report.result import Difference, Result, Row, read_result, row_named
-from metagen.report.tables import by_column, counted
+from metagen.report.tables import by_column
 from metagen.storage.strict_json import number
 
 COLUMNS = (

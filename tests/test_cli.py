@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from ast import literal_eval
 from pathlib import Path
 
 import numpy as np
@@ -106,14 +107,32 @@ def test_it_runs_as_a_module():
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize("words", [None, ["--help"], ["sampl"], ["models", "--help"]])
-def test_what_needs_no_torch_does_not_import_it(words):
-    heavy = "{name.partition('.')[0] for name in sys.modules} & {'torch', 'pytorch_lightning', 'lightning_fabric'}"
-    lines = ["import atexit, sys", f"atexit.register(lambda: print('imported', sorted({heavy})))"]
+TORCH = {"torch", "pytorch_lightning", "lightning_fabric"}
+SLOW = {"pytorch_lightning", "lightning_fabric", "torch._dynamo", "sympy", "scipy.stats", "scipy.ndimage", "matplotlib"}
+
+
+def imported(words: list[str] | None, watched: set[str]) -> list[str]:
+    """Which of these modules are loaded after a verb has run in a process of its own; None: after the bare import."""
+    lines = ["import atexit, sys", f"atexit.register(lambda: print('imported', sorted({watched} & {{*sys.modules}})))"]
     lines += ["import metagen"] if words is None else ["from metagen.cli import main", f"main({words})"]
     command = [sys.executable, "-c", "\n".join(lines)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
-    assert done.stdout.endswith("imported []\n")
+    return literal_eval(done.stdout.splitlines()[-1].removeprefix("imported "))
+
+
+@pytest.mark.parametrize("words", [None, ["--help"], ["sampl"], ["models", "--help"]])
+def test_what_needs_no_torch_does_not_import_it(words):
+    assert imported(words, TORCH) == []
+
+
+def test_adapting_and_sampling_import_nothing_that_they_could_do_without(blobs, tmp_path):
+    """By a model without inner steps: `torch.func.grad` imports torch's compiler."""
+    support = next((blobs / "tasks").iterdir())
+    assert (
+        imported(["adapt", "--model", "omniglot", "--support", str(support), "--out", str(tmp_path / "a")], SLOW) == []
+    )
+    assert imported(["sample", "--model", str(tmp_path / "a"), "--n", "2", "--out", str(tmp_path / "s")], SLOW) == []
+    assert (tmp_path / "s/grid.png").is_file()
 
 
 def test_every_public_name_is_imported_when_it_is_used():

@@ -7,8 +7,7 @@ from typing import Any, Literal
 
 from metagen.adaptation import EmitsRule
 from metagen.model import Steps, load_base
-from metagen.report.next_steps import next_steps, sibling
-from metagen.report.tables import counted
+from metagen.report.next_steps import counted, next_steps, sibling
 from metagen.storage.files import check_free, placed
 from metagen.storage.images import conversions
 
@@ -51,7 +50,7 @@ def adapt(
         rule = base.rule(images, invert=False)
         rule.save(placed(out))
         print(rule.table())
-    given, taken = counted(len(images), "image"), counted(adapted.info["steps"], "step")
+    given, taken = counted(len(images), "image"), counted(adapted.info["steps"], "step") or "no step"
     print(f"adapted to {given} in {taken}, {seconds:.2f} s; wrote {out}")
     print(next_steps(["sample", "--model", out, "--n", 64, "--out", sibling(out, "samples")]))
 

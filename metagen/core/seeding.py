@@ -47,6 +47,10 @@ class seeded(TorchDispatchMode):
         self._seed = seed
         self._generators: dict[torch.device, torch.Generator] = {}
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:  # else torch imports its compiler where the first network is made: 1.6 s
+        return False
+
     def __torch_dispatch__(
         self, func: OpOverload, types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:  # noqa: ANN401
@@ -54,8 +58,11 @@ class seeded(TorchDispatchMode):
         drawing = _with_generator(func)
         device = args[0].device if isinstance(args[0] if args else None, torch.Tensor) else given.get("device")
         device = torch.device("cpu" if device is None else device)
-        if drawing is None or given.get("generator") is not None or device.type == "meta":
+        if drawing is None or given.get("generator") is not None:
             return func(*args, **given)
+        if device.type == "meta":  # there is nothing to draw, and torch would import its compiler to do it
+            inplace = func.overloadpacket.__name__.endswith("_")
+            return args[0] if inplace else torch.empty(args[0], dtype=given.get("dtype"), device=device)
         if device not in self._generators:
             self._generators[device] = torch.Generator(device).manual_seed(self._seed)
         return drawing(*args, **{**given, "generator": self._generators[device]})

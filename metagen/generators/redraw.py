@@ -103,7 +103,7 @@ class Redraw(Generator):
             *(nn.Conv2d(channels, 8, 7, padding=3), nn.SiLU()), silent(nn.Conv2d(8, channels, 5, padding=2))
         )
         self.contrast = nn.Parameter(torch.tensor([6.0, -3.0] if likelihood == "bernoulli" else [1.0, 0.0]))
-        self.null = nn.Parameter(0.5 + 0.1 * torch.randn(channels, size, size))
+        self.null = nn.Parameter(nn.init.normal_(torch.empty(channels, size, size), mean=0.5, std=0.1))
         self.log_likelihood = Likelihood(likelihood)
 
     def check_sampling(self) -> None:

@@ -81,7 +81,7 @@ class SetVAE(Generator):
             halvings(before, (width,), "none", [operation("residual" if place == len(self.widths) else "skip")])
             for place, (before, width) in enumerate(zip((channels, *self.widths), self.widths, strict=False), 1)
         )
-        self.null = nn.Parameter(0.1 * torch.randn(1, top, low, low))
+        self.null = nn.Parameter(nn.init.normal_(torch.empty(1, top, low, low), std=0.1))
         self.summary = nn.Sequential(nn.Flatten(), nn.Linear(top * low**2, hidden), nn.SiLU())
         self.prior, self.shift = (
             nn.Sequential(nn.Linear(inputs, hidden), nn.SiLU(), silent(nn.Linear(hidden, 2 * code)))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from scipy.stats import t as student
+from scipy import special
 
 from metagen.core.seeding import numpy_rng
 from metagen.errors import MetagenError
@@ -103,5 +103,5 @@ def jackknife_interval(values: torch.Tensor, tasks: int) -> Interval:
     whole, without = float(values[0]), values[1:].numpy()
     groups = len(without)
     error = ((groups - 1) / groups * ((without - without.mean()) ** 2).sum()) ** 0.5
-    reach = float(student.ppf(0.975, groups - 1) * error)
+    reach = float(special.stdtrit(groups - 1, 0.975) * error)
     return Interval(whole, whole - reach, whole + reach, tasks)

@@ -1,4 +1,4 @@
-"""The commands that a verb proposes at its end."""
+"""The words at the end of a verb: what was made, counted, and the commands to type next."""
 
 from __future__ import annotations
 
@@ -74,3 +74,8 @@ def task_words(tasks: TaskData, of_a_model: bool = False) -> list[str]:
     return [
         word for name, value in given.items() for word in (f"--data.{name}", "true" if value is True else str(value))
     ]
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, "2 rows"; an empty text for none."""
+    return f"{number} {noun}{'s' * (number > 1)}" if number else ""

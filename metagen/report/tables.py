@@ -14,6 +14,7 @@ from rich.table import Table
 from metagen.core.seeding import torch_rng
 from metagen.learners import Learner, adapt_tasks
 from metagen.report.headings import COLUMNS, FIRST, HEADINGS, ROWS
+from metagen.report.next_steps import counted
 from metagen.report.plots import labelled
 from metagen.report.result import Estimate, Result, Row, TaskEstimate, row_named
 from metagen.storage.images import grid
@@ -164,11 +165,6 @@ def headline(result: Result) -> str:
 
 def _mean(figure: Estimate) -> str:
     return short(figure).partition(" ")[0]
-
-
-def counted(number: int, noun: str) -> str:
-    """A number with its noun, "2 rows"; an empty text for none."""
-    return f"{number} {noun}{'s' * (number > 1)}" if number else ""
 
 
 def noted(result: Mapping[str, Any]) -> list[str]:

@@ -179,7 +179,7 @@ def load_module(path: Path, config: Mapping[str, Any], build: Callable[[Mapping[
     tensors = read_tensors(path / "model.safetensors", config["weights_sha256"])
     most = max(SMALL, SLACK * sum(t.numel() for t in tensors.values()))
     try:
-        with torch.device("meta"), no_more_weights_than(most):
+        with seeded(0), torch.device("meta"), no_more_weights_than(most):
             planned = build(config)
     except (MetagenError, RecursionError) as error:  # the latter of a value nested too deep to be shown
         raise MetagenError(f"{path / 'config.json'}: {brief(error)}") from error

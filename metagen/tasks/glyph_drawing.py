@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy  # its image functions are loaded where the first letter is drawn
 from numpy.typing import NDArray
-from scipy.ndimage import convolve1d, distance_transform_edt, map_coordinates
 
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.integer[Any]]
@@ -136,10 +136,12 @@ def _smooth(line: Floats, closed: bool, sigma: float = 2.5) -> Floats:
         return line
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
     if closed:
-        return np.asarray(convolve1d(line[:-1], kernel / kernel.sum(), axis=0, mode="wrap"))[[*range(len(line) - 1), 0]]
+        return np.asarray(scipy.ndimage.convolve1d(line[:-1], kernel / kernel.sum(), axis=0, mode="wrap"))[
+            [*range(len(line) - 1), 0]
+        ]
     before, after = 2 * line[0] - line[reach:0:-1], 2 * line[-1] - line[-2 : -reach - 2 : -1]
     bent = np.concatenate([before, line, after])
-    return np.asarray(convolve1d(bent, kernel / kernel.sum(), axis=0))[reach:-reach]
+    return np.asarray(scipy.ndimage.convolve1d(bent, kernel / kernel.sum(), axis=0))[reach:-reach]
 
 
 @dataclass(frozen=True)
@@ -185,7 +187,7 @@ def _to_end(length: int, free: tuple[bool, bool], width: float) -> Floats:
 
 def trace(mask: Bools, thinned: Bools) -> Skeleton:
     """The lines of one letter: its mask and its thinned mask, both bool [H, W] and not empty."""
-    depth = np.asarray(distance_transform_edt(np.pad(mask, 1)))[1:-1, 1:-1]
+    depth = np.asarray(scipy.ndimage.distance_transform_edt(np.pad(mask, 1)))[1:-1, 1:-1]
     pixels: Ints = np.argwhere(thinned)
     pixels = _without_spurs(pixels, depth[thinned])
     depths = depth[pixels[:, 0], pixels[:, 1]]
@@ -287,7 +289,7 @@ def _ink(points: Floats, radii: Floats, tips: Floats, size: int) -> Floats:
     owner[cells[:, 1], cells[:, 0]] = np.arange(len(points))
     tip = np.flatnonzero(tips.any(1))
     owner[cells[tip, 1], cells[tip, 0]] = tip
-    rows, columns = distance_transform_edt(owner < 0, return_distances=False, return_indices=True)
+    rows, columns = scipy.ndimage.distance_transform_edt(owner < 0, return_distances=False, return_indices=True)
     nearest = owner[rows, columns]
     centre = np.arange(size) + 0.5
     away_x, away_y = centre[None, :] - points[nearest, 0], centre[:, None] - points[nearest, 1]
@@ -352,7 +354,7 @@ def draw_outline(mask: NDArray[np.uint8], size: int, rng: np.random.Generator) -
     x, y = np.meshgrid(np.arange(times * size) + 0.5, np.arange(times * size) + 0.5)
     places = (np.stack([x.ravel(), y.ravel()], 1) - shift) / scale @ np.linalg.inv(matrix).T
     source = (places + shake(places)) * unit + middle
-    ink = map_coordinates(mask / np.float32(255), source.T[::-1], order=1, mode="constant")
+    ink = scipy.ndimage.map_coordinates(mask / np.float32(255), source.T[::-1], order=1, mode="constant")
     return _shrink(np.asarray(ink).reshape(times * size, times * size), times)
 
 

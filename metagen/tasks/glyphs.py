@@ -9,11 +9,10 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import matplotlib
 import numpy as np
 import torch
-from matplotlib.ft2font import FT2Font
 from numpy.typing import NDArray
 from PIL import ImageFont, features
 from rich.console import Console
@@ -38,6 +37,9 @@ from metagen.tasks.glyph_drawing import (
     trace,
 )
 from metagen.tasks.splits import SPLITS, Split, read_split, split_by_hash
+
+if TYPE_CHECKING:
+    from matplotlib.ft2font import FT2Font
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +96,8 @@ def letter_of(task: str) -> str:
 
 def matplotlib_fonts() -> list[Path]:
     """The fonts that come with matplotlib, less those that draw no letters."""
+    import matplotlib
+
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     return sorted(path for path in folder.glob("*.ttf") if not path.name.startswith(NO_LETTERS))
 
@@ -141,6 +145,8 @@ class Faces:
 
 
 def _open(path: Path) -> FT2Font:
+    from matplotlib.ft2font import FT2Font  # here, since all that names a task set would wait for it
+
     try:
         ImageFont.truetype(str(path), BOX)
         return FT2Font(str(path))

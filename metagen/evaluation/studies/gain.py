@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
-from scipy.stats import t as student
+from scipy import special
 
 from metagen.core import warps
 from metagen.core.seeding import numpy_rng, seeded, torch_rng
@@ -150,5 +150,5 @@ def _accuracy(network: Embedding, query: torch.Tensor) -> torch.Tensor:
 def _figure(values: torch.Tensor) -> StudyEstimate:
     """The mean over class draws and its 95 % t-interval: for so few a bootstrap is too narrow."""
     n, mean = len(values), float(values.mean())
-    reach = float(student.ppf(0.975, n - 1) * values.std() / n**0.5)
+    reach = float(special.stdtrit(n - 1, 0.975) * values.std() / n**0.5)
     return {"n": n, "mean": mean, "low": mean - reach, "high": mean + reach}

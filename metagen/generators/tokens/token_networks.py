@@ -162,7 +162,7 @@ class SupportEncoder(nn.Module):
         for before, after in pairwise(widths):
             layers += [nn.Conv2d(before, after, 4, stride=2, padding=1), nn.SiLU()]
         self.stem = nn.Sequential(*layers, nn.Conv2d(width, width, 1))
-        self.positions = nn.Parameter(0.02 * torch.randn(side**2, width))
+        self.positions = nn.Parameter(nn.init.normal_(torch.empty(side**2, width), std=0.02))
         self.blocks = nn.ModuleList(SupportBlock(width, heads) for _ in range(blocks))
         self.norm = LayerNorm(width)
 
@@ -193,7 +193,7 @@ class CodePrior(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.null, self.start, self.positions = (
-            nn.Parameter(0.02 * torch.randn(count, width)) for count in (nulls, 1, places)
+            nn.Parameter(nn.init.normal_(torch.empty(count, width), std=0.02)) for count in (nulls, 1, places)
         )
         self.embedding = nn.Embedding(codes, width)
         nn.init.normal_(self.embedding.weight, std=0.02)
