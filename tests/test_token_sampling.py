@@ -38,6 +38,7 @@ def test_draws_agree_with_a_plain_reference(temperature, top_p):
         reference(row, u, temperature, top_p) for row, u in zip(logits.double().numpy(), uniform.tolist(), strict=True)
     ]
     found = draw(logits, uniform, temperature, top_p)
+    assert torch.equal(draw(logits[None], uniform[None], temperature, top_p)[0], found)  # as of several tasks
     assert found.tolist() == expected
     if top_p == 1e-6:
         assert torch.equal(found, logits.argmax(-1))

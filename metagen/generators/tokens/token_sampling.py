@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from metagen.generators.tokens.token_networks import CodePrior, Heads
@@ -59,9 +60,16 @@ def draw(logits: torch.Tensor, uniform: torch.Tensor, temperature: float = 1.0, 
     """
     chances = (logits.float() / temperature).softmax(-1)
     if top_p < 1:
-        ranked = chances.sort(-1, descending=True).values
+        ranked = _descending(chances)
         needed = ranked.cumsum(-1) - ranked < top_p
         least = torch.where(needed, ranked, torch.inf).amin(-1, keepdim=True)
         chances = torch.where(chances >= least, chances, 0)
     heights = chances.cumsum(-1)
     return (heights <= uniform.float().clamp(max=HIGHEST)[..., None] * heights[..., -1:]).sum(-1)
+
+
+def _descending(chances: torch.Tensor) -> torch.Tensor:
+    """Sorted along the last axis; of several tasks on a CPU by numpy, in a hundredth of torch's time."""
+    if chances.ndim < 3 or chances.device.type != "cpu":  # one task may be under vmap
+        return chances.sort(-1, descending=True).values
+    return torch.from_numpy(np.sort(chances.detach().numpy())[..., ::-1].copy())
