@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 
 from metagen.adaptation import EmitsRule, Rule
-from metagen.core.seeding import torch_rng
+from metagen.core.philox import Draws, rows_of
 from metagen.errors import MetagenError, check_at_least, whole
 from metagen.generators import generators, with_sampling
 from metagen.learners import Adapted, Learner, adapt_each, adapt_tasks, auto_steps, learners, model_files
@@ -315,8 +315,8 @@ class AdaptedModels:
 
     def _sampled(self, adapted: Adapted, seed: int, numbers: Iterable[int]) -> torch.Tensor:
         """Images of these numbers, [T, n, C, H, W]."""
-        each = [adapted.generator.noise(1, torch_rng(seed, "sample", number)) for number in numbers]
-        noise = {name: torch.cat([e[name] for e in each]).to(adapted.support) for name in each[0]}
+        draws = Draws((seed, "sample"), rows_of([*numbers]), adapted.support.device)  # a row an image
+        noise = {name: x[:, 0].to(adapted.support) for name, x in adapted.generator.noise(1, draws).items()}
         return adapted.generate({name: x.expand(len(self), *x.shape) for name, x in noise.items()})
 
 

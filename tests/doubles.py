@@ -120,8 +120,8 @@ class Quadratic(Generator):
         self.weight = nn.Parameter(torch.zeros(4, dtype=torch.float64))
         self.curvature = curvature
 
-    def noise(self, n, rng):
-        return {"none": torch.zeros(n)}
+    def noise(self, n, draws):
+        return {"none": draws.uniform(n)}
 
     def loss(self, player, images, noise, context):
         gap = self.weight - images.mean(0).flatten()
@@ -143,8 +143,8 @@ class Bilinear(Generator):
         self.generator = nn.ParameterDict({"x": torch.linspace(2, 1, 4, dtype=torch.float64)})
         self.matrix = matrix
 
-    def noise(self, n, rng):
-        return {"none": torch.zeros(n)}
+    def noise(self, n, draws):
+        return {"none": draws.uniform(n)}
 
     def loss(self, player, images, noise, context):
         x, y, m = self.generator["x"], self.discriminator["y"], images.mean(0).flatten()

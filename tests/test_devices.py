@@ -60,7 +60,7 @@ def meta_gradient(learner, device="cpu", execution="vmap"):
     """One meta-gradient on three tasks, flat and on the CPU."""
     learner, generator = learner.to(device).train(), learner.generator
     given = images(2, 7, generator.channels, generator.size, generator.size).to(next(learner.parameters()))
-    batch = task_batch(learner, given[:, :3], given[:, 3:], (0, "train", 0), range(2))
+    batch = task_batch(learner, given[:, :3], given[:, 3:], (1, "train", 0), range(2))
     meta = {name: w.detach() for name, w in learner.meta_parameters().items()}
     return learner.meta_gradient(learner, meta, batch, execution).gradients
 

@@ -17,6 +17,7 @@ from metagen.generators.gans.presets import PRESETS
 from metagen.metrics.extractors.extractor_files import load_extractor
 from metagen.storage.earlier import DEFAULTS, FIXED, as_of_version_1, model_config, run_config, run_record
 from metagen.training.zoo_files import load_zoo
+from tests.earlier_draws import use_earlier_draws
 
 DATA = Path(__file__).parent / "data"
 EARLIER = sorted(path.name for path in DATA.iterdir() if path.is_dir())
@@ -30,7 +31,8 @@ CONFIGS = [  # of each run the config as a user wrote it, and as the run saved i
 
 @pytest.fixture
 def earlier(request, tmp_path, monkeypatch):
-    """Makes a copy of the files of one version the current folder."""
+    """Makes a copy of the files of one version the current folder, where noise is drawn as it was."""
+    use_earlier_draws(monkeypatch)
 
     def enter(version):
         shutil.copytree(DATA / version, tmp_path / "earlier")

@@ -14,6 +14,7 @@ from torch.func import vmap
 
 from metagen.adaptation import draw_alike, draw_noise, support_gradient
 from metagen.cli import main
+from metagen.core.philox import Draws
 from metagen.embeddings import PCA, EmbeddingGAN, Filtering, Pixels, embedder, embeddings
 from metagen.embeddings.embedder import Places, distances
 from metagen.embeddings.scores import group_chance, group_precision, identity, nearest
@@ -108,7 +109,7 @@ class TestSupportGradient:
         torch.manual_seed(0)
         generator = tiny_generator("vae").double()
         weights = {name: w.detach().clone() for name, w in generator.named_parameters()}
-        noise = generator.noise(4, torch.Generator().manual_seed(1))
+        noise = generator.noise(4, Draws((1,)))
         return generator, weights, spots(2, 0).double(), {n: x.double() for n, x in noise.items()}
 
     def test_is_that_of_finite_differences(self, asked):

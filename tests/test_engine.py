@@ -41,8 +41,8 @@ class Slopes(Generator):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(2))
 
-    def noise(self, n, rng):
-        return {"none": torch.zeros(n)}
+    def noise(self, n, draws):
+        return {"none": draws.uniform(n)}
 
     def loss(self, player, images, noise, context):
         upper, lower = images.mean((0, 1))

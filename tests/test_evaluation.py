@@ -416,8 +416,8 @@ class Cheat(Generator):
         self.trick, self.weight = trick, torch.nn.Parameter(torch.zeros(1))
         self.blob = Blobs().images("blob-0")[:1] / 255
 
-    def noise(self, n, rng):
-        return {"uniform": torch.rand(n, DRAWS, generator=rng)}
+    def noise(self, n, draws):
+        return {"uniform": draws.uniform(n, DRAWS)}
 
     def context(self, support, mask):
         return support
@@ -467,7 +467,7 @@ def test_a_model_that_returns_one_image_is_exposed_by_its_diversity(cheating):
 def test_a_model_that_ignores_its_support_is_exposed_by_another_tasks_support(cheating):
     row = "adapted - another task's support"
     assert cheating("blind")[row]["recognisability"]["mean"] == 0
-    assert cheating("affine")[row]["recognisability"]["low"] > 20
+    assert cheating("affine")[row]["recognisability"]["low"] > 10
 
 
 # games

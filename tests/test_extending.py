@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from metagen.core.philox import Draws
 from metagen.generators.base import Context, Generator, Noise
 
 
@@ -37,9 +38,9 @@ class Sketch(Generator):
         self.picture = nn.Parameter(torch.zeros(channels, size, size))
         self.stroke = nn.Parameter(torch.randn(channels, size, size))
 
-    def noise(self, n: int, rng: torch.Generator) -> Noise:
-        """Normal latents [n]."""
-        return {"latent": torch.randn(n, generator=rng)}
+    def noise(self, n: int, draws: Draws) -> Noise:
+        """Normal latents [..., n]."""
+        return {"latent": draws.normal(n)}
 
     def loss(self, player: str, images: torch.Tensor, noise: Noise, context: Context) -> torch.Tensor:
         """Cross entropy, nats per image."""

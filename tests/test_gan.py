@@ -11,6 +11,7 @@ import torch
 from torch.autograd import gradcheck, gradgradcheck
 
 from metagen.adaptation import adapt, add_deltas
+from metagen.core.philox import Draws
 from metagen.core.warps import random_affine
 from metagen.errors import MetagenError
 from metagen.generators import GAN, VAEGAN, AdversarialGenerator, RedrawGAN, generators
@@ -30,6 +31,10 @@ SMALL = {"size": 8, "latent": 2, "widths": (2, 4)}
 
 def rng(seed=0):
     return torch.Generator().manual_seed(seed)
+
+
+def draws(seed=0):
+    return Draws((seed,))
 
 
 def rand(*shape, seed=0):
@@ -210,7 +215,7 @@ def test_residual_blocks_begin_as_nothing():
 @pytest.mark.parametrize(("size", "widths"), [(28, (2, 4)), (32, (2, 4)), (64, (2, 2, 4)), (128, (2, 2, 2, 4))])
 def test_networks_of_every_size_and_channels(network, size, widths):
     gan = GAN(size, 3, 2, widths, network=network, depth=1, deviation=True, augmentation=tuple(AUGMENTATIONS))
-    noise, images = gan.noise(2, rng()), torch.rand(2, 3, size, size)
+    noise, images = gan.noise(2, draws()), torch.rand(2, 3, size, size)
     assert gan.sample(noise, None).shape == images.shape
     assert all(gan.loss(player, images, noise, None).isfinite() for player in gan.players)
 
@@ -236,7 +241,7 @@ def test_the_mode_seeking_loss_is_the_mean_ratio_of_neighbours():
 def test_the_generator_alone_pays_for_mode_seeking(name):
     plain, seeking = (tiny_generator(name, mode_seeking=weight).double() for weight in (0.0, 2.0))
     seeking.load_state_dict(plain.state_dict())
-    support, images, noise = rand(2, 1, 8, 8, seed=1), rand(3, 1, 8, 8), doubled(plain.noise(3, rng()))
+    support, images, noise = rand(2, 1, 8, 8, seed=1), rand(3, 1, 8, 8), doubled(plain.noise(3, draws()))
     worth = (
         2 * getattr(plain, "adversarial_weight", 1) * mode_seeking_loss(noise["latent"], plain.generate(noise, support))
     )
@@ -249,7 +254,7 @@ def test_the_generator_alone_pays_for_mode_seeking(name):
 def test_a_warp_moves_the_real_images_of_both_players(name):
     plain, warping = (tiny_generator(name, warp=strength).double() for strength in (0.0, 0.7))
     warping.load_state_dict(plain.state_dict())
-    support, images, noise = rand(2, 1, 8, 8, seed=1), rand(3, 1, 8, 8), doubled(plain.noise(3, rng()))
+    support, images, noise = rand(2, 1, 8, 8, seed=1), rand(3, 1, 8, 8), doubled(plain.noise(3, draws()))
     moved = random_affine(images, noise["warp"], 0.7)
     assert warping.shared == ("warp",)
     for player in plain.players:
@@ -319,8 +324,8 @@ def test_one_image_is_enough_and_many_are_not_too_many(name, shots):
     gan = tiny_generator(name, deviation=True, mode_seeking=0.1, warp=0.5)
     support, query = torch.rand(shots, 1, 8, 8, generator=rng()), torch.rand(2, 1, 8, 8, generator=rng(1))
     for player in gan.players:
-        assert gan.support_loss(player, support, gan.noise(shots, rng())).isfinite()
-        assert gan.query_loss(player, query, gan.noise(2, rng()), support).isfinite()
+        assert gan.support_loss(player, support, gan.noise(shots, draws())).isfinite()
+        assert gan.query_loss(player, query, gan.noise(2, draws()), support).isfinite()
     learner = MAML(gan, steps=2, rate=0.01)
     batch = batch_for(learner, support[None], query[None])
     found = gradient(learner, batch)
@@ -346,7 +351,7 @@ def test_a_player_of_which_nothing_moves_stays():
 
 def test_the_part_latent_says_from_where_a_gan_samples():
     gan = GAN(**SMALL, preset="wgan_gp")
-    network, noise = gan.generator, gan.noise(3, rng())
+    network, noise = gan.generator, gan.noise(3, draws())
     assert torch.equal(gan.sample(noise, None), network.decoder(noise["latent"]).sigmoid())  # it begins as nothing
     with torch.no_grad():
         network.latent.shift.copy_(torch.tensor([1.0, -2.0]))
@@ -365,7 +370,7 @@ def test_the_latent_can_move_alone(name):
 
 def test_where_the_game_counts_nothing_a_vae_gan_is_a_vae():
     gan = VAEGAN(**SMALL, adversarial_weight=0.0).double()
-    images, noise = rand(3, 1, 8, 8), doubled(gan.noise(3, rng()))
+    images, noise = rand(3, 1, 8, 8), doubled(gan.noise(3, draws()))
     vae = gan.generator
     expected = vae.loss("vae", images, {"latent": noise["posterior"]}, None)
     torch.testing.assert_close(gan.loss("generator", images, noise, None), expected)
@@ -385,7 +390,7 @@ def _code(vae, images, noise):
 
 def test_a_redraw_gan_is_a_drawer_that_plays_with_its_samples():
     gan = tiny_generator("redraw_gan", adversarial_weight=3.0, penalty_weight=0.3).double().eval()
-    support, images, noise = rand(2, 1, 8, 8, seed=1), rand(3, 1, 8, 8), doubled(gan.noise(3, rng()))
+    support, images, noise = rand(2, 1, 8, 8, seed=1), rand(3, 1, 8, 8), doubled(gan.noise(3, draws()))
     drawer, critic, play = gan.generator, gan.discriminator, LOSSES["relativistic"]
     fake = drawer.generate(noise, support)
     assert torch.equal(gan.generate(noise, support), fake)
@@ -414,13 +419,13 @@ def test_real_images_pass_the_critic_once(player):
     gan, seen = VAEGAN(**SMALL, penalty="none"), []
     images = torch.rand(3, 1, 8, 8)
     gan.discriminator.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
-    gan.loss(player, images, gan.noise(3, rng()), None)
+    gan.loss(player, images, gan.noise(3, draws()), None)
     assert [torch.equal(each, images) for each in seen] == [True, False, False]
 
 
 def test_the_critic_sees_real_and_made_images_each_altered_in_its_own_way():
     gan = GAN(**SMALL, penalty_weight=0.3, augmentation=("colour", "cutout")).double()
-    images, noise = rand(3, 1, 8, 8), doubled(gan.noise(3, rng()))
+    images, noise = rand(3, 1, 8, 8), doubled(gan.noise(3, draws()))
     real, fake = (
         augmented(each, noise[name], gan.augmentation)
         for name, each in (("real", images), ("fake", gan.sample(noise, None)))
@@ -504,7 +509,7 @@ def test_an_image_that_a_gan_made_is_found_again(name):
     with torch.no_grad():
         for weight in gan.generator.decoder.parameters():
             weight.mul_(2)  # a new one makes nearly the same of every latent
-    images, others = (gan.sample(gan.noise(4, rng(seed)), None) for seed in (0, 1))
+    images, others = (gan.sample(gan.noise(4, draws(seed)), None) for seed in (0, 1))
     with torch.no_grad():
         far, near = ((each - images).square().mean((1, 2, 3)) for each in (others, gan.reconstruct(images)))
     assert (near < far / 100).all()

@@ -35,7 +35,7 @@ def trained(request, blobs, device):
     torch.manual_seed(1)  # a start from which all of them learn much in so few steps
     learner = tiny_learner(request.param, rate=0.02, optimiser="adam", test_steps=5).to(device)
     parameters = learner.meta_parameters()
-    optimiser = torch.optim.Adam(parameters.values(), lr=0.02)
+    optimiser = torch.optim.Adam(parameters.values(), lr=0.015)
     for step in range(60):
         images = blobs(8, 8, seed=step)
         batch = task_batch(learner, images[:, :4], images[:, 4:], (0, "train", step), range(8))

@@ -9,6 +9,7 @@ from torch.utils._pytree import tree_map
 
 from metagen.adaptation import Adjoint, at_step, in_chunks, trajectory
 from metagen.core.functional import over_tasks, with_weights
+from metagen.core.philox import Draws
 from metagen.errors import MetagenError
 from metagen.evaluation.contenders import contenders
 from metagen.learners import LEO, MAML, adapt_tasks
@@ -179,8 +180,8 @@ def test_a_code_is_a_draw_in_meta_training_and_the_mean_of_a_trained_model():
     mean, log_variance = learner.encoder(support)
     assert torch.equal(learner.encoded(support), mean)
     torch.manual_seed(0)
-    whole = learner.task_noise(torch.Generator().manual_seed(5))
-    again = learner.task_noise(torch.Generator().manual_seed(5))
+    whole = learner.task_noise(Draws((5,)))
+    again = learner.task_noise(Draws((5,)))
     assert torch.equal(whole["code"]["normal"], again["code"]["normal"])
     drawn = learner.encoded(support, whole)
     torch.testing.assert_close((drawn - mean) / log_variance.exp().sqrt(), whole["code"]["normal"].double())

@@ -7,7 +7,7 @@ import torch
 
 from metagen.adaptation import Mixture, adapt, at_step, task_batch
 from metagen.adaptation.steps.mixture import MEMBERS
-from metagen.core.seeding import torch_rng
+from metagen.core.philox import Draws, rows_of
 from metagen.errors import MetagenError
 from metagen.learners import OptimiserMixture
 from tests.doubles import Quadratic, tiny_generator, tiny_vae
@@ -69,8 +69,8 @@ def test_the_most_sampled_member_is_as_likely_as_the_softmax_of_the_logits(tempe
     step = Mixture({"a.w": torch.zeros(1), "b.w": torch.zeros(1)}, (1.0,) * 4, "sampled", temperature)
     set_to(step.logits, LOGITS)
     draws = 4000
-    rngs = (torch_rng(0, "draw", number) for number in range(draws))
-    drawn = [torch.stack(list(step.mixing_weights(step.task_noise(rng)).values())) for rng in rngs]
+    noise = step.task_noise(Draws((0,), rows_of(range(draws))))["gumbel"]
+    drawn = [torch.stack(list(step.mixing_weights({"gumbel": each}).values())) for each in noise]
     shares = torch.stack(drawn).detach()  # [draws, layers, 4]
     torch.testing.assert_close(shares.sum(-1), torch.ones(draws, 2))
     expected = LOGITS.softmax(0)
@@ -88,7 +88,7 @@ def test_a_trained_model_takes_the_most_likely_member_and_a_relaxed_one_draws_no
         set_to(step.logits, LOGITS)
     assert sampled.mixing_weights({})["a"].tolist() == [0, 0, 1, 0]
     torch.testing.assert_close(relaxed.mixing_weights({})["a"], LOGITS.softmax(0))
-    assert relaxed.task_noise(torch_rng(0)) == {}
+    assert relaxed.task_noise(Draws((0,))) == {}
 
 
 def test_a_tasks_draw_is_one_for_all_its_steps_and_does_not_hear_of_other_tasks():

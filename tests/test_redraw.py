@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import metagen
+from metagen.core.philox import Draws
 from metagen.core.warps import moved, pixel_grid, read_at
 from metagen.errors import MetagenError
 from metagen.generators import Redraw
@@ -31,7 +32,7 @@ def strokes(n: int, seed: int = 0) -> torch.Tensor:
 
 
 def noise_of(redraw, n, seed=0):
-    return redraw.noise(n, torch.Generator().manual_seed(seed))
+    return redraw.noise(n, Draws((seed,)))
 
 
 def test_a_new_one_draws_its_source_as_it_is():

@@ -12,6 +12,7 @@ from torch.distributions import Normal, kl_divergence
 
 from metagen.adaptation import Regulariser
 from metagen.adaptation.regularisers import deviation, path_norms
+from metagen.core.philox import Draws
 from metagen.errors import MetagenError
 from metagen.generators import VAE, Generator
 from metagen.learners import MAML, Joint, Learner, LowRankMAML, Reptile
@@ -94,7 +95,7 @@ def test_the_bottleneck_is_the_divergence_of_two_normals():
 def test_the_bottleneck_is_a_draw_around_where_adaptation_ends():
     start, moved = {"w": torch.full((4000,), 2.0)}, {"w": torch.full((4000,), 5.0)}
     regulariser = Regulariser({"bottleneck": 0.0})
-    draws = regulariser.task_noise(start, torch.Generator().manual_seed(0))
+    draws = regulariser.task_noise(start, Draws((0,)))
     seen = regulariser.disturbed(start, moved, draws)["w"]
     assert seen.mean().item() == pytest.approx(5, abs=0.02)
     assert seen.std().item() == pytest.approx(0.2, rel=0.05)  # a tenth of the RMS at the start
@@ -103,8 +104,8 @@ def test_the_bottleneck_is_a_draw_around_where_adaptation_ends():
 def test_dropout_changes_no_linear_loss_in_expectation():
     torch.manual_seed(0)
     start, moved, slope = ({"w": torch.randn(50)} for _ in range(3))
-    regulariser, rng = Regulariser({"dropout": 0.3}), torch.Generator().manual_seed(0)
-    seen = [regulariser.disturbed(start, moved, regulariser.task_noise(start, rng))["w"] for _ in range(4000)]
+    regulariser, draws = Regulariser({"dropout": 0.3}), Draws((0,))
+    seen = [regulariser.disturbed(start, moved, regulariser.task_noise(start, draws))["w"] for _ in range(4000)]
     whole, kept = moved["w"] - start["w"], torch.stack(seen) - start["w"]
     assert (kept == 0).float().mean().item() == pytest.approx(0.3, abs=0.01)
     torch.testing.assert_close(kept[kept != 0], (whole / 0.7).expand_as(kept)[kept != 0], rtol=1e-4, atol=1e-5)

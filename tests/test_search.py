@@ -10,6 +10,7 @@ import torch
 
 from metagen.adaptation import adapt, in_chunks, task_batch
 from metagen.cli import main
+from metagen.core.philox import Draws, rows_of
 from metagen.errors import MetagenError
 from metagen.generators import VAE, SearchVAE
 from metagen.generators.networks import OPERATIONS
@@ -76,7 +77,7 @@ def test_the_discrete_vae_with_the_same_weights_is_the_nearly_discrete_search():
         layer = place.removesuffix(".architecture")
         weights = {n.replace(f"{layer}.operations.{name}.", f"{layer}."): w for n, w in weights.items()}
     plain.load_state_dict({n: w for n, w in weights.items() if ".operations." not in n and "architecture" not in n})
-    support, noise = images(1, torch.float32)[0], plain.noise(6, torch.Generator().manual_seed(0))
+    support, noise = images(1, torch.float32)[0], plain.noise(6, Draws((0,)))
     torch.testing.assert_close(plain.generate(noise, support), generator.generate(noise, support), atol=1e-5, rtol=0)
     losses = [each.support_loss("vae", support, noise) for each in (plain, generator)]
     torch.testing.assert_close(*losses)
@@ -135,18 +136,14 @@ def test_gumbel_draws_are_one_a_task_and_choose_as_often_as_softmax_says():
     assert not any(torch.equal(each[0], each[1]) for each in drawn.values())
     name, mixed = next(iter(generator.mixtures.items()))
     logits = torch.linspace(-1, 1, len(OPERATIONS))
-    rng, times = torch.Generator().manual_seed(0), 2000
-    chosen = [int(generator.for_task({name: logits}, {name: d})[name].argmax()) for d in draws(generator, rng, times)]
+    times = 2000
+    each = next(iter(generator.task_noise(Draws((0,), rows_of(range(times)))).values()))  # those of the first place
+    chosen = [int(generator.for_task({name: logits}, {name: d})[name].argmax()) for d in each]
     share = torch.bincount(torch.tensor(chosen), minlength=len(OPERATIONS)) / times
     error = (logits.softmax(0) * (1 - logits.softmax(0)) / times).sqrt()
     assert ((share - logits.softmax(0)).abs() < 4 * error).all()
-    assert searched(choice="relaxed").task_noise(rng) == {}
+    assert searched(choice="relaxed").task_noise(Draws((0,))) == {}
     assert mixed.temperature == generator.cold
-
-
-def draws(generator, rng, times):
-    """Those of the first place."""
-    return (next(iter(generator.task_noise(rng).values())) for _ in range(times))
 
 
 def test_the_temperature_falls_from_warm_to_cold_and_a_loaded_model_is_cold():
@@ -198,7 +195,7 @@ def test_depth_is_as_it_was_before_blocks():
     assert names == [f"decoder.convs.{n}.weight" for n in (2, 5, 8, 11)]
     ordered = zip(blocks.state_dict(), deep.state_dict().values(), strict=True)
     blocks.load_state_dict(dict(ordered))
-    support, noise = images(1, torch.float32)[0], deep.noise(6, torch.Generator().manual_seed(0))
+    support, noise = images(1, torch.float32)[0], deep.noise(6, Draws((0,)))
     assert torch.equal(deep.support_loss("vae", support, noise), blocks.support_loss("vae", support, noise))
 
 

@@ -8,7 +8,7 @@ import torch
 import metagen
 from metagen.cli import main
 from metagen.core.energy_distance import blurred, energy_score
-from metagen.core.seeding import torch_rng
+from metagen.core.philox import Draws, rows_of
 from metagen.errors import MetagenError
 from metagen.learners import Amortised, Joint, Reptile, adapt_each, adapt_tasks, auto_steps
 from metagen.learners.stopping import CANDIDATES, SAMPLES
@@ -294,7 +294,8 @@ def test_a_game_stops_by_how_its_samples_look_beside_the_images_left_out():
     for task in range(2):
         scores = []
         for fold in range(3):  # each image is left out once
-            drawn = learner.generator.noise(SAMPLES, torch_rng(*KEY, "fold", fold, task, "sample"))
+            draws = Draws((*KEY, "fold", fold, "sample"), rows_of([task]))
+            drawn = {name: x[0] for name, x in learner.generator.noise(SAMPLES, draws).items()}
             made = learner.generator.generate(drawn, support[task])
             scores.append(energy_score(blurred(made), blurred(support[task, fold : fold + 1])))
         assert choice.losses[task, 0].item() == pytest.approx(float(torch.stack(scores).mean()), rel=1e-5)

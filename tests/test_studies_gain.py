@@ -54,8 +54,8 @@ class Oracle(Generator):
         drawn = Episodes(Dots(), SHOTS + QUERIES, IMAGES - SHOTS - QUERIES).of("test", range(WAYS))
         self.known, self.fresh = drawn.support[:, 0], drawn.query
 
-    def noise(self, n, rng):
-        return {"which": torch.rand(n, generator=rng), "pixels": torch.rand(n, 1, 28, 28, generator=rng)}
+    def noise(self, n, draws):
+        return {"which": draws.uniform(n), "pixels": draws.uniform(n, 1, 28, 28)}
 
     def context(self, support, mask):
         return (self.known - support[0]).abs().sum((1, 2, 3)).argmin()

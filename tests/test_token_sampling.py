@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from metagen.core.philox import Draws
 from metagen.generators.tokens.token_sampling import Sampling, draw, draw_codes
 from metagen.learners import MAML, Amortised, adapt_tasks, batched
 from tests.test_token_vae import PLAIN, images, made, noise_of
@@ -99,7 +100,7 @@ def tasks(learner, count: int, shots: int = 2):
 
 
 def uniforms(adapted, n: int) -> dict[str, torch.Tensor]:
-    each = [adapted.generator.noise(n, torch.Generator().manual_seed(seed)) for seed in range(len(adapted))]
+    each = [adapted.generator.noise(n, Draws((seed,))) for seed in range(len(adapted))]
     return {name: torch.stack([e[name] for e in each]) for name in each[0]}
 
 
@@ -136,7 +137,6 @@ def test_processes_that_share_tasks_make_the_images_of_one():
     support = images(8, 3, 8).float().unflatten(0, (4, 2))
 
     def of(numbers):
-        rngs = [torch.Generator().manual_seed(number) for number in numbers]
-        return adapt_tasks(learner, support[numbers], (0, "x"), numbers).sample(5, rngs)
+        return adapt_tasks(learner, support[numbers], (0, "x"), numbers).sample(5, (0, "y"), numbers)
 
     assert torch.equal(torch.stack([of([0, 2]), of([1, 3])], 1).flatten(0, 1), of([0, 1, 2, 3]))

@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 
 from metagen import load
+from metagen.core.philox import Draws
 from metagen.core.warps import random_affine
 from metagen.errors import MetagenError
 from metagen.evaluation.evaluation_options import EvaluationOptions
@@ -53,7 +54,7 @@ def vae():
 
 
 def noise_of(generator: TokenVAE, n: int, seed: int = 0) -> dict[str, torch.Tensor]:
-    return {name: x.double() for name, x in generator.noise(n, torch.Generator().manual_seed(seed)).items()}
+    return {name: x.double() for name, x in generator.noise(n, Draws((seed,))).items()}
 
 
 def everything(generator: TokenVAE) -> torch.Tensor:
@@ -252,7 +253,7 @@ def test_photographs_in_colour(options):
     vae = tiny_generator("token_vae", channels=3, likelihood="gaussian", **{**options, "contrast": 1.0}).eval()
     size = options["size"]
     support, query = images(2, 0, size, 3).float(), images(3, 1, size, 3).float()
-    noise = vae.noise(3, torch.Generator().manual_seed(0))
+    noise = vae.noise(3, Draws((0,)))
     assert vae.query_loss("vae", query, noise, support).isfinite()
     drawn = vae.generate(noise, support)
     assert drawn.shape == query.shape

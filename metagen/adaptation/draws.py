@@ -10,17 +10,22 @@ from torch.utils._pytree import tree_map
 from metagen.adaptation.batch import PlayerNoise, TaskBatch
 from metagen.adaptation.protocol import Adaptable
 from metagen.core.functional import Weights
-from metagen.core.seeding import torch_rng
+from metagen.core.philox import Draws, rows_of
 from metagen.generators import Generator, Noise
 
 
 def draw_noise(
-    generator: Generator, key: Sequence[int | str], tasks: Sequence[int], n: int, steps: int | None = None
+    generator: Generator,
+    key: Sequence[int | str],
+    tasks: Sequence[int],
+    n: int,
+    steps: int | None = None,
+    device: torch.device | str = "cpu",
 ) -> PlayerNoise:
     """The draws of each player's loss on n images: [T, n, ...], or [T, N, v, n, ...] for N inner steps of v updates.
 
-    A draw depends on (key, task, update, player) alone: not on the other tasks, nor on N, chunks or processes. What the
-    generator names as `shared` depends on (key, task, step): players are shown the same.
+    A draw depends on (key, task, update, player) alone: not on the other tasks, nor on N, chunks, processes or device.
+    What the generator names as `shared` depends on (key, task, step): players are shown the same.
 
     Args:
         generator: whose draws.
@@ -28,32 +33,20 @@ def draw_noise(
         tasks: each task's number in its episode.
         n: number of images.
         steps: N; None for a loss that is taken once.
+        device: where they are made.
     """
 
-    def once(player: str, task: int, update: int, step: int) -> Noise:
-        own = generator.noise(n, torch_rng(*key, task, update, player))
-        if not generator.shared:
-            return own
-        common = generator.noise(n, torch_rng(*key, task, step, "every player"))
-        return own | {name: common[name] for name in generator.shared}
-
-    def draws(player: str, task: int) -> Noise:
-        if steps is None:
-            return once(player, task, 0, 0)
+    def of(player: str) -> Noise:
         updates = generator.player_updates[player]
-        each = [once(player, task, update, update // updates) for update in range(steps * updates)]
-        return {name: torch.stack([e[name] for e in each]).unflatten(0, (steps, updates)) for name in each[0]}
+        numbers = torch.arange(1 if steps is None else steps * updates, device="cpu")
+        numbers = numbers[0] if steps is None else numbers
+        own = generator.noise(n, Draws((*key, player), rows_of(tasks, numbers), device))
+        if generator.shared:
+            common = generator.noise(n, Draws((*key, "every player"), rows_of(tasks, numbers // updates), device))
+            own |= {name: common[name] for name in generator.shared}
+        return own if steps is None else {name: x.unflatten(1, (steps, updates)) for name, x in own.items()}
 
-    def stack(rows: list[Noise]) -> Noise:
-        return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
-
-    if steps == 0:  # no draws at all, but of the right shapes
-        blank, lead = generator.noise(n, torch.Generator()), (len(tasks), 0)
-        return {
-            player: {name: x.new_empty(*lead, generator.player_updates[player], *x.shape) for name, x in blank.items()}
-            for player in generator.players
-        }
-    return {player: stack([draws(player, task) for task in tasks]) for player in generator.players}
+    return {player: of(player) for player in generator.players}
 
 
 def draw_alike(
@@ -74,9 +67,8 @@ def task_batch(
     targets: Weights | None = None,
 ) -> TaskBatch:
     """Support [T, k, C, H, W] and query [T, q, C, H, W] with every draw that meta-training on them needs."""
-    generator = learner.generator
-    inner = draw_noise(generator, (*key, "support"), tasks, support.shape[1], learner.steps)
-    outer = draw_noise(generator, (*key, "query"), tasks, query.shape[1])
-    each = [learner.task_noise(torch_rng(*key, "task", task)) for task in tasks]
-    task_noise = tree_map(lambda *draws: torch.stack(draws), *each)
+    generator, device = learner.generator, support.device
+    inner = draw_noise(generator, (*key, "support"), tasks, support.shape[1], learner.steps, device)
+    outer = draw_noise(generator, (*key, "query"), tasks, query.shape[1], device=device)
+    task_noise = learner.task_noise(Draws((*key, "task"), rows_of(tasks), device))
     return TaskBatch(support, query, *tree_map(lambda x: x.to(support), (inner, outer, task_noise, targets or {})))

@@ -10,6 +10,7 @@ from torch import nn
 from metagen.adaptation.batch import TaskNoise
 from metagen.adaptation.protocol import Losses
 from metagen.core.functional import Weights, with_weights
+from metagen.core.philox import Draws
 from metagen.errors import MetagenError, unknown
 from metagen.generators import Generator
 
@@ -52,12 +53,12 @@ class Regulariser:
                 raise MetagenError(f"regularise.{name}: expected a number that is 0 or more and {most}, got {value}")
         self.terms = dict(terms)
 
-    def task_noise(self, weights: Weights, rng: torch.Generator) -> TaskNoise:
-        """One task's draws, by term, each shaped like the weights that move."""
-        draws = {"dropout": torch.rand, "bottleneck": torch.randn}
+    def task_noise(self, weights: Weights, draws: Draws) -> TaskNoise:
+        """Each task's draws, by term, each shaped like the weights that move."""
+        kinds = {"dropout": draws.uniform, "bottleneck": draws.normal}
         return {
-            term: {name: draw(w.shape, generator=rng) for name, w in weights.items()}
-            for term, draw in draws.items()
+            term: {name: draw(*w.shape) for name, w in weights.items()}
+            for term, draw in kinds.items()
             if term in self.terms
         }
 

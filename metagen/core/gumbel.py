@@ -6,15 +6,18 @@ from typing import Literal
 
 import torch
 
+from metagen.core.philox import Draws
+
 ChoiceName = Literal["relaxed", "sampled"]  # by the logits as they are; or by a draw for each task
 
+HALF = 2.0**-25  # of what uniform draws are multiples of, so that none is 0
 
-def gumbel(rng: torch.Generator, *shape: int) -> torch.Tensor:
+
+def gumbel(draws: Draws, *shape: int) -> torch.Tensor:
     """Standard Gumbel draws, each finite: the logits that they are added to are largest as often as softmax says.
 
     Args:
-        rng: where they come from.
-        shape: of the draws.
+        draws: where they come from.
+        shape: of the draws, behind the axes of the rows.
     """
-    drawn = torch.empty(shape).exponential_(generator=rng)
-    return -drawn.clamp(min=torch.finfo(drawn.dtype).tiny).log()
+    return -(-(draws.uniform(*shape).double() + HALF).log()).log().float()

@@ -21,6 +21,12 @@ def _sequence(key: tuple[int | str, ...]) -> np.random.SeedSequence:
     return np.random.SeedSequence([zlib.crc32(k.encode()) if isinstance(k, str) else k for k in key])
 
 
+def words_of(*key: int | str) -> tuple[int, int]:
+    """Two words of 32 bits that a key names."""
+    first, second = _sequence(key).generate_state(2, np.uint32).tolist()
+    return first, second
+
+
 def torch_rng(*key: int | str) -> torch.Generator:
     """A CPU generator for one purpose, named by a key: (run, "train", episode, "support", task, step, player)."""
     seed = int(_sequence(key).generate_state(1, np.uint64)[0]) >> 1

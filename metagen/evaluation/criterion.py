@@ -15,7 +15,6 @@ from torch.utils._pytree import tree_map
 
 from metagen.adaptation import draw_noise
 from metagen.core.energy_distance import blurred, energy_distance
-from metagen.core.seeding import torch_rng
 from metagen.learners import Adapted
 
 FeatureFunction = Callable[[torch.Tensor], torch.Tensor]  # images [..., C, H, W] in [0, 1] to features [..., d]
@@ -71,7 +70,7 @@ class BySamples(Criterion):
         self, adapted: Adapted, query: torch.Tensor, key: Sequence[int | str], tasks: Sequence[int]
     ) -> torch.Tensor:
         """See `Criterion`."""
-        samples = adapted.sample(query.shape[1], [torch_rng(*key, task, "criterion") for task in tasks])
+        samples = adapted.sample(query.shape[1], (*key, "criterion"), tasks)
         finite = samples.isfinite().flatten(1).all(1)
         distances = energy_distance(self.features(samples.nan_to_num(posinf=1, neginf=0)), self.features(query))
         return torch.where(finite, distances, math.inf)

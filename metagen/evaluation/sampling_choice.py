@@ -12,7 +12,6 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from metagen.core.seeding import torch_rng
 from metagen.distributed.processes import Processes
 from metagen.errors import MetagenError, check_at_least
 from metagen.evaluation.contenders import Contender
@@ -133,7 +132,7 @@ class Bench:
         """Features [T, n, d] of samples; adapting is done anew, so that no adapted weights have to be kept."""
         adapted = Contender(self.learner, self.learner.test_steps).adapted(episode, episode.support, self.key)
         changed = Adapted(with_sampling(adapted.generator, settings), adapted.difference, adapted.support)
-        samples = changed.sample(self.half, [torch_rng(*self.key, task, "sample") for task in episode.numbers])
+        samples = changed.sample(self.half, (*self.key, "sample"), episode.numbers)
         return self.features(grey_where_diverged(samples)[0]).cpu()
 
     def _figures(self, features: torch.Tensor) -> Figures:

@@ -90,7 +90,7 @@ class Trial:
         return adapted
 
     def _sample(self, adapted: Adapted, tasks: Sequence[int]) -> torch.Tensor:
-        images = adapted.sample(self.half, [torch_rng(*self.key, task, "sample") for task in tasks])
+        images = adapted.sample(self.half, (*self.key, "sample"), tasks)
         images.flatten()[:1].cpu()  # waits for the device
         return images
 

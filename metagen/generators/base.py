@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from metagen.core.functional import Weights
+from metagen.core.philox import Draws
 from metagen.errors import MetagenError, check_choice
 from metagen.generators.traits import Traits
 
@@ -40,8 +41,8 @@ class Generator(Traits, ABC):
         return dict.fromkeys(self.players, 1)
 
     @abstractmethod
-    def noise(self, n: int, rng: torch.Generator) -> Noise:
-        """Every random draw that `loss` or `sample` of n images needs, each with leading axis n."""
+    def noise(self, n: int, draws: Draws) -> Noise:
+        """Every random draw that `loss` or `sample` of n images needs, each [*rows, n, ...]."""
 
     @abstractmethod
     def loss(self, player: str, images: torch.Tensor, noise: Noise, context: Context) -> torch.Tensor:
@@ -68,7 +69,7 @@ class Generator(Traits, ABC):
         n = len(next(iter(noise.values())))
         return self.sample(noise, self.context(support, whole_support(support, n)))
 
-    def task_noise(self, rng: torch.Generator) -> Noise:
+    def task_noise(self, draws: Draws) -> Noise:
         """The random draws that are one for a whole task in meta-training; none by default."""
         return {}
 

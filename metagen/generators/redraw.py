@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from metagen.core.philox import Draws
 from metagen.core.warps import DRAWS, moved, pixel_grid, random_affine, read_at
 from metagen.errors import MetagenError, check_at_least
 from metagen.generators.base import Generator, Likelihood, LikelihoodName, Noise, Normal
@@ -120,11 +121,11 @@ class Redraw(Generator):
         """The support images [k, C, H, W] that each target may be drawn from, by mask [n, k]."""
         return Sources(support, mask)
 
-    def noise(self, n: int, rng: torch.Generator) -> Noise:
-        """Latents [n, latent]; the source's place [n], whether it is hidden [n] and an affine copy [n, 6], uniform."""
-        uniform = torch.rand(n, 2 + DRAWS, generator=rng)
-        latent = torch.randn(n, self.latent, generator=rng)
-        return {"latent": latent, "source": uniform[:, 0], "null": uniform[:, 1], "copy": uniform[:, 2:]}
+    def noise(self, n: int, draws: Draws) -> Noise:
+        """Latents [..., n, latent]; uniform: the source's place [..., n], whether it is hidden, a copy [..., n, 6]."""
+        uniform = draws.uniform(n, 2 + DRAWS)
+        latent = draws.normal(n, self.latent)
+        return {"latent": latent, "source": uniform[..., 0], "null": uniform[..., 1], "copy": uniform[..., 2:]}
 
     def loss(self, player: str, images: torch.Tensor, noise: Noise, context: Sources) -> torch.Tensor:
         """Negative ELBO with the KL counted `beta` times, nats per image; some sources are hidden in training mode."""

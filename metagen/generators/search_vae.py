@@ -12,6 +12,7 @@ from torch import nn
 
 from metagen.core.functional import Weights
 from metagen.core.gumbel import ChoiceName, gumbel
+from metagen.core.philox import Draws
 from metagen.errors import MetagenError, check_choice
 from metagen.generators.base import LikelihoodName, Noise
 from metagen.generators.networks import OPERATIONS, NormName, OperationName, Refinement
@@ -110,11 +111,11 @@ class SearchVAE(VAE):
         for mixed in self.mixtures.values():
             mixed.temperature = self.warm * (self.cold / self.warm) ** progress
 
-    def task_noise(self, rng: torch.Generator) -> Noise:
+    def task_noise(self, draws: Draws) -> Noise:
         """Standard Gumbel draws for the logits of every place."""
         if self.choice == "relaxed":
             return {}
-        return {name: gumbel(rng, len(self.operations)) for name in self.mixtures}
+        return {name: gumbel(draws, len(self.operations)) for name in self.mixtures}
 
     def for_task(self, weights: Weights, noise: Noise) -> Weights:
         """The logits with the draws."""

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from metagen.core.philox import Draws
 from metagen.errors import MetagenError, check_at_least
 from metagen.generators.base import Generator, Likelihood, LikelihoodName, Noise, whole_support
 from metagen.generators.latents import log_ratio
@@ -122,9 +123,9 @@ class SetVAE(Generator):
         known = torch.cat([self.null, self._features(support)[-1]]) if len(support) else self.null
         return SetContext(known, F.pad(mask, (1, 0), value=True))
 
-    def noise(self, n: int, rng: torch.Generator) -> Noise:
-        """Standard normal draws of all latents [n, D]; how much of the support is seen in training [n], uniform."""
-        return {"latent": torch.randn(n, sum(self.spans), generator=rng), "seen": torch.rand(n, generator=rng)}
+    def noise(self, n: int, draws: Draws) -> Noise:
+        """Standard normal draws of all latents [..., n, D]; how much of the support is seen in training, uniform."""
+        return {"latent": draws.normal(n, sum(self.spans)), "seen": draws.uniform(n)}
 
     def loss(self, player: str, images: torch.Tensor, noise: Noise, context: SetContext) -> torch.Tensor:
         """Negative ELBO on log p(image | support), nats per image."""

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import torch
 
+from metagen.core.philox import Draws
 from metagen.errors import check_at_least
 from metagen.generators.base import Context, Likelihood, LikelihoodName, Noise, Normal
 from metagen.generators.latents import LatentCodes
@@ -66,9 +67,9 @@ class VAE(LatentCodes):
         """The layers after each change of scale: those of the encoder, then those of the decoder."""
         return refinements(self.depth, self.blocks, self.widths)
 
-    def noise(self, n: int, rng: torch.Generator) -> Noise:
-        """Standard normal latents [n, latent]."""
-        return {"latent": torch.randn(n, self.latent, generator=rng)}
+    def noise(self, n: int, draws: Draws) -> Noise:
+        """Standard normal latents [..., n, latent]."""
+        return {"latent": draws.normal(n, self.latent)}
 
     def posterior(self, images: torch.Tensor) -> Normal:
         """Mean and log variance of q(z | image), each [n, latent]."""

@@ -10,6 +10,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from metagen.adaptation import PlayerNoise, adapt, draw_noise
 from metagen.core.functional import Weights, over_tasks, with_weights
+from metagen.core.philox import Draws, rows_of
 from metagen.generators import Generator, Noise
 from metagen.learners.base import Learner
 
@@ -71,7 +72,7 @@ class Adapted:
         self, query: torch.Tensor, key: Sequence[int | str], tasks: Sequence[int]
     ) -> dict[str, torch.Tensor]:
         """The generator's diagnostics of query [T, q, C, H, W], by name, of each task [T]."""
-        noise = draw_noise(self.generator, key, tasks, query.shape[1])[self.generator.players[-1]]
+        noise = draw_noise(self.generator, key, tasks, query.shape[1], device=query.device)[self.generator.players[-1]]
         own = {"images": query, "noise": tree_map(lambda x: x.to(query), noise), "support": self.support}
         diagnostics: dict[str, torch.Tensor] = self.each("diagnostics", own)
         return diagnostics
@@ -81,10 +82,10 @@ class Adapted:
         images: torch.Tensor = self.each("generate", {"noise": noise, "support": self.support})
         return images
 
-    def sample(self, n: int, rngs: Sequence[torch.Generator]) -> torch.Tensor:
-        """New images [T, n, C, H, W] in [0, 1], of each task from a generator of its own."""
-        draws = [self.generator.noise(n, rng) for rng in rngs]
-        return self.generate({name: torch.stack([draw[name] for draw in draws]).to(self.support) for name in draws[0]})
+    def sample(self, n: int, key: Sequence[int | str], tasks: Sequence[int]) -> torch.Tensor:
+        """New images [T, n, C, H, W] in [0, 1]; the key and each task's number name its draws."""
+        noise = self.generator.noise(n, Draws(key, rows_of(tasks), self.support.device))
+        return self.generate({name: x.to(self.support) for name, x in noise.items()})
 
 
 def adapt_tasks(
@@ -108,7 +109,7 @@ def adapt_tasks(
     count = learner.test_steps if steps is None else steps
     numbers = range(len(support)) if tasks is None else tasks
     with torch.inference_mode(False):  # as the draws, which take part in gradients
-        noise = draw_noise(learner.generator, (*key, "support"), numbers, support.shape[1], count)
+        noise = draw_noise(learner.generator, (*key, "support"), numbers, support.shape[1], count, support.device)
         return adapt_by(learner, support, noise, count, read)
 
 

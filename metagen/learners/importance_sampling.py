@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from metagen.core.seeding import torch_rng
+from metagen.core.philox import Draws
 from metagen.learners.batched import Adapted
 
 SAMPLES_AT_ONCE, IMAGES_AT_ONCE = 50, 32  # so that memory is bounded
@@ -36,7 +36,7 @@ def log_likelihood(adapted: Adapted, images: torch.Tensor, samples: int, key: Se
     weights = []
     for start in range(0, samples, SAMPLES_AT_ONCE):
         count = min(SAMPLES_AT_ONCE, samples - start)
-        drawn = adapted.generator.noise(count * len(images), torch_rng(*key, start))["latent"]
+        drawn = adapted.generator.noise(count * len(images), Draws((*key, start)))["latent"]
         noise = drawn.unflatten(0, (count, len(images))).to(images)
         weights.append(torch.cat([each("log_weights", part, noise=noise[None, :, part]) for part in parts], 1))
     return torch.cat(weights).logsumexp(0) - torch.tensor(float(samples)).log()

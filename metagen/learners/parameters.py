@@ -10,6 +10,7 @@ from torch import nn
 
 from metagen.adaptation import Adaptable, Encoder, Hook, MetaGradient, Regulariser, Step, TaskNoise, select_params
 from metagen.core.functional import Weights
+from metagen.core.philox import Draws
 from metagen.errors import MetagenError, check_at_least
 from metagen.generators import Generator
 
@@ -88,13 +89,13 @@ class Parts(nn.Module):
         self.progress = progress
         self.generator.anneal(progress)
 
-    def task_noise(self, rng: torch.Generator) -> TaskNoise:
+    def task_noise(self, draws: Draws) -> TaskNoise:
         """The draws that are one for a whole task in meta-training; a trained model does without."""
-        draws = {"generator": self.generator.task_noise(rng), "step": self.step.task_noise(rng)}
+        noise = {"generator": self.generator.task_noise(draws), "step": self.step.task_noise(draws)}
         if self.regulariser is not None:
             weights = self.generator.named_parameters()
-            draws |= self.regulariser.task_noise({name: w for name, w in weights if name in self.adapted_names}, rng)
-        return draws
+            noise |= self.regulariser.task_noise({name: w for name, w in weights if name in self.adapted_names}, draws)
+        return noise
 
     def update_buffers(self, gradients: Weights, task_records: Weights) -> None:
         """Update the buffers after a meta-step; nothing by default.

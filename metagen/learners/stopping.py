@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_map
 from metagen.adaptation import TaskBatch, draw_noise, trajectory
 from metagen.core.energy_distance import blurred, energy_score
 from metagen.core.functional import Weights, over_tasks, with_weights
+from metagen.core.philox import Draws, rows_of
 from metagen.core.seeding import torch_rng
 from metagen.core.warps import DRAWS, random_affine
 from metagen.generators import Noise
@@ -138,8 +139,7 @@ def _folds(
         own, generator = (*key, "fold", number), learner.generator
         inner = draw_noise(generator, (*own, "support"), tasks, kept.shape[1], steps)
         outer = draw_noise(generator, (*own, "query"), tasks, left_out.shape[1])
-        each = [generator.noise(SAMPLES, torch_rng(*own, task, "sample")) for task in tasks]
-        draws = tree_map(lambda *rows: torch.stack(rows), *each)
+        draws = generator.noise(SAMPLES, Draws((*own, "sample"), rows_of(tasks)))
         inner, outer, draws = tree_map(lambda x: x.to(support), (inner, outer, draws))
         folds.append(_Fold(TaskBatch(kept, left_out, inner, outer, {}, {}), draws))
     return folds

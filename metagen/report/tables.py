@@ -11,7 +11,6 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from metagen.core.seeding import torch_rng
 from metagen.learners import Learner, adapt_tasks
 from metagen.report.headings import COLUMNS, FIRST, HEADINGS, ROWS
 from metagen.report.next_steps import counted
@@ -222,6 +221,5 @@ def picture(learners: Mapping[str, Learner], episode: Episode, generated: int) -
     blocks = {"given": episode.support, "real, not shown": episode.query[:, : max(shots, 3)]}
     for heading, learner in learners.items():
         adapted = adapt_tasks(learner, episode.to_like(learner).support, (0, "picture"), episode.numbers)
-        rngs = [torch_rng(0, "picture", number, "sample") for number in episode.numbers]
-        blocks[heading] = adapted.sample(generated, rngs).to(episode.support)
+        blocks[heading] = adapted.sample(generated, (0, "picture", "sample"), episode.numbers).to(episode.support)
     return labelled({heading: grid(block, pad=1) for heading, block in blocks.items()}, cell=size)

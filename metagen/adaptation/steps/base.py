@@ -10,6 +10,7 @@ from torch import nn
 
 from metagen.adaptation.batch import State
 from metagen.core.functional import Weights
+from metagen.core.philox import Draws
 from metagen.generators import Noise
 
 Rates = Mapping[str, float]  # of each weight that moves, by its name
@@ -18,7 +19,7 @@ Rates = Mapping[str, float]  # of each weight that moves, by its name
 class Step(nn.Module, ABC):
     """How weights move, given their gradients; its own parameters, if any, are meta-learned."""
 
-    def task_noise(self, rng: torch.Generator) -> Noise:
+    def task_noise(self, draws: Draws) -> Noise:
         """The random draws that shape one task's rule; none by default."""
         return {}
 

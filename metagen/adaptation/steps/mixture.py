@@ -9,6 +9,7 @@ from metagen.adaptation.batch import State
 from metagen.adaptation.steps.base import PerWeight, Step, layer_of
 from metagen.core.functional import Weights
 from metagen.core.gumbel import ChoiceName, gumbel
+from metagen.core.philox import Draws
 from metagen.errors import check_choice, check_positive
 from metagen.generators import Noise
 
@@ -59,11 +60,11 @@ class Mixture(Step):
         self.logits = PerWeight({layer: like[layer].new_zeros(len(MEMBERS)) for layer in self.layers})
         self.log_scale = PerWeight({layer: like[layer].new_zeros(len(MEMBERS)) for layer in self.layers})
 
-    def task_noise(self, rng: torch.Generator) -> Noise:
+    def task_noise(self, draws: Draws) -> Noise:
         """Gumbel draws for the shares of every layer, [layers, 4]; none where nothing is sampled."""
         if self.choice == "relaxed":
             return {}
-        return {"gumbel": gumbel(rng, len(self.layers), len(MEMBERS))}
+        return {"gumbel": gumbel(draws, len(self.layers), len(MEMBERS))}
 
     def mixing_weights(self, noise: Noise) -> Weights:
         """By layer, how much each member counts for a task with these draws, or for a trained model: [4], sum 1."""

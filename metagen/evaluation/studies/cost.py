@@ -12,7 +12,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from metagen.core.seeding import torch_rng
+from metagen.core.philox import Draws
 from metagen.evaluation.studies.base import StudyContext, figure
 from metagen.learners import Adapted, adapt_tasks
 from metagen.report.result import Cost
@@ -54,7 +54,7 @@ def adaptation_cost(context: StudyContext) -> Cost:
 def _measured(context: StudyContext, tasks: list[int]) -> dict[str, torch.Tensor]:
     """Of each task: "seconds", "peak" in bytes and "sampling" in seconds, [1, n]; "bytes" [1]."""
     supports = context.episode(context.episodes, tasks).support
-    noise = context.learner.generator.noise(IMAGES, torch_rng(context.seed, context.split, "cost"))
+    noise = context.learner.generator.noise(IMAGES, Draws((context.seed, context.split, "cost")))
     stacked = {name: draws[None].to(supports) for name, draws in noise.items()}
 
     def adapted(place: int) -> Adapted:

@@ -102,7 +102,7 @@ def _accuracies(context: StudyContext, episodes: Episodes, draw: int) -> dict[st
 def _generated(context: StudyContext, episode: Episode, key: tuple[int | str, ...]) -> torch.Tensor:
     """Images [T, 20, C, H, W] from the model adapted to each support, in 8 bits as real ones are."""
     adapted = adapt_tasks(context.learner, episode.support, (context.seed, context.split), episode.numbers)
-    made = adapted.sample(GENERATED, [torch_rng(*key, number) for number in episode.numbers])
+    made = adapted.sample(GENERATED, key, episode.numbers)
     return to_float(to_uint8(made))
 
 

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import torch
 
+from metagen.core.philox import Draws
 from metagen.core.warps import DRAWS as WARP_DRAWS
 from metagen.core.warps import random_affine
 from metagen.errors import check_at_least, check_choice
@@ -112,12 +113,11 @@ class AdversarialGenerator(Generator):
         own = {part: tuple(f"generator.{glob}" for glob in globs) for part, globs in self.generator.parts.items()}
         return {**own, **super().parts, **self.discriminator.parts("discriminator")}
 
-    def noise(self, n: int, rng: torch.Generator) -> Noise:
-        """Standard normal latents [n, latent]; uniform: augmentations [n, 7] each, penalty [n], the warp [n, 6]."""
-        uniform = torch.rand(n, 1 + 2 * DRAWS, generator=rng)
-        mix, real, fake = uniform.split([1, DRAWS, DRAWS], 1)
-        latent, warp = torch.randn(n, self.latent, generator=rng), torch.rand(n, WARP_DRAWS, generator=rng)
-        return {"latent": latent, "mix": mix[:, 0], "real": real, "fake": fake, "warp": warp}
+    def noise(self, n: int, draws: Draws) -> Noise:
+        """Standard normal latents [..., n, latent]; uniform: two augmentations [..., n, 7], a penalty, a warp."""
+        mix, real, fake = draws.uniform(n, 1 + 2 * DRAWS).split([1, DRAWS, DRAWS], -1)
+        latent, warp = draws.normal(n, self.latent), draws.uniform(n, WARP_DRAWS)
+        return {"latent": latent, "mix": mix[..., 0], "real": real, "fake": fake, "warp": warp}
 
     def loss(self, player: str, images: torch.Tensor, noise: Noise, context: Context) -> torch.Tensor:
         """The loss of that player, a scalar, on images [n, C, H, W] that are warped first."""

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import torch
 
+from metagen.core.philox import Draws
 from metagen.errors import check_at_least
 from metagen.generators.base import LikelihoodName, Noise
 from metagen.generators.gans.adversarial import GameName, PenaltyName
@@ -102,9 +103,9 @@ class RedrawGAN(AdversarialGenerator):
         """See `Redraw`."""
         return self.generator.context(support, mask)
 
-    def noise(self, n: int, rng: torch.Generator) -> Noise:
+    def noise(self, n: int, draws: Draws) -> Noise:
         """See `AdversarialGenerator` and `Redraw`."""
-        return {**super().noise(n, rng), **self.generator.noise(n, rng)}
+        return {**super().noise(n, draws), **self.generator.noise(n, draws)}
 
     def player_loss(self, player: str, images: torch.Tensor, noise: Noise, context: Sources) -> torch.Tensor:
         """The adversarial loss of the critic; of the drawer nats per image."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from metagen.core.philox import Draws
 from metagen.errors import check_at_least
 from metagen.generators.base import Context, LikelihoodName, Noise
 from metagen.generators.gans.adversarial import GameName, PenaltyName
@@ -70,9 +71,9 @@ class VAEGAN(AdversarialGenerator):
         """See `AdversarialGenerator`."""
         return VAE(self.size, self.channels, self.latent, self.widths, self.likelihood, self.depth, self.norm)
 
-    def noise(self, n: int, rng: torch.Generator) -> Noise:
-        """See `AdversarialGenerator`; and standard normal draws [n, latent] for the posterior."""
-        return {**super().noise(n, rng), "posterior": torch.randn(n, self.latent, generator=rng)}
+    def noise(self, n: int, draws: Draws) -> Noise:
+        """See `AdversarialGenerator`; and standard normal draws [..., n, latent] for the posterior."""
+        return {**super().noise(n, draws), "posterior": draws.normal(n, self.latent)}
 
     def player_loss(self, player: str, images: torch.Tensor, noise: Noise, context: Context) -> torch.Tensor:
         """The adversarial loss of the critic; of the VAE nats per image."""

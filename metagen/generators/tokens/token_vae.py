@@ -12,6 +12,7 @@ from typing import ClassVar, NamedTuple
 import torch
 import torch.nn.functional as F
 
+from metagen.core.philox import Draws
 from metagen.core.warps import DRAWS, random_affine
 from metagen.errors import MetagenError, check_at_least, check_positive
 from metagen.generators.base import Generator, Likelihood, LikelihoodName, Noise, leave_one_out
@@ -158,12 +159,12 @@ class TokenVAE(Generator):
             self.prior.memory(support), torch.cat([nulls, mask.repeat_interleave(self.tokenizer.places, -1)], -1)
         )
 
-    def noise(self, n: int, rng: torch.Generator) -> Noise:
-        """Uniform draws [n, ...]: one a code; for a hidden support; for an affine copy; one a channel for dropout."""
+    def noise(self, n: int, draws: Draws) -> Noise:
+        """Uniform draws [..., n, ...]: one a code; a hidden support; an affine copy; dropout, one a channel."""
         channels = self.width if self.dropout else 0
         sizes = {"codes": self.tokenizer.places, "null": 1, "copy": DRAWS, "dropout": channels}
-        draws = torch.rand(n, sum(sizes.values()), generator=rng).split([*sizes.values()], -1)
-        return dict(zip(sizes, draws, strict=True))
+        each = draws.uniform(n, sum(sizes.values())).split([*sizes.values()], -1)
+        return dict(zip(sizes, each, strict=True))
 
     def loss(self, player: str, images: torch.Tensor, noise: Noise, context: TokenContext) -> torch.Tensor:
         """Negative ELBO on log p(image | support), nats per image: of n images, or of those of each of T tasks [T]."""

@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
+from metagen.core.philox import Draws
 from metagen.errors import MetagenError, check_at_least
 from metagen.generators.base import Context, Generator, Likelihood, LikelihoodName, Noise
 from metagen.generators.networks import Residual, normalisation, silent
@@ -70,9 +71,9 @@ class Tokenizer(Generator):
         """The number of codes of an image."""
         return self.side**2
 
-    def noise(self, n: int, rng: torch.Generator) -> Noise:
-        """One uniform number a code [n, places]."""
-        return {"codes": torch.rand(n, self.places, generator=rng)}
+    def noise(self, n: int, draws: Draws) -> Noise:
+        """One uniform number a code [..., n, places]."""
+        return {"codes": draws.uniform(n, self.places)}
 
     def loss(self, player: str, images: torch.Tensor, noise: Noise, context: Context) -> torch.Tensor:
         """Negative ELBO, nats per image: of images [n, C, H, W], or of those of each of T tasks [T]."""

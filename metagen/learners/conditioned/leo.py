@@ -21,6 +21,7 @@ from metagen.adaptation import (
     select_params,
 )
 from metagen.core.functional import Weights
+from metagen.core.philox import Draws
 from metagen.errors import MetagenError, check_at_least, check_positive
 from metagen.generators import Generator, PerPlayer
 from metagen.generators.base import Normal
@@ -139,9 +140,9 @@ class LEO(FixedRate):
         self.decoder = PerWeight({name: SPREAD * torch.randn(*w.shape, code) for name, w in weights.items()})
         self.to(next(generator.parameters()))
 
-    def task_noise(self, rng: torch.Generator) -> TaskNoise:
+    def task_noise(self, draws: Draws) -> TaskNoise:
         """See `Learner`; and the draw of the code."""
-        return {**super().task_noise(rng), "code": {"normal": torch.randn(self.code, generator=rng)}}
+        return {**super().task_noise(draws), "code": {"normal": draws.normal(self.code)}}
 
     def encoded(self, support: torch.Tensor, task_noise: TaskNoise = NO_NOISE) -> torch.Tensor:
         """The code [code] of a support [k, C, H, W] in [0, 1] before any step: a draw, or the mean without noise."""

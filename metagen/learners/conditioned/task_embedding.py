@@ -9,6 +9,7 @@ import torch
 from metagen.adaptation import Encoder, EncoderName, Engine, Optimiser, PerWeight, TaskNoise, encoder_for, select_params
 from metagen.adaptation.steps.engine import bounded, output_axis
 from metagen.core.functional import Weights
+from metagen.core.philox import Draws
 from metagen.errors import MetagenError, check_choice
 from metagen.generators import Generator
 from metagen.learners.conditioned.base import Conditioned
@@ -106,9 +107,9 @@ class TaskEmbedding(Conditioned):
         e: torch.Tensor = self.encodes(support)
         return e if len(support) else torch.zeros_like(e)
 
-    def task_noise(self, rng: torch.Generator) -> TaskNoise:
+    def task_noise(self, draws: Draws) -> TaskNoise:
         """See `Learner`; also a uniform draw, by which the embedding is hidden."""
-        return {**super().task_noise(rng), "embedding": {"hidden": torch.rand((), generator=rng)}}
+        return {**super().task_noise(draws), "embedding": {"hidden": draws.uniform()}}
 
     def _offset(self, name: str, weight: torch.Tensor, e: torch.Tensor) -> torch.Tensor:
         offset = self.offsets[name] @ e
