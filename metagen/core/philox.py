@@ -75,7 +75,7 @@ class Draws:
 
 
 def rows_of(tasks: Sequence[int], numbers: torch.Tensor | None = None) -> torch.Tensor:
-    """Rows of `Draws` [T, *, 2]: each task's number, and other numbers [*] of each; 0 if None."""
-    others = torch.zeros((), dtype=torch.int64, device="cpu") if numbers is None else numbers  # also where meta is default
+    """Rows of `Draws` [T, *, 2]: each task's number, and other numbers [*] of each; 0 if None. On the CPU, always."""
+    others = torch.zeros((), dtype=torch.int64, device="cpu") if numbers is None else numbers
     first = torch.tensor(list(tasks), dtype=torch.int64, device="cpu").reshape(-1, *[1] * others.ndim)
     return torch.stack(torch.broadcast_tensors(first, others), -1)
