@@ -18,6 +18,7 @@ from metagen.evaluation.evaluation_options import EvaluationOptions
 from metagen.evaluation.scorecard import measure
 from metagen.evaluation.studies import studies
 from metagen.generators import TokenVAE, with_sampling
+from metagen.generators.tokens.token_networks import Past, WrittenPast
 from metagen.generators.tokens.token_sampling import Sampling, draw_codes
 from metagen.learners import MAML, Amortised, Joint, LowRankMAML
 from metagen.model import Model
@@ -91,17 +92,16 @@ def test_the_chances_of_all_codes_sum_to_one_and_samples_are_as_frequent(vae, sh
         assert chi < likely.sum() + 5 * (2 * likely.sum()).sqrt()
 
 
+@pytest.mark.parametrize("kind", [Past, lambda: WrittenPast(4)], ids=["joined", "written"])
 @torch.no_grad()
-def test_a_step_with_what_it_kept_gives_the_logits_of_all_at_once(vae):
+def test_a_step_with_what_it_kept_gives_the_logits_of_all_at_once(vae, kind):
     codes, memory = everything(vae)[::500], vae.prior.memory(images(2))
     mask = torch.rand(len(codes), memory[0][0].shape[-2], generator=torch.Generator().manual_seed(0)) < 0.5
     mask[:, : vae.null_tokens] = True
-    logits, past = vae.prior(codes, memory, mask), [None] * 2
+    logits, past = vae.prior(codes, memory, mask), [kind() for _ in range(2)]
     for place in range(4):
         before = codes[:, place - 1] if place else codes[:, 0]
-        own, past = vae.prior.step(place, before, past, memory, mask)
-        torch.testing.assert_close(own, logits[:, place])
-        assert past[0][0].shape == (len(codes), 2, place + 1, 4)
+        torch.testing.assert_close(vae.prior.step(place, before, past, memory, mask), logits[:, place])
 
 
 @torch.no_grad()

@@ -54,6 +54,40 @@ class LayerNorm(nn.LayerNorm):
         return (x - mean) * (variance + self.eps).rsqrt() * self.weight + self.bias
 
 
+class Past:
+    """Keys and values of the places before, to which those of the next are joined; not written to, so vmap can lift it.
+
+    Attributes:
+        heads: of all places so far; None before the first.
+    """
+
+    heads: Heads | None = None
+
+    def joined(self, now: Heads) -> Heads:
+        """Take the keys and values of one more place, [..., heads, 1, width / heads]; those of all so far."""
+        if self.heads is not None:
+            now = torch.cat([self.heads[0], now[0]], -2), torch.cat([self.heads[1], now[1]], -2)
+        self.heads = now
+        return now
+
+
+class WrittenPast(Past):
+    """The same in memory that is taken once for all places: no copies, no vmap, no gradients."""
+
+    def __init__(self, places: int) -> None:
+        self.places, self.count = places, 0
+
+    def joined(self, now: Heads) -> Heads:
+        """See `Past`."""
+        if self.heads is None:
+            key, value = (x.new_empty(*x.shape[:-2], self.places, x.shape[-1]) for x in now)
+            self.heads = key, value
+        for kept, new in zip(self.heads, now, strict=True):
+            kept[..., self.count, :] = new[..., 0, :]
+        self.count += 1
+        return self.heads[0][..., : self.count, :], self.heads[1][..., : self.count, :]
+
+
 class SelfAttention(nn.Module):
     """Multi-head self-attention, norm first, with keys and values of a past.
 
@@ -69,15 +103,12 @@ class SelfAttention(nn.Module):
         self.project = nn.Linear(width, 3 * width)
         self.out = _small(nn.Linear(width, width))
 
-    def forward(self, x: torch.Tensor, past: Heads | None = None, causal: bool = False) -> tuple[torch.Tensor, Heads]:
-        """Of tokens [..., a, width], what they find, and keys and values: those of the past and theirs.
-
-        The past is not written to, so that this runs under vmap.
-        """
+    def forward(self, x: torch.Tensor, past: Past | None = None, causal: bool = False) -> torch.Tensor:
+        """Tokens [..., a, width] -> [..., a, width]; with a past, of one place that also sees those before."""
         query, key, value = (_split(part, self.heads) for part in self.project(self.norm(x)).chunk(3, -1))
-        if past is not None:
-            key, value = torch.cat([past[0], key], -2), torch.cat([past[1], value], -2)
-        return self.out(_joined(attend(query, (key, value), x.ndim > 3, causal=causal))), (key, value)
+        heads = (key, value) if past is None else past.joined((key, value))
+        out: torch.Tensor = self.out(_joined(attend(query, heads, x.ndim > 3, causal=causal)))
+        return out
 
 
 class CrossAttention(nn.Module):
@@ -116,7 +147,7 @@ class SupportBlock(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Tokens [..., L, width] -> [..., L, width]."""
-        x = x + self.own(x)[0]
+        x = x + self.own(x)
         return x + self.mix(x)
 
 
@@ -132,15 +163,14 @@ class CodeBlock(nn.Module):
         x: torch.Tensor,
         memory: Heads,
         mask: torch.Tensor | None,
-        past: Heads | None,
+        past: Past | None,
         dropout_mask: torch.Tensor | None,
-    ) -> tuple[torch.Tensor, Heads]:
-        """Tokens [..., n, L, width], and the keys and values of these and of the past; see `CodePrior.forward`."""
+    ) -> torch.Tensor:
+        """Tokens [..., n, L, width] -> [..., n, L, width]; see `CodePrior.forward`."""
         scale = 1.0 if dropout_mask is None else dropout_mask
-        attended, now = self.own(x, past, causal=past is None)
-        x = x + scale * attended
+        x = x + scale * self.own(x, past, causal=past is None)
         x = x + scale * self.cross(x, memory, mask)
-        return x + scale * self.mix(x), now
+        return x + scale * self.mix(x)
 
 
 class SupportEncoder(nn.Module):
@@ -227,39 +257,36 @@ class CodePrior(nn.Module):
         x = torch.cat([start, self.embedding(codes[..., :-1])], -2) + self.positions
         seen = None if mask is None else mask.repeat_interleave(codes.shape[-1], -2)[..., None, :, :]
         dropped = None if dropout_mask is None else dropout_mask[..., None, :]
-        logits, _ = self._through(x, memory, seen, [None] * len(self.blocks), dropped)
-        return logits
+        return self._through(x, memory, seen, [None] * len(self.blocks), dropped)
 
     def step(
-        self, place: int, code: torch.Tensor, past: Sequence[Heads | None], memory: Sequence[Heads], mask: torch.Tensor
-    ) -> tuple[torch.Tensor, list[Heads]]:
-        """Logits [..., n, codes] at one place, and the keys and values of all places so far.
+        self, place: int, code: torch.Tensor, past: Sequence[Past], memory: Sequence[Heads], mask: torch.Tensor
+    ) -> torch.Tensor:
+        """Logits [..., n, codes] at one place; the keys and values of this place join the past.
 
         Args:
             place: from 0.
             code: of the place before, [..., n]; of no account at the first.
-            past: keys and values of the places before, of each block; None at the first.
+            past: keys and values of the places before, of each block.
             memory: as for `forward`.
             mask: which tokens of it each image sees, [..., n, m].
         """
         token = self.start.expand(*code.shape, -1) if place == 0 else self.embedding(code)
         x = (token + self.positions[place])[..., None, :]
-        logits, now = self._through(x, memory, mask[..., None, :, :], past, None)
-        return logits[..., 0, :], now
+        return self._through(x, memory, mask[..., None, :, :], past, None)[..., 0, :]
 
     def _through(
         self,
         x: torch.Tensor,
         memory: Sequence[Heads],
         mask: torch.Tensor | None,
-        past: Sequence[Heads | None],
+        past: Sequence[Past | None],
         dropout_mask: torch.Tensor | None,
-    ) -> tuple[torch.Tensor, list[Heads]]:
-        now: list[Heads] = []
+    ) -> torch.Tensor:
         for block, heads, before in zip(self.blocks, memory, past, strict=True):
-            x, after = block(x, heads, mask, before, dropout_mask)
-            now.append(after)
-        return self.head(self.norm(x)), now
+            x = block(x, heads, mask, before, dropout_mask)
+        logits: torch.Tensor = self.head(self.norm(x))
+        return logits
 
 
 def _split(x: torch.Tensor, heads: int) -> torch.Tensor:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from metagen.generators.tokens.token_networks import CodePrior, Heads
+from metagen.generators.tokens.token_networks import CodePrior, Heads, Past, WrittenPast
 
 HIGHEST = 1 - 2**-20  # of a uniform number: rounded sums must not reach past the last code that has a chance
 
@@ -40,9 +40,10 @@ def draw_codes(
         seen = torch.cat([seen, nulls.expand_as(seen)], -2)
     code, codes = torch.zeros(seen.shape[:-1], dtype=torch.long, device=uniform.device), []
     finite = torch.ones_like(uniform[..., 0], dtype=torch.bool)
-    past: Sequence[Heads | None] = [None] * len(memory)
-    for place in range(uniform.shape[-1]):
-        logits, past = prior.step(place, code, past, memory, seen)
+    places, one_task = uniform.shape[-1], uniform.ndim < 3  # which may be under vmap
+    past = [Past() if one_task else WrittenPast(places) for _ in memory]
+    for place in range(places):
+        logits = prior.step(place, code, past, memory, seen)
         if how.guidance:
             seeing, blind = logits.split(rows, -2)
             logits = seeing + how.guidance * (seeing - blind)
