@@ -11,14 +11,14 @@ import torch
 from metagen.core.warps import DRAWS, random_affine
 from metagen.distributed.sharding import ShardedTasks
 from metagen.errors import MetagenError
-from metagen.evaluation import baselines, scorecard
+from metagen.evaluation import baselines, scorecard, trial
 from metagen.evaluation.baselines import tuned, untrained
 from metagen.evaluation.contenders import Contender, contenders, criterion_after
 from metagen.evaluation.criterion import ByLoss, BySamples
 from metagen.evaluation.evaluation_options import EvaluationOptions
 from metagen.evaluation.scorecard import measure
 from metagen.generators import Generator
-from metagen.learners import MAML, Amortised, Joint, LowRankMAML, Reptile, RuleEngine, auto_steps
+from metagen.learners import MAML, Amortised, Joint, LowRankMAML, Reptile, RuleEngine, adapt_after, auto_steps
 from metagen.metrics import Extractor, metrics
 from metagen.report.tables import table
 from metagen.tasks.episodes import Episode, Episodes
@@ -72,6 +72,7 @@ def test_differences_are_paired_and_rows_are_what_they_say(learner, small_grid, 
         return hardness - gains[contender.steps] + (7 if contender.sees == "other" else 0)
 
     monkeypatch.setattr(Contender, "adapted", lambda contender, *_: contender)
+    monkeypatch.setattr(trial, "adapt_after", lambda learner, *_: {n: Contender(learner, n) for n in range(3)})
     monkeypatch.setattr(ByLoss, "__call__", loss)
     scratch = Joint(tiny_vae(size=28), test_steps=1)
     monkeypatch.setattr(baselines, "tuned", lambda *_: scratch)
@@ -495,16 +496,19 @@ def test_a_game_has_no_query_loss_and_a_curve_of_what_it_is_judged_by(game, smal
 
 
 def test_a_task_that_diverges_is_counted_and_shown_grey(game, small_grid, monkeypatch):
-    adapted = Contender.adapted
+    adapted, after = Contender.adapted, adapt_after
 
-    def broken(contender, episode, others, key):
-        found = adapted(contender, episode, others, key)
-        if contender.sees == "own" and contender.learner is game:
-            for difference in found.difference.values():
-                difference[1] = torch.nan
+    def spoiled(found):
+        for difference in found.difference.values():
+            difference[1] = torch.nan
         return found
 
+    def broken(contender, *given):
+        own = contender.sees == "own" and contender.learner is game
+        return spoiled(adapted(contender, *given)) if own else adapted(contender, *given)
+
     monkeypatch.setattr(Contender, "adapted", broken)
+    monkeypatch.setattr(trial, "adapt_after", lambda *given: {n: spoiled(a) for n, a in after(*given).items()})
     sharded, extractors = ShardedTasks(batch=10), {"half": Half()}
     options = EvaluationOptions(limit=None, curve=(1,), baselines=True)
     found = measure(game, Episodes(Blobs(tasks=40), 2, 8), options, extractors, sharded=sharded)

@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_map
 
 from metagen.adaptation import draw_noise, in_chunks, task_batch
 from metagen.errors import MetagenError
-from metagen.learners import MetaSGD, adapt_tasks, learners
+from metagen.learners import MetaSGD, adapt_after, adapt_tasks, learners
 from metagen.learners.model_files import build, describe
 from tests.doubles import tiny_learner, tiny_vae
 
@@ -76,6 +76,15 @@ def test_a_description_builds_the_same_learner(trained, blobs, device):
     support = blobs(2, 4, seed=10_002)
     first, second = (adapt_tasks(learner, support, (0, "test")).difference for learner in (trained, twin))
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_after_several_numbers_of_steps_it_is_as_after_each(trained, blobs):
+    images = blobs(3, 4, seed=10_003)
+    along = adapt_after(trained, images, (0, "test"), range(3), (4, 0, 2))
+    assert set(along) == {0, 2, 4}
+    for steps, adapted in along.items():
+        alone = adapt_tasks(trained, images, (0, "test"), steps=steps).difference
+        assert all(torch.equal(adapted.difference[name], alone[name]) for name in alone)
 
 
 MOVERS = [cls for cls in learners.classes if "adapted_params" in inspect.signature(cls).parameters]

@@ -42,4 +42,5 @@ def check_adapts(learner: Learner) -> None:
 def adapted_alike(learner: Learner, support: torch.Tensor, key: tuple[int | str, ...]) -> Adapted:
     """Adapt to supports [T, k, C, H, W] with the same draws for every task and image."""
     tasks, steps = [0] * len(support), learner.test_steps
-    return adapt_by(learner, support, draw_alike(learner.generator, key, tasks, support.shape[1], steps), steps)
+    noise = draw_alike(learner.generator, key, tasks, support.shape[1], steps)
+    return adapt_by(learner, support, noise, (steps,))[steps]

@@ -11,11 +11,11 @@ import torch
 
 from metagen.core.seeding import torch_rng
 from metagen.core.warps import DRAWS, random_affine
-from metagen.evaluation.contenders import Contender, criterion_after
+from metagen.evaluation.contenders import Contender
 from metagen.evaluation.criterion import ByLoss, Criterion
 from metagen.evaluation.task_results import TaskResults
 from metagen.generators import Generator
-from metagen.learners import Adapted, Learner
+from metagen.learners import Adapted, Learner, adapt_after
 from metagen.metrics import Extractor
 from metagen.storage.images import to_uint8
 from metagen.tasks.episodes import Episode, Episodes
@@ -71,7 +71,9 @@ class Trial:
     def _curve(self, learner: Learner, episode: Episode) -> dict[int, torch.Tensor]:
         """The criterion after each number of inner steps; it is measured once where no weight adapts."""
         at = {steps: steps if learner.adapted_names else 0 for steps in self.curve}
-        values = {n: criterion_after(learner, episode, self.key, n, self.criterion) for n in dict.fromkeys(at.values())}
+        numbers, after = episode.numbers, [*dict.fromkeys(at.values())]
+        adapted = adapt_after(learner, episode.support, self.key, numbers, after) if after else {}
+        values = {n: self.criterion(each, episode.query, self.key, numbers) for n, each in adapted.items()}
         return {steps: values[n].clone() for steps, n in at.items()}  # a file of tensors holds none twice
 
     def _evaluate_row(

@@ -4,7 +4,7 @@ from metagen.core.registry import Registry
 from metagen.learners.base import Learner
 from metagen.learners.baselines.joint import Joint
 from metagen.learners.baselines.transfer import Transfer
-from metagen.learners.batched import Adapted, adapt_by, adapt_tasks, by_chunks
+from metagen.learners.batched import Adapted, adapt_after, adapt_by, adapt_tasks, by_chunks
 from metagen.learners.conditioned.amortised import Amortised
 from metagen.learners.conditioned.base import Conditioned
 from metagen.learners.conditioned.leo import LEO
@@ -83,6 +83,7 @@ __all__ = [
     "StepChoice",
     "TaskEmbedding",
     "Transfer",
+    "adapt_after",
     "adapt_by",
     "adapt_each",
     "adapt_tasks",

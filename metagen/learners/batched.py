@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
-from metagen.adaptation import PlayerNoise, adapt, draw_noise
+from metagen.adaptation import PlayerNoise, draw_noise, trajectory
 from metagen.core.functional import Weights, over_tasks, with_weights
 from metagen.core.philox import Draws, rows_of
 from metagen.generators import Generator, Noise
@@ -108,26 +108,41 @@ def adapt_tasks(
     """
     count = learner.test_steps if steps is None else steps
     numbers = range(len(support)) if tasks is None else tasks
+    return adapt_after(learner, support, key, numbers, (count,), read)[count]
+
+
+def adapt_after(
+    learner: Learner,
+    support: torch.Tensor,
+    key: Sequence[int | str],
+    tasks: Sequence[int],
+    steps: Sequence[int],
+    read: torch.Tensor | None = None,
+) -> dict[int, Adapted]:
+    """`adapt_tasks` after each of several numbers of inner steps, along one trajectory: noise belongs to a step."""
     with torch.inference_mode(False):  # as the draws, which take part in gradients
-        noise = draw_noise(learner.generator, (*key, "support"), numbers, support.shape[1], count, support.device)
-        return adapt_by(learner, support, noise, count, read)
+        own, most = (*key, "support"), max(steps)
+        noise = draw_noise(learner.generator, own, tasks, support.shape[1], most, support.device)
+        return adapt_by(learner, support, noise, steps, read)
 
 
 def adapt_by(
-    learner: Learner, support: torch.Tensor, noise: PlayerNoise, steps: int, read: torch.Tensor | None = None
-) -> Adapted:
-    """`adapt_tasks` with draws that are given, by player: each [T, N, v, k, ...]."""
+    learner: Learner, support: torch.Tensor, noise: PlayerNoise, steps: Sequence[int], read: torch.Tensor | None = None
+) -> dict[int, Adapted]:
+    """`adapt_after` with draws that are given, by player: each [T, N, v, k, ...], N the most steps."""
 
-    def one_task(support: torch.Tensor, read: torch.Tensor, noise: PlayerNoise) -> Weights:
-        start, weights = learner.start(), adapt(learner, support, noise, steps, read=read)
-        return {name: weights[name] - start[name] for name in sorted(learner.adapted_names)}
+    def one_task(support: torch.Tensor, read: torch.Tensor, noise: PlayerNoise) -> dict[int, Weights]:
+        start, states = learner.start(), trajectory(learner, support, noise, max(steps), read=read)
+        kept = {index: {**start, **weights} for index, (weights, _) in enumerate(states) if index in steps}
+        names = sorted(learner.adapted_names)
+        return {index: {name: weights[name] - start[name] for name in names} for index, weights in kept.items()}
 
     with torch.inference_mode(False), torch.no_grad():
         support = support.clone()  # made under inference mode it could not take part in a gradient
         noise = tree_map(lambda x: x.to(support), noise)
         rule = support if read is None else read.clone()
-        difference = by_chunks(over_tasks(one_task, shared=0), support, rule, noise)
-    return Adapted(learner.generator, difference, support)
+        differences = by_chunks(over_tasks(one_task, shared=0), support, rule, noise)
+    return {index: Adapted(learner.generator, difference, support) for index, difference in differences.items()}
 
 
 def by_chunks(function: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401
