@@ -58,6 +58,10 @@ def test_a_number_depends_on_its_key_row_call_and_place_alone(kind):
     assert drawn([], 2).shape == (0, 2)
 
 
+def test_where_there_is_no_double_precision_they_are_made_on_the_cpu():
+    assert Draws((0,), device="mps").normal(3).device.type == "cpu"
+
+
 def test_rows_are_tasks_and_numbers_of_each():
     rows = rows_of([4, 9], torch.arange(3))
     assert rows.tolist() == [[[4, 0], [4, 1], [4, 2]], [[9, 0], [9, 1], [9, 2]]]

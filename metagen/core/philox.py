@@ -13,6 +13,7 @@ MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 WEYL = (0x9E3779B9, 0xBB67AE85)  # added to the key after each round
 ROUNDS = 10
 WORD = 0xFFFFFFFF
+DOUBLE = ("cpu", "cuda")  # devices with double precision, which Apple's has not
 
 
 def philox(counter: Sequence[torch.Tensor], key: Sequence[int]) -> list[torch.Tensor]:
@@ -36,14 +37,15 @@ class Draws:
         key: what they are for: (run, split, episode, purpose, ...).
         rows: [*lead, 2], numbers of 32 bits: whose they are, such as a task's number and an update's; one row (0, 0)
             without leading axes if None.
-        device: where they are made.
+        device: where they are made, if it knows double precision; else on the CPU.
     """
 
     def __init__(
         self, key: Sequence[int | str], rows: torch.Tensor | None = None, device: torch.device | str = "cpu"
     ) -> None:
         self.key = words_of(*key)
-        self.rows = (rows_of([0])[0] if rows is None else rows).to(device)
+        place = device if torch.device(device).type in DOUBLE else "cpu"
+        self.rows = (rows_of([0])[0] if rows is None else rows).to(place)
         self.calls = 0
 
     def uniform(self, *shape: int) -> torch.Tensor:
