@@ -15,6 +15,7 @@ from metagen.adaptation.meta_gradients import (
     Implicit,
     MetaGradient,
     MetaStep,
+    Recorded,
     in_chunks,
 )
 from metagen.adaptation.optimisers import Optimiser, fixed_rate_step
@@ -58,6 +59,7 @@ __all__ = [
     "Optimiser",
     "PerWeight",
     "PlayerNoise",
+    "Recorded",
     "Regulariser",
     "Rule",
     "SetEncoder",

@@ -6,12 +6,12 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 import torch
-from torch.func import grad_and_value
 from torch.utils._pytree import tree_map
 
 from metagen.adaptation.batch import NO_NOISE, Carry, PlayerNoise, State, TaskNoise
 from metagen.adaptation.protocol import Adaptable
 from metagen.adaptation.steps.base import Rates, Step
+from metagen.core.factored import descended, gradients_and_value
 from metagen.core.functional import Weights
 from metagen.generators import Generator, Noise
 
@@ -33,7 +33,7 @@ class SGD(Step):
         self, weights: Weights, gradients: Weights, state: State, index: int, loss: torch.Tensor
     ) -> tuple[Weights, State]:
         """One descent step."""
-        return {name: w - self.rates[name] * gradients[name] for name, w in weights.items()}, state
+        return {name: descended(w, gradients[name], self.rates[name]) for name, w in weights.items()}, state
 
 
 def adapt(
@@ -56,6 +56,7 @@ def trajectory(
     steps: int | None = None,
     task_noise: TaskNoise = NO_NOISE,
     read: torch.Tensor | None = None,
+    factored: bool = False,
 ) -> Iterator[Carry]:
     """phi_0 to phi_N of one task, the weights that adapt, each with the state of the step.
 
@@ -66,10 +67,14 @@ def trajectory(
         steps: N; that of meta-training if None.
         task_noise: the draws that are one for the task; none in a trained model.
         read: images [j, C, H, W] that a step's rule is read from; the support if None.
+        factored: whether weights of linear layers may be `Factored`, for who does nothing but put them into modules.
     """
     carry = learner.begin(support if read is None else read, task_noise)
     yield carry
-    for index in range(learner.steps if steps is None else steps):
+    count = learner.steps if steps is None else steps
+    if factored and count:
+        carry = learner.factored(carry, support, learner.step_noise(noise, 0), count)
+    for index in range(count):
         carry = learner.advance(carry, support, learner.step_noise(noise, index), index, task_noise)
         yield carry
 
@@ -105,7 +110,7 @@ def inner_step(
         def loss(own: Weights, at: Weights = at, player: str = player, draws: Noise = draws) -> torch.Tensor:
             return support_loss({**at, **own}, player, draws)
 
-        gradients, value = grad_and_value(loss)(own)
+        gradients, value = gradients_and_value(loss, own)
         own_state = {name: state[name] for name in own if name in state}
         before = index * generator.player_updates[player] + update  # updates that this player had
         moved, own_state = step.update({name: weights[name] for name in own}, gradients, own_state, before, value)

@@ -11,9 +11,10 @@ from torch.func import vmap
 from torch.utils._pytree import tree_leaves, tree_map
 
 from metagen.core.autocast import Convolutions
+from metagen.core.factored import Factored, FactoredLinear, Probed, Weights
 
 M = TypeVar("M", bound=nn.Module)
-Weights = dict[str, torch.Tensor]
+__all__ = ["Execution", "Weights", "over_tasks", "with_weights"]
 Execution = Literal["vmap", "loop"]  # all tasks at once, or one by one, with less memory: the results are the same
 
 
@@ -40,6 +41,8 @@ def _copied(module: nn.Module, given: dict[int, torch.Tensor], copies: dict[nn.M
         for kind in ("_parameters", "_buffers"):
             tensors = vars(module)[kind]
             vars(copy)[kind] = {name: given.get(id(tensor), tensor) for name, tensor in tensors.items()}
+        if isinstance(vars(copy)["_parameters"].get("weight"), Factored | Probed):
+            copy.__class__ = FactoredLinear
         children = vars(module)["_modules"].items()
         vars(copy)["_modules"] = {
             name: None if child is None else _copied(child, given, copies) for name, child in children

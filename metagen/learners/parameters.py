@@ -106,6 +106,11 @@ class Parts(nn.Module):
         """
 
 
+def overridden(module: nn.Module, methods: Sequence[str]) -> list[str]:
+    """Those of the methods, each defined once by a base class, that the module's own class defines again."""
+    return [name for name in methods if sum(name in vars(cls) for cls in type(module).__mro__) > 1]
+
+
 def check_meta_gradient(learner: Parts) -> None:
     """Refuse a learner whose meta-gradient would pass over one of its hooks, or never train a meta-parameter.
 
@@ -113,9 +118,7 @@ def check_meta_gradient(learner: Parts) -> None:
         MetagenError: naming the first such hook or meta-parameter.
     """
     kind, meta_gradient = type(learner).__name__, learner.meta_gradient
-    mro = type(learner).__mro__  # in which `Learner` defines each hook once
-    overridden = [hook for hook in get_args(Hook) if sum(hook in vars(cls) for cls in mro) > 1]
-    if ignored := [hook for hook in overridden if hook not in meta_gradient.hooks]:
+    if ignored := [hook for hook in overridden(learner, get_args(Hook)) if hook not in meta_gradient.hooks]:
         raise MetagenError(
             f"{kind}: {type(meta_gradient).__name__} does not heed its {ignored[0]}; choose another meta-gradient"
         )

@@ -14,7 +14,7 @@ import torch
 from torch.utils._pytree import tree_map
 from torchmetrics import MeanMetric
 
-from metagen.adaptation import MetaStep, Regulariser, in_chunks, task_batch
+from metagen.adaptation import MetaStep, Recorded, Regulariser, in_chunks, task_batch
 from metagen.core.functional import Execution, Weights
 from metagen.core.registry import options_of
 from metagen.distributed.processes import gathered
@@ -110,6 +110,7 @@ class MetaTraining(pl.LightningModule):
         self.rate, self.schedule, self.warmup = rate, schedule, warmup
         first, second = generator.betas if betas is None else betas
         self.weight_decay, self.betas = weight_decay, (first, second)
+        self.meta_gradient = Recorded(self.learner.meta_gradient)
         meta = self.learner.meta_parameters()
         for name, weight in self.learner.named_parameters():
             weight.requires_grad_(name in meta)  # no graph is made for what is frozen
@@ -148,7 +149,7 @@ class MetaTraining(pl.LightningModule):
         batch = task_batch(learner, episode.support, episode.query, key, episode.numbers, targets)
         theta = learner.meta_parameters()
         meta = {name: w.detach() for name, w in theta.items()}
-        step = in_chunks(learner.meta_gradient, learner, meta, batch, self.chunk, self.execution)
+        step = in_chunks(self.meta_gradient, learner, meta, batch, self.chunk, self.execution)
         self.episode, self.losses = episode, step.losses
         self.task_records.append(step.task_records)
         self._log_step(step)

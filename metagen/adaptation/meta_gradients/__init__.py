@@ -6,6 +6,7 @@ from metagen.adaptation.meta_gradients.displacement import Displacement
 from metagen.adaptation.meta_gradients.exact import Exact
 from metagen.adaptation.meta_gradients.first_order import FirstOrder
 from metagen.adaptation.meta_gradients.implicit import Implicit
+from metagen.adaptation.meta_gradients.recorded import Recorded
 
 __all__ = [
     "Adjoint",
@@ -15,5 +16,6 @@ __all__ = [
     "Implicit",
     "MetaGradient",
     "MetaStep",
+    "Recorded",
     "in_chunks",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import ClassVar, NamedTuple, get_args
 
@@ -10,6 +11,9 @@ import torch
 from metagen.adaptation.batch import TaskBatch
 from metagen.adaptation.protocol import Adaptable, Hook, Losses
 from metagen.core.functional import Execution, Weights
+from metagen.core.threads import in_threads, workers_for
+
+LEAST_TASKS = 4  # of a thread: fewer do not pay for its Python
 
 
 class MetaStep(NamedTuple):
@@ -49,13 +53,22 @@ def in_chunks(
     chunk: int | None = None,
     execution: Execution = "vmap",
 ) -> MetaStep:
-    """A batch's meta-gradient, taken `chunk` tasks at a time (all at once if None), to hold one chunk's graph alone."""
+    """A batch's meta-gradient, taken `chunk` tasks at a time (all at once if None), to hold one chunk's graph alone.
+
+    On a CPU the tasks of a chunk are shared among threads.
+    """
     total: Weights = {}
     steps: list[MetaStep] = []
+
+    def one_share(own: TaskBatch) -> MetaStep:
+        return meta_gradient(learner, meta, own, execution)
+
     for part in batch.chunks(chunk):
-        step = meta_gradient(learner, meta, part, execution)
-        share = len(part.support) / len(batch.support)
-        total = {name: total.get(name, 0) + share * g for name, g in step.gradients.items()}
-        steps.append(step)
+        workers = workers_for(part.support.device, len(part.support), LEAST_TASKS)
+        shares = list(part.chunks(math.ceil(len(part.support) / workers)))
+        for own, step in zip(shares, in_threads(one_share, shares), strict=True):
+            weight = len(own.support) / len(batch.support)
+            total = {name: total.get(name, 0) + weight * g for name, g in step.gradients.items()}
+            steps.append(step)
     rest = ({name: torch.cat([step[i][name] for step in steps]) for name in steps[0][i]} for i in (1, 2, 3))
     return MetaStep(total, *rest)

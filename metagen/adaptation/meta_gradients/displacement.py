@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import ClassVar
 
 from metagen.adaptation.batch import TaskBatch
-from metagen.adaptation.inner_loop import adapt
+from metagen.adaptation.inner_loop import trajectory
 from metagen.adaptation.meta_gradients.base import MetaGradient, MetaStep
 from metagen.adaptation.protocol import Adaptable, Hook, Losses
+from metagen.core.factored import mean_over_tasks
 from metagen.core.functional import Execution, Weights, over_tasks
 
 
@@ -22,11 +24,12 @@ class Displacement(MetaGradient):
 
         def one_task(meta: Weights, task: TaskBatch) -> tuple[Weights, Losses]:
             own = learner.with_weights(meta)
-            adapted = adapt(own, task.support, task.support_noise, learner.steps, task.task_noise)
-            return {name: adapted[name] for name in sorted(learner.adapted_names)}, learner.query_losses(adapted, task)
+            path = trajectory(own, task.support, task.support_noise, learner.steps, task.task_noise, factored=True)
+            ((adapted, _),) = deque(path, maxlen=1)
+            return adapted, learner.query_losses({**own.start(task.task_noise), **adapted}, task)
 
         adapted, losses = over_tasks(one_task, execution)(meta, batch)
-        displacement = {f"generator.{name}": meta[f"generator.{name}"] - w.mean(0) for name, w in adapted.items()}
+        displacement = {f"generator.{n}": meta[f"generator.{n}"] - mean_over_tasks(w) for n, w in adapted.items()}
         return MetaStep(displacement, losses, {}, {})
 
     def trains(self, learner: Adaptable, name: str) -> bool:
