@@ -17,6 +17,7 @@ from jsonargparse import ArgumentError
 
 from metagen.commands.parsers import run_verb
 from metagen.commands.words import spelled_out
+from metagen.core.allocation import keep_freed_memory
 from metagen.core.quiet import from_first_process, quieten
 from metagen.errors import MetagenError, unknown
 
@@ -91,6 +92,7 @@ def _run(verb: str, argv: Sequence[str]) -> None:
     if verb not in VERBS:
         raise unknown("verb", verb, VERBS)
     quieten()
+    keep_freed_memory()
     words, name, example = spelled_out(argv), verb.replace("-", "_"), VERBS[verb].example
     function = getattr(import_module(f"metagen.commands.{name}"), name)
     if verb == "fit":  # whose options LightningCLI parses

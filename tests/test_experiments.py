@@ -26,11 +26,63 @@ def benchmark_learned_optimiser(project: Project) -> None:
     assert len(found["differences"]) == len(found["rows"]) - 1
 
 
+def benchmark_everyday(project: Project) -> None:
+    words = ["--root", project.root, "--tasks", 3, "--repeats", 1, "--out", "results/performance"]
+    project.run("benchmarks.everyday", *words)
+    found = project.read("results/performance/everyday.json")
+    waits = {**found["commands"], **found["adaptation"]}
+    assert len(waits) == 5 + 3 * 2  # commands; three models, one task and many
+    assert all(0 < wait["least"] <= wait["median"] <= wait["most"] for wait in waits.values())
+    assert found["pipeline"]["share"] > 0
+
+
+def benchmark_growth(project: Project) -> None:
+    project.run("benchmarks.growth", "--networks", "VAE", "--repeats", 1, "--out", "results/performance")
+    lines = project.read("results/performance/growth.json")["lines"]
+    assert [line["varied"] for line in lines] == ["tasks", "steps", "size", "width"]
+    assert all(min(line["seconds"]) > 0 for line in lines)
+    assert project.is_picture("results/performance/growth.png")
+
+
+def benchmark_processes(project: Project) -> None:
+    project.run("benchmarks.processes", "--tasks", 2, "--steps", 1, "--repeats", 1, "--out", "results/performance")
+    found = project.read("results/performance/processes.json")
+    assert [row["processes"] for row in found["rows"]] == [1, 2]
+    assert found["ratio"] > 0
+
+
+def benchmark_roofline(project: Project) -> None:
+    project.run("benchmarks.roofline", "--repeats", 1, "--out", "results/performance")
+    rows = project.read("results/performance/roofline.json")["rows"]
+    (product,) = (row for row in rows if row["what"].startswith("matrix product"))
+    assert product["gflop"] == pytest.approx(2 * 2048**3 / 1e9)
+    assert all(row["gflops"] > 0 for row in rows)
+
+
+def performance_page(project: Project) -> None:
+    for benchmark in (
+        benchmark_processes,
+        benchmark_roofline,
+        benchmark_meta_gradients,
+        benchmark_growth,
+        benchmark_everyday,
+    ):
+        benchmark(project)
+    project.run("experiments.performance_page")
+    shown = project.table("results/performance/README.md")
+    assert {"metagen", "plain loop", "metagen adapt", "VAE"} <= set(shown)
+
+
 def benchmark_meta_gradients(project: Project) -> None:
-    said = project.run("benchmarks.meta_gradients", "--tasks", 2, "--steps", 2, "--repeats", 1)
-    rates = [float(number) for number in re.findall(r"([\d.]+) tasks/s", said)]
-    assert len(rates) == 6 + 4 + 4  # three learners, one of them with two adjoints more
-    assert min(rates) > 0
+    words = ["--tasks", 2, "--steps", 1, "--repeats", 1, "--out", "results/performance"]
+    said = project.run("benchmarks.meta_gradients", *words)
+    rows = project.read("results/performance/meta_gradients.json")["rows"]
+    ways = {(row["kind"], row["way"]) for row in rows}
+    assert len(ways) == len(rows) == len(re.findall(r"([\d.]+) tasks/s", said))
+    assert {("Reptile", "plain loop"), ("FOMAML", "vmap by hand"), ("MAML", "metagen, adjoint, loop")} <= ways
+    assert all(0 < row["least"] <= row["rate"] <= row["most"] for row in rows)
+    peers = {"plain loop", "higher", "TorchOpt", "learn2learn"}
+    assert max(row["ratio"] for row in rows if row["kind"] == "MAML" and row["way"] in peers) == pytest.approx(1)
 
 
 def benchmark_metrics(project: Project) -> None:
@@ -196,7 +248,6 @@ SMOKE = {
     "league_plans": league_plans,
     "learned_optimiser": benchmark_learned_optimiser,
     "meta_generator": meta_generator,
-    "meta_gradients": benchmark_meta_gradients,
     "metrics": benchmark_metrics,
     "pages": league,
     "runs": runs,
@@ -208,6 +259,13 @@ SLOW = {  # in tests/slow
     "faces at 64 px": large_faces,
     "gans": gans,
     "gans_page": gans,
+    "everyday": performance_page,
+    "growth": performance_page,
+    "meta_gradients": performance_page,
+    "peers": performance_page,
+    "performance_page": performance_page,
+    "processes": performance_page,
+    "roofline": performance_page,
 }
 
 

@@ -37,10 +37,6 @@ class Learner(Parts):
         own = {name: start[name] for name in sorted(self.adapted_names)}
         return own, self.step.init(own, support, task_noise.get("step", {}))
 
-    def factored(self, carry: Carry, support: torch.Tensor, noise: PlayerNoise, steps: int) -> Carry:
-        """phi_0 with weights of linear layers as `Factored`, where N steps with such draws go faster; as it is here."""
-        return carry
-
     def step_noise(self, noise: PlayerNoise, index: int) -> PlayerNoise:
         """The draws of inner step number `index`, by player [v, k, ...], of those of all steps."""
         return at_step(noise, index)
@@ -116,11 +112,6 @@ class Learner(Parts):
     def context_only(self) -> bool:
         """Whether adapting is looking at the support and nothing else, so that all tasks share all weights."""
         return not self.adapted_names and not self.conditioned
-
-    @property
-    def pure(self) -> bool:
-        """Whether its meta-gradient depends on meta-parameters and tasks alone, whatever the progress; unknown here."""
-        return False
 
     def player_of(self, name: str) -> str:
         """The player that trains a meta-parameter: that of its weight; the last one for what belongs to no weight."""

@@ -8,7 +8,18 @@ from typing import ClassVar, cast, get_args
 import torch
 from torch import nn
 
-from metagen.adaptation import Adaptable, Encoder, Hook, MetaGradient, Regulariser, Step, TaskNoise, select_params
+from metagen.adaptation import (
+    Adaptable,
+    Carry,
+    Encoder,
+    Hook,
+    MetaGradient,
+    PlayerNoise,
+    Regulariser,
+    Step,
+    TaskNoise,
+    select_params,
+)
 from metagen.core.functional import Weights
 from metagen.core.philox import Draws
 from metagen.errors import MetagenError, check_at_least
@@ -74,6 +85,15 @@ class Parts(nn.Module):
             return "frozen"
         encoders = (module for module in self.modules() if isinstance(module, Encoder))
         return next((encoder.needs_trained for encoder in encoders if encoder.needs_trained), None)
+
+    @property
+    def pure(self) -> bool:
+        """Whether its meta-gradient depends on meta-parameters and tasks alone, whatever the progress; unknown here."""
+        return False
+
+    def factored(self, carry: Carry, support: torch.Tensor, noise: PlayerNoise, steps: int) -> Carry:
+        """phi_0 with weights of linear layers as `Factored`, where N steps with such draws go faster; as it is here."""
+        return carry
 
     def meta_parameters(self) -> dict[str, nn.Parameter]:
         """The parameters that meta-training trains, by name: all that the generator does not freeze."""
