@@ -1,4 +1,4 @@
-"""What every user waits for: a command's start, adapting and sampling, many tasks, the data of a training step.
+"""Everyday waits: a command's start, adapting and sampling, many tasks, the data of a training step.
 
     python -m benchmarks.everyday --out DIR --root ROOT [--tasks 473] [--repeats 5]
 

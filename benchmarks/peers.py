@@ -41,7 +41,7 @@ class Loss(nn.Module):
 
 
 class Problem(NamedTuple):
-    """What is to be done: "maml", "fomaml" or "reptile" of a loss on a batch of tasks."""
+    """The work: "maml", "fomaml" or "reptile" of a loss on a batch of tasks."""
 
     kind: str
     loss: Loss

@@ -1,4 +1,4 @@
-"""What the processor can do, and what a network and a meta-gradient make of it: GFLOP/s and FLOP a byte.
+"""Rates of the processor, and of a network and a meta-gradient on it, in GFLOP/s.
 
     python -m benchmarks.roofline --out DIR [--repeats 7] [--device cpu]
 

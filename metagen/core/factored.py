@@ -41,7 +41,7 @@ class Factored(NamedTuple):
         return y + (x @ self.right.flatten(0, 1).mT) @ self.left.flatten(0, 1) if len(self.left) else y
 
     def change(self) -> torch.Tensor:
-        """What the steps added, [out, in]."""
+        """The change that the steps made, [out, in]."""
         return self.left.flatten(0, 1).mT @ self.right.flatten(0, 1)
 
 
@@ -112,8 +112,11 @@ def inputs_of_layers(module: nn.Module, weights: Weights, run: Callable[[Weights
     layers = {f"{name}.weight": layer for name, layer in module.named_modules() if type(layer) is nn.Linear}
     alone = [name for name, layer in layers.items() if name in weights and users.count(id(layer.weight)) == 1]
     probed = {name: Probed(weights[name]) for name in alone}
-    with torch.no_grad():
-        run({**weights, **cast(Weights, probed)})
+    try:
+        with torch.no_grad():
+            run({**weights, **cast(Weights, probed)})
+    except (AttributeError, TypeError):  # something reads weights as tensors, through `parameters()` for example
+        return {}
     return {name: len(p.inputs[0]) for name, p in probed.items() if len(p.inputs) == 1 and not p.read}
 
 
