@@ -75,13 +75,14 @@ def test_what_depends_on_more_than_tensors_is_not_recorded():
         assert count(recorded) == 0
 
 
-def test_it_is_not_recorded_while_watched_or_in_mixed_precision():
+def test_it_is_not_recorded_while_watched_in_mixed_precision_or_in_a_loop():
     made = MAML(tiny_vae(), steps=2, rate=0.1)
     recorded = Recorded(made.meta_gradient, after=0)
     with LiveBytes():
         recorded(made, meta_of(made), batch_of(made))
     with torch.autocast("cpu", torch.bfloat16):
         recorded(made, meta_of(made), batch_of(made))
+    recorded(made, meta_of(made), batch_of(made), "loop")
     assert count(recorded) == 0
 
 

@@ -13,8 +13,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 from metagen.core.autocast import Convolutions
 from metagen.core.factored import Factored, FactoredLinear, Probed, Weights
 
-M = TypeVar("M", bound=nn.Module)
 __all__ = ["Execution", "Weights", "over_tasks", "with_weights"]
+
+M = TypeVar("M", bound=nn.Module)
 Execution = Literal["vmap", "loop"]  # all tasks at once, or one by one, with less memory: the results are the same
 
 

@@ -42,9 +42,10 @@ def in_threads(function: Callable[[A], B], items: Sequence[A]) -> list[B]:
         with torch.set_grad_enabled(grad), torch.autocast("cpu", dtype, cast):
             return function(item)
 
-    results = list(_pool(len(items), max(1, threads // len(items)), os.getpid()).map(in_mode, items))
-    torch.set_num_threads(threads)  # a new thread's own number became everyone's default
-    return results
+    try:
+        return list(_pool(len(items), max(1, threads // len(items)), os.getpid()).map(in_mode, items))
+    finally:
+        torch.set_num_threads(threads)  # a new thread's own number became everyone's default
 
 
 @cache

@@ -39,14 +39,15 @@ class Recorded(MetaGradient):
 
     def __call__(self, learner: Adaptable, meta: Weights, batch: TaskBatch, execution: Execution = "vmap") -> MetaStep:
         """See `MetaGradient`."""
-        if not learner.pure or watched() or torch.is_autocast_enabled(batch.support.device.type):
+        hidden = watched() or torch.is_autocast_enabled(batch.support.device.type)
+        if hidden or not learner.pure or execution == "loop":  # which has operations of its own for each task
             return self.meta_gradient(learner, meta, batch, execution)
 
         def run(meta: Weights, batch: TaskBatch) -> MetaStep:
-            return self.meta_gradient(learner, meta, batch, execution)
+            return self.meta_gradient(learner, meta, batch)
 
         leaves, structure = tree_flatten((meta, batch))
-        key = (execution, repr(structure), *((x.shape, x.dtype, x.device) for x in leaves))
+        key = (repr(structure), *((x.shape, x.dtype, x.device) for x in leaves))
         with _ONE_AT_A_TIME:
             self._calls[key] += 1
             if key not in self._graphs and self._calls[key] > self.after:
@@ -64,7 +65,7 @@ def _recorded(run: Callable[..., Any], *args: Any) -> Callable[..., Any]:  # noq
 
     try:
         graph = make_fx(run)(*args)
-    except (RuntimeError, NotImplementedError) as error:
+    except RuntimeError as error:
         warnings.warn(f"meta-steps run unrecorded, which is slower: {error}", stacklevel=2)
         return run
     graph.graph.eliminate_dead_code()
