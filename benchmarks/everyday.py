@@ -11,7 +11,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.timing import seconds
 from experiments.runs import parser
 from metagen.adaptation import in_chunks, task_batch
 from metagen.distributed.environment import environment
@@ -38,11 +38,7 @@ def timed(run: Callable[[], object], repeats: int, warm: bool = True) -> dict[st
     """Seconds of a call, if warm after one that is not measured: median, least, most."""
     if warm:
         run()
-    each = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        run()
-        each.append(time.perf_counter() - started)
+    each = [seconds(run) for _ in range(repeats)]
     return {"median": statistics.median(each), "least": min(each), "most": max(each)}
 
 
@@ -104,17 +100,20 @@ def pipeline(root: str, tasks: int, repeats: int) -> dict[str, Any]:
     episodes = data.episodes
     numbers = iter(range(10_000))
 
-    def draw() -> Episode:
-        return episodes.train(next(numbers), tasks).to_like(learner)
+    def draw(number: int) -> Episode:
+        return episodes.train(number, tasks).to_like(learner)
 
-    episode = draw()
+    new = timed(lambda: draw(next(numbers)), 4 * repeats)
+    known = timed(lambda: draw(0), 4 * repeats)
+    episode = draw(0)
 
     def step() -> None:
         batch = task_batch(learner, episode.support, episode.query, (0, "step"), episode.numbers)
         in_chunks(learner.meta_gradient, learner, meta, batch)
 
-    data_s, step_s = timed(draw, 4 * repeats), timed(step, repeats)
-    return {"episode": data_s, "meta-step": step_s, "share": data_s["median"] / step_s["median"]}
+    whole = timed(step, repeats)
+    shares = {"share": known["median"] / whole["median"], "share of new images": new["median"] / whole["median"]}
+    return {"episode": known, "episode of new images": new, "meta-step": whole, **shares}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

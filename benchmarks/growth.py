@@ -9,14 +9,16 @@ at a time; the slope is that of log seconds by log size, by least squares. DIR g
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from benchmarks.timing import seconds
 from experiments.runs import parser
 from metagen.adaptation import in_chunks, task_batch
 from metagen.distributed.environment import environment
@@ -58,21 +60,10 @@ def measured(name: str, shape: dict[str, int], repeats: int, device: str) -> dic
     meta = {n: w.detach() for n, w in learner.meta_parameters().items()}
     images = (torch.rand(shape["tasks"], 10, 1, shape["size"], shape["size"]) > 0.8).float().to(device)
     batch = task_batch(learner, images[:, :5], images[:, 5:], (0, "growth"), range(shape["tasks"]))
-    each = []
-    for _ in range(repeats + 1):
-        started = time.perf_counter()
-        in_chunks(learner.meta_gradient, learner, meta, batch)
-        if device != "cpu":
-            torch.cuda.synchronize()
-        each.append(time.perf_counter() - started)
+    run = partial(in_chunks, learner.meta_gradient, learner, meta, batch)
+    each = [seconds(run, device) for _ in range(repeats + 1)]
     parameters = sum(w.numel() for w in generator.parameters())
     return {"network": name, **shape, "parameters": parameters, "seconds": statistics.median(each[1:])}
-
-
-def slope(sizes: Sequence[float], seconds: Sequence[float]) -> float:
-    """Of log seconds by log size, by least squares."""
-    x, y = (torch.tensor(each, dtype=torch.float64).log() for each in (sizes, seconds))
-    return float(((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum())
 
 
 def drawn(lines: list[dict[str, Any]]) -> bytes:
@@ -104,9 +95,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             rows = [measured(name, {**MIDDLE, varied: v}, options.repeats, options.device) for v in values]
             sizes = [row["parameters" if varied == "width" else varied] for row in rows]
             seconds = [row["seconds"] for row in rows]
-            line = {"network": name, "varied": varied, "sizes": sizes, "seconds": seconds}
-            lines.append({**line, "slope": slope(sizes, seconds)})
-            print(f"{name:9} {varied:6} {sizes}: seconds ~ size^{lines[-1]['slope']:.2f}", flush=True)
+            slope = float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
+            line = {"network": name, "varied": varied, "sizes": sizes, "seconds": seconds, "slope": slope}
+            lines.append(line)
+            print(f"{name:9} {varied:6} {sizes}: seconds ~ size^{slope:.2f}", flush=True)
     options.out.mkdir(parents=True, exist_ok=True)
     written = {"environment": environment(torch.device(options.device)), "middle": MIDDLE, "lines": lines}
     write_atomically(options.out / "growth.json", page(written))

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from typing import Any
 import torch
 
 from benchmarks.peers import PEERS, Loss, Problem
+from benchmarks.timing import seconds
 from experiments.runs import parser
 from metagen.adaptation import Adjoint, MetaGradient, Recorded, TaskBatch, in_chunks, task_batch
 from metagen.core.functional import Execution, Weights
@@ -72,15 +72,6 @@ def theirs(learner: FixedRate, vae: VAE, batch: TaskBatch) -> dict[str, Run]:
             continue
         found[name] = step
     return found
-
-
-def seconds(run: Run, device: str) -> float:
-    """Wall time of one call."""
-    started = time.perf_counter()
-    run()
-    if device != "cpu":
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
 
 
 def check(kind: str, runs: dict[str, Run]) -> None:

@@ -10,14 +10,14 @@ s X is (1 - s)^2 (|mean|^2 + tr S).
 from __future__ import annotations
 
 import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torchmetrics
 from torch import nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 
+from benchmarks.timing import seconds
 from experiments.runs import parser
 from metagen.distributed.environment import environment
 from metagen.metrics import frechet_distance
@@ -57,13 +57,6 @@ def cases(real: torch.Tensor, seed: int) -> dict[str, tuple[Pair, torch.Tensor]]
         "X, 1.5 X": ((real, 1.5 * real), 0.25 * size),
         "X, X": ((real, real), torch.zeros(len(real), dtype=real.dtype)),
     }
-
-
-def seconds(run: Callable[[], torch.Tensor]) -> float:
-    """Wall time of one call."""
-    started = time.perf_counter()
-    run()
-    return time.perf_counter() - started
 
 
 def main(argv: Sequence[str] | None = None) -> None:

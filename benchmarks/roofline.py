@@ -9,7 +9,6 @@ plain loop, which does nothing that is not needed. DIR gets roofline.json.
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.peers import Loss, Problem
 from benchmarks.peers import plain as by_hand
+from benchmarks.timing import seconds
 from experiments.runs import parser
 from metagen.adaptation import Recorded, in_chunks, task_batch
 from metagen.core.philox import Draws
@@ -33,16 +33,9 @@ GIGA = 1e9
 Run = Callable[[], object]
 
 
-def seconds(run: Run, repeats: int, device: str) -> float:
-    """The median of so many calls, after two that are not measured."""
-    each = []
-    for _ in range(repeats + 2):
-        started = time.perf_counter()
-        run()
-        if device != "cpu":
-            torch.cuda.synchronize()
-        each.append(time.perf_counter() - started)
-    return statistics.median(each[2:])
+def median(run: Run, repeats: int, device: str) -> float:
+    """Seconds, the median of so many calls, after two that are not measured."""
+    return statistics.median([seconds(run, device) for _ in range(repeats + 2)][2:])
 
 
 def counted(run: Run) -> int:
@@ -90,10 +83,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     device = options.device
     block = torch.randn(2**25, device=device)  # 128 MiB, more than any cache
     other = torch.empty_like(block)
-    bandwidth = 2 * block.nbytes / seconds(lambda: torch.mul(block, 2, out=other), options.repeats, device) / GIGA
+    bandwidth = 2 * block.nbytes / median(lambda: torch.mul(block, 2, out=other), options.repeats, device) / GIGA
     rows = []
     for name, (run, needed) in workloads(device).items():
-        work, took = counted(needed), seconds(run, options.repeats, device)
+        work, took = counted(needed), median(run, options.repeats, device)
         rows.append({"what": name, "gflop": work / GIGA, "seconds": took, "gflops": work / took / GIGA})
         print(f"{name:60} {rows[-1]['gflop']:8.2f} GFLOP {rows[-1]['gflops']:8.0f} GFLOP/s", flush=True)
     print(f"memory {bandwidth:.0f} GB/s")

@@ -254,6 +254,7 @@ SMOKE = {
     "scorecard": results,
     "search": search,
     "seen": seen,
+    "timing": benchmark_metrics,
 }
 SLOW = {  # in tests/slow
     "faces at 64 px": large_faces,
