@@ -72,6 +72,9 @@ def drawn(lines: list[dict[str, Any]]) -> bytes:
     for axes, varied in zip(figure.subplots(1, len(VARIED), sharey=True), VARIED, strict=True):
         for line in (each for each in lines if each["varied"] == varied):
             axes.loglog(line["sizes"], line["seconds"], "o-", label=f"{line['network']} ({line['slope']:.2f})")
+        if varied != "width":
+            axes.set_xticks(VARIED[varied], [str(value) for value in VARIED[varied]])
+            axes.xaxis.minorticks_off()
         axes.set_xlabel("parameters" if varied == "width" else varied)
         axes.legend(fontsize=7)
     figure.axes[0].set_ylabel("seconds of a meta-step")
