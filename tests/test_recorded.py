@@ -35,7 +35,7 @@ def assert_equal(found, expected):
 
 
 def count(recorded) -> int:
-    return len(recorded._graphs)
+    return len(recorded.recordings)
 
 
 def test_the_plain_learners_are_pure():
@@ -91,7 +91,7 @@ def test_a_copy_has_recorded_nothing():
     recorded = Recorded(made.meta_gradient, after=0)
     recorded(made, meta_of(made), batch_of(made))
     again = copy.deepcopy(recorded)
-    assert (count(recorded), count(again), again.after) == (1, 0, 0)
+    assert (count(recorded), count(again), again.recordings.after) == (1, 0, 0)
 
 
 def test_what_cannot_be_recorded_runs_and_is_told():
@@ -105,6 +105,6 @@ def test_what_cannot_be_recorded_runs_and_is_told():
 
     made = Decides(tiny_vae(), steps=1, rate=0.1)
     recorded = Recorded(made.meta_gradient, after=0)
-    with pytest.warns(UserWarning, match="run unrecorded"):
+    with pytest.warns(UserWarning, match="runs unrecorded"):
         found = recorded(made, meta_of(made), batch_of(made))
     assert_equal(found, made.meta_gradient(made, meta_of(made), batch_of(made)))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 
+from metagen.core.recording import Recordings
 from metagen.core.seeding import torch_rng
 from metagen.core.warps import DRAWS, random_affine
 from metagen.evaluation.contenders import Contender
@@ -23,6 +25,7 @@ from metagen.tasks.episodes import Episode, Episodes
 AFFINE = {"affine x1": 1.0, "affine x1.5": 1.5}
 MODEL_FREE = ("human", "copy", *AFFINE)
 RECONSTRUCTION = "reconstruction"  # the human half through the model and back: as good as it can make images
+EAGER_STEPS = 50  # of the curve, before its step is recorded
 GREY = 0.5  # what diverged samples count as
 
 
@@ -40,6 +43,7 @@ class Trial:
         criterion: of the curve.
         extractors: by name.
         half: how many images each row makes, and the human half and the reference hold.
+        recordings: of the inner step of the curve.
     """
 
     episodes: Episodes
@@ -51,6 +55,7 @@ class Trial:
     criterion: Criterion
     extractors: Mapping[str, Extractor]
     half: int
+    recordings: Recordings = field(default_factory=partial(Recordings, EAGER_STEPS))
 
     def evaluate_batch(self, tasks: list[int]) -> TaskResults:
         """Adapt every row's model to these tasks, and measure it; diverged samples count as grey."""
@@ -72,7 +77,9 @@ class Trial:
         """The criterion after each number of inner steps; it is measured once where no weight adapts."""
         at = {steps: steps if learner.adapted_names else 0 for steps in self.curve}
         numbers, after = episode.numbers, [*dict.fromkeys(at.values())]
-        adapted = adapt_after(learner, episode.support, self.key, numbers, after) if after else {}
+        adapted = {}
+        if after:
+            adapted = adapt_after(learner, episode.support, self.key, numbers, after, recordings=self.recordings)
         values = {n: self.criterion(each, episode.query, self.key, numbers) for n, each in adapted.items()}
         return {steps: values[n].clone() for steps, n in at.items()}  # a file of tensors holds none twice
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
-from metagen.adaptation import PlayerNoise, draw_noise, trajectory
+from metagen.adaptation import NO_NOISE, Carry, PlayerNoise, draw_noise, trajectory
 from metagen.core.functional import Weights, over_tasks, with_weights
 from metagen.core.philox import Draws, rows_of
+from metagen.core.recording import Recordings
 from metagen.generators import Generator, Noise
 from metagen.learners.base import Learner
 
@@ -118,16 +120,25 @@ def adapt_after(
     tasks: Sequence[int],
     steps: Sequence[int],
     read: torch.Tensor | None = None,
+    recordings: Recordings | None = None,
 ) -> dict[int, Adapted]:
-    """`adapt_tasks` after each of several numbers of inner steps, along one trajectory: noise belongs to a step."""
+    """`adapt_tasks` after each of several numbers of inner steps, along one trajectory: noise belongs to a step.
+
+    Who adapts one learner time and again keeps `recordings` of its step; many steps take less time so.
+    """
     with torch.inference_mode(False):  # as the draws, which take part in gradients
         own, most = (*key, "support"), max(steps)
         noise = draw_noise(learner.generator, own, tasks, support.shape[1], most, support.device)
-        return adapt_by(learner, support, noise, steps, read)
+        return adapt_by(learner, support, noise, steps, read, recordings)
 
 
 def adapt_by(
-    learner: Learner, support: torch.Tensor, noise: PlayerNoise, steps: Sequence[int], read: torch.Tensor | None = None
+    learner: Learner,
+    support: torch.Tensor,
+    noise: PlayerNoise,
+    steps: Sequence[int],
+    read: torch.Tensor | None = None,
+    recordings: Recordings | None = None,
 ) -> dict[int, Adapted]:
     """`adapt_after` with draws that are given, by player: each [T, N, v, k, ...], N the most steps."""
 
@@ -137,12 +148,38 @@ def adapt_by(
         names = sorted(learner.adapted_names)
         return {index: {name: weights[name] - start[name] for name in names} for index, weights in kept.items()}
 
+    def step_by_step(support: torch.Tensor, read: torch.Tensor, noise: PlayerNoise) -> dict[int, Weights]:
+        return _step_by_step(learner, support, noise, steps, cast(Recordings, recordings))
+
+    function = step_by_step if recordings is not None and learner.stationary else over_tasks(one_task, shared=0)
     with torch.inference_mode(False), torch.no_grad():
         support = support.clone()  # made under inference mode it could not take part in a gradient
         noise = tree_map(lambda x: x.to(support), noise)
         rule = support if read is None else read.clone()
-        differences = by_chunks(over_tasks(one_task, shared=0), support, rule, noise)
+        differences = by_chunks(function, support, rule, noise)
     return {index: Adapted(learner.generator, difference, support) for index, difference in differences.items()}
+
+
+def _step_by_step(
+    learner: Learner, support: torch.Tensor, noise: PlayerNoise, steps: Sequence[int], recordings: Recordings
+) -> dict[int, Weights]:
+    """The change of T tasks' weights, each [T, ...], after each number of steps, of a learner that is `stationary`."""
+
+    def step(meta: Weights, carry: Carry, support: torch.Tensor, noise: PlayerNoise) -> Carry:
+        advance = partial(learner.with_weights(meta).advance, index=0, task_noise=NO_NOISE)
+        moved: Carry = over_tasks(advance, shared=0)(carry, support, noise)
+        return moved
+
+    meta = {name: w.detach() for name, w in learner.named_parameters()}
+    carry: Carry = over_tasks(learner.begin, shared=0)(support)
+    start, added = carry[0], dict[int, Weights]()
+    for index in range(max(steps) + 1):
+        if index:
+            draws = tree_map(lambda x, index=index: x[:, index - 1], noise)
+            carry = recordings.call(step, meta, carry, support, draws)
+        if index in steps:
+            added[index] = {name: w - start[name] for name, w in carry[0].items()}
+    return added
 
 
 def by_chunks(function: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401

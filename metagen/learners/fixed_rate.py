@@ -54,6 +54,11 @@ class FixedRate(Learner):
         return self._plain and not annealed and not overridden(self, ["loss_weights"])
 
     @property
+    def stationary(self) -> bool:
+        """See `Parts`: Adam counts its steps."""
+        return self.optimiser == "sgd" and self._plain and not overridden(self, ["step_noise"])
+
+    @property
     def _plain(self) -> bool:
         """Whether what adapts goes into modules and nowhere else."""
         return self.regulariser is None and not overridden(self, PLAIN)

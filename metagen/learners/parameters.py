@@ -91,6 +91,11 @@ class Parts(nn.Module):
         """Whether its meta-gradient depends on meta-parameters and tasks alone, whatever the progress; unknown here."""
         return False
 
+    @property
+    def stationary(self) -> bool:
+        """Whether all inner steps are one function of weights, support and draws; unknown here."""
+        return False
+
     def factored(self, carry: Carry, support: torch.Tensor, noise: PlayerNoise, steps: int) -> Carry:
         """phi_0 with weights of linear layers as `Factored`, where N steps with such draws go faster; as it is here."""
         return carry

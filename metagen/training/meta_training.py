@@ -17,7 +17,7 @@ from torchmetrics import MeanMetric
 from metagen.adaptation import MetaStep, Recorded, Regulariser, in_chunks, task_batch
 from metagen.core.functional import Execution, Weights
 from metagen.core.registry import options_of
-from metagen.distributed.processes import gathered
+from metagen.distributed.processes import gathered, rank
 from metagen.errors import MetagenError, check_at_least, check_choice
 from metagen.evaluation.criterion import ByLoss, BySamples, Criterion
 from metagen.evaluation.extractor_choice import selection_features
@@ -27,6 +27,7 @@ from metagen.storage.artifacts import check_tensors
 from metagen.storage.earlier import as_of_version_1
 from metagen.storage.strict_json import to_json
 from metagen.tasks.episodes import Episode
+from metagen.training.chunk_choice import chunk_within
 from metagen.training.episode_data import EpisodeData
 from metagen.training.initialisation import initialise_learner
 from metagen.training.model_zoo import zoo_for
@@ -50,6 +51,7 @@ class MetaTraining(pl.LightningModule):
         betas: of Adam; None for the generator's.
         clip: the largest norm of each player's meta-gradient, one for all or each one's by its name; 0 for none.
         chunk: tasks whose graph is in memory at once; None for all of an episode's.
+        memory: MiB that the graph of a meta-step may hold: `chunk` is as many tasks as fit; None for no limit.
         initial: a saved model that training begins from: its generator, or, of a learner of the same kind and sizes,
             all that it learned; None to begin at random.
         execution: "vmap" (all tasks of a chunk at once) or "loop" (one by one, with less memory).
@@ -78,6 +80,7 @@ class MetaTraining(pl.LightningModule):
         betas: tuple[float, float] | None = None,
         clip: PerPlayer = 100.0,
         chunk: int | None = None,
+        memory: int | None = None,
         execution: Execution = "vmap",
         initial: str | None = None,
         regularise: dict[str, float] | None = None,
@@ -88,8 +91,11 @@ class MetaTraining(pl.LightningModule):
         super().__init__()
         check_choice("schedule", schedule, Schedule)
         check_choice("execution", execution, Execution)
-        if chunk is not None:
-            check_at_least("chunk", chunk, 1)
+        for name, least in (("chunk", chunk), ("memory", memory)):
+            if least is not None:
+                check_at_least(name, least, 1)
+        if memory is not None and (chunk is not None or execution == "loop"):
+            raise MetagenError("memory: it chooses the chunk of execution vmap; leave chunk and execution out")
         check_at_least("warmup", warmup, 0)
         if not 0 <= weight_decay < math.inf:
             raise MetagenError(f"weight_decay: expected a finite number of 0 or more, got {weight_decay}")
@@ -114,7 +120,7 @@ class MetaTraining(pl.LightningModule):
         meta = self.learner.meta_parameters()
         for name, weight in self.learner.named_parameters():
             weight.requires_grad_(name in meta)  # no graph is made for what is frozen
-        self.chunk, self.execution, self.chosen_by = chunk, execution, chosen_by
+        self.chunk, self.memory, self.execution, self.chosen_by = chunk, memory, execution, chosen_by
         self.criterion: Criterion = ByLoss()
         self.episode: Episode | None = None  # the one being trained on, with its query losses: for callbacks
         self.losses: dict[str, torch.Tensor] = {}
@@ -149,6 +155,10 @@ class MetaTraining(pl.LightningModule):
         batch = task_batch(learner, episode.support, episode.query, key, episode.numbers, targets)
         theta = learner.meta_parameters()
         meta = {name: w.detach() for name, w in theta.items()}
+        if self.memory is not None and self.chunk is None:
+            self.chunk = chunk_within(self.memory, learner.meta_gradient, learner, meta, batch)
+            if not rank():
+                print(f"memory: {self.chunk} of {len(batch.support)} tasks at once hold up to {self.memory} MiB")
         step = in_chunks(self.meta_gradient, learner, meta, batch, self.chunk, self.execution)
         self.episode, self.losses = episode, step.losses
         self.task_records.append(step.task_records)

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 # The trainer's options that change what is learned; then others that do not, or that the split stands for.
 OF_THE_TRAINER = ("precision", "accumulate_grad_batches", "max_epochs", "limit_val_batches")
-OF_THE_PLACE = ("root", "split_file", "val", "test", "workers", "download", "chunk", "execution")
+OF_THE_PLACE = ("root", "split_file", "val", "test", "workers", "download", "chunk", "memory", "execution")
 FIRST_WEIGHTS = ("seed_everything", "model.initial")  # settings of what a run begins from, which a checkpoint replaces
 
 Settings = dict[str, Any]
