@@ -40,8 +40,8 @@ at {middle}. A slope of 1 is proportional.
 PROCESSES = """## Two processes
 
 `python -m benchmarks.processes --out results/performance`: a meta-step of MAML (16 tasks, 5 steps, one thread each)
-takes {one:.3f} s with one process and {two:.3f} s with two, which share the tasks: {ratio:.2f} times as fast.
-{bytes:,} bytes are reduced.
+takes {one:.3f} s with one process and {two:.3f} s with two, which share the tasks: {ratio:.2f} times as fast, the
+median of the turns [{least:.2f}, {most:.2f}].
 """
 EVERYDAY = """## Everyday
 
@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     meta, roofline, growth, processes, everyday = (read_json(FOLDER / f"{name}.json") for name in names)
     work = [[row["what"], f"{row['gflop']:.2f}", f"{row['gflops']:.0f}"] for row in roofline["rows"]]
     slopes = [[line["network"], line["varied"], f"{line['slope']:.2f}"] for line in growth["lines"]]
-    one, two = processes["rows"]
+    ratios = [turn["ratio"] for turn in processes["turns"]]
     middle = ", ".join(f"{name} {value}" for name, value in growth["middle"].items())
     write_page(
         FOLDER,
@@ -99,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             GROWTH.format(middle=middle),
             *markdown_table(["network", "size", "slope"], slopes),
             "",
-            PROCESSES.format(one=one["seconds"], two=two["seconds"], ratio=processes["ratio"], bytes=two["bytes"]),
+            PROCESSES.format(**processes, least=min(ratios), most=max(ratios)),
             EVERYDAY,
             *markdown_table(["what", "seconds"], waits(everyday)),
         ],
