@@ -39,10 +39,12 @@ class Kind:
     written: Grid  # low-rank changes that a network writes, and no step
     near: Grid  # fine-tuning that is held near its start
     anchored: Grid  # the same, by Fisher information, which is small
-    frozen: Grid = ()  # the low layers of a critic stay; none where there is no critic
+    far: Grid  # steps of Adam on all weights, towards whose end the start moves
+    frozen: Grid = ()  # the low layers of a critic stay, or those that read a support; none where there is neither
 
 
 ALL, STEM, DECODER = ("*",), ("decoder.stem.bias",), ("decoder.*",)
+FAR = cells(rate=(3e-4, 1e-3, 3e-3), steps=(3, 8))
 ENCODERS, WRITES = ("set", "prototype", "attention"), ("least_used", "gated")
 VAE = Kind(
     "VAE",
@@ -74,6 +76,7 @@ VAE = Kind(
     written=cells(layers=(DECODER,), rank=(1, 2, 4), frozen=(False, True)),
     near=cells(rate=(3e-4, 1e-3), test_steps=(50,), strength=(1.0, 10.0, 100.0)),
     anchored=cells(rate=(3e-4, 1e-3), test_steps=(50,), strength=(100.0, 1e3, 1e4)),
+    far=FAR,
 )
 # Of the critic the last layer, or all: a whole one may learn five images by heart.
 MAKER, HEAD, BLOCK = (("generator.*", "critic_head"), ("head", "critic_head"), ("last_block", "critic_head"))
@@ -96,12 +99,38 @@ GAN = Kind(
     written=cells(rank=(1,), width=(16, 32, 64), frozen=(False, True)),  # a layer has one output channel
     near=cells(rate=(3e-4, 1e-3), test_steps=(10,), strength=(0.1, 1.0, 10.0)),
     anchored=cells(rate=(3e-4, 1e-3), test_steps=(10,), strength=(100.0, 1e3, 1e4)),
+    far=FAR,
     frozen=cells(rate=(1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3), test_steps=(10,), adapted_params=(("*", "!critic_low"),)),
+)
+# A prior that reads its support draws well before any step, so steps are small; few numbers are those of null tokens.
+CROSS, NULL, READS = ("cross_attention",), ("prior.null",), ("*", "!prior.encoder.*")
+TOKENS = Kind(
+    "token VAE",
+    descent=cells(adapted_params=(CROSS, BIASES), rate=(3e-4, 1e-3)),
+    tuning=cells(adapted_params=(CROSS, BIASES), rate=(1e-4, 3e-4), test_steps=(10,)),
+    head=cells(adapted_params=(("head",), ("last_block",)), rate=(3e-4, 1e-3)),
+    deltas=cells(layers=(CROSS,), rank=(1, 4), rate=(3e-4, 1e-3)),
+    curvature=cells(adapted_params=(("head",),), rate=(3e-4, 1e-3, 3e-3)),
+    optimiser=cells(adapted_params=(NULL,), rate=(0.003, 0.03), decay=(0.0, 1.0)),
+    lstm=cells(adapted_params=(NULL,), rate=(0.003, 0.03), hidden=(8, 20)),
+    implicit=cells(steps=(8,), adapted_params=(NULL,), rate=(1e-3,), proximal=(1.0, 10.0)),
+    embedded=cells(adapted_params=(NULL, BIASES), rate=(3e-4, 1e-3)),
+    conditional=cells(encoder=ENCODERS, adapted_params=(NULL,)),
+    classical=cells(adapted_params=(NULL,), rate=(1e-3, 1e-2), code=(8, 32)),
+    memory=cells(adapted_params=(NULL,), rate=(1e-3, 1e-2), writing=WRITES),
+    code=cells(adapted_params=(NULL,), rate=(1e-3,), code_rate=(0.01, 0.1, 1.0)),
+    written=cells(layers=(CROSS,), rank=(1, 4), frozen=(False, True)),
+    near=cells(adapted_params=(CROSS,), rate=(1e-4, 3e-4), test_steps=(10,), strength=(1.0, 100.0)),
+    anchored=cells(adapted_params=(CROSS,), rate=(1e-4, 3e-4), test_steps=(10,), strength=(1.0, 100.0)),
+    far=cells(rate=(3e-5, 1e-4), steps=(3,)),
+    frozen=cells(rate=(3e-5, 1e-4, 3e-4), test_steps=(10,), adapted_params=(READS,)),
 )
 
 
 def kind_of(generator: str) -> Kind:
     """That of the generator of this name, in rows of version 1 its name then."""
+    if generator == "token_vae":
+        return TOKENS
     return VAE if generators[generator_config({"name": generator})["name"]].comparable else GAN
 
 
@@ -124,12 +153,11 @@ class Plan:
 
 def plans(kind: Kind) -> dict[str, Plan]:
     """The plan of every row by its name, those that tell most first; none of what such a generator cannot do."""
-    reptile = cells(rate=(3e-4, 1e-3, 3e-3), steps=(3, 8))
     by_name = {
         "joint": Plan("joint", kind.tuning, {}),
         "maml": Plan("maml", kind.descent),
         "fomaml": Plan("fomaml", kind.descent),
-        "reptile": Plan("reptile", reptile, {"optimiser": "adam"}),
+        "reptile": Plan("reptile", kind.far, {"optimiser": "adam"}),
         "anil": Plan("anil", kind.head),
         "low-rank": Plan("low_rank", kind.deltas),
         "meta-sgd": Plan("meta_sgd", kind.descent),
@@ -154,3 +182,24 @@ def plans(kind: Kind) -> dict[str, Plan]:
         "transfer, freezed": Plan("joint", kind.frozen, {}),
     }
     return {name: plan for name, plan in by_name.items() if plan.grid}
+
+
+def fine_tuned() -> dict[str, Plan]:
+    """Rows without meta-training: steps of Adam on a part of a token VAE as it is."""
+    moved = {
+        "cross-attention": CROSS,
+        "keys and values": ("prior.blocks.*.cross.keys_values.*",),
+        "biases": BIASES,
+        "head": ("head",),
+        "null tokens": NULL,
+        "all weights": ALL,
+        "all but the encoder": READS,
+    }
+    rates = {"biases": (3e-4, 1e-3), "head": (1e-4, 3e-4), "null tokens": (1e-3, 3e-3)}
+    by_name = {
+        name: Plan("joint", cells(adapted_params=(part,), rate=rates.get(name, (1e-4, 3e-4)), test_steps=(10,)), {})
+        for name, part in moved.items()
+    }
+    low_rank = cells(layers=(CROSS,), rank=(1, 4), rate=(3e-4, 1e-3), optimiser=("adam",))
+    by_name["low rank, cross-attention"] = Plan("low_rank", low_rank, {})
+    return {f"fine-tune: {name}": plan for name, plan in by_name.items()}

@@ -36,6 +36,13 @@ def test_it_waits_for_so_many_calls_of_a_shape():
     assert len(recordings) == 1
 
 
+def test_each_layout_in_memory_has_its_own():
+    recordings, x = Recordings(after=0), torch.randn(3, 4)
+    for own in (x, x.mT.contiguous().mT, x[:1].expand(3, 4)):
+        assert torch.equal(recordings.call(lambda x: x.view(x.shape) if x.is_contiguous() else x.clone(), own), own)
+    assert len(recordings) == 3
+
+
 def test_what_cannot_be_recorded_runs_and_is_told():
     def decides(x: torch.Tensor) -> torch.Tensor:
         return -x if x.sum() > 0 else x

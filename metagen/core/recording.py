@@ -23,10 +23,10 @@ _ONE_AT_A_TIME = Lock()
 
 
 class Recordings:
-    """The recordings of one function, one for each shape of its arguments; the results are the same to the last bit.
+    """The recordings of one function, one for each layout of its arguments; the results are the same to the last bit.
 
     Args:
-        after: how many calls of a shape are made before it is recorded, which takes as long as 10 to 100 of them.
+        after: how many calls of a layout are made before it is recorded, which takes as long as 10 to 100 of them.
     """
 
     def __init__(self, after: int) -> None:
@@ -49,7 +49,7 @@ class Recordings:
         leaves, structure = tree_flatten(args)
         if watched() or torch.is_autocast_enabled(leaves[0].device.type):
             return function(*args)
-        key = (repr(structure), *((x.shape, x.dtype, x.device) for x in leaves))
+        key = (repr(structure), *((x.shape, x.stride(), x.dtype, x.device) for x in leaves))
         with _ONE_AT_A_TIME:
             self._calls[key] += 1
             if key not in self._graphs and self._calls[key] > self.after:

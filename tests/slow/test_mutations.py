@@ -30,9 +30,7 @@ class Fault(NamedTuple):
 
 
 FAULTS = {
-    "a step goes uphill": Fault(
-        "adaptation/inner_loop.py", "w - self.rates[name] *", "w + self.rates[name] *", "adaptation"
-    ),
+    "a step goes uphill": Fault("core/factored.py", "weight) - rate * cast", "weight) + rate * cast", "adaptation"),
     "the meta-gradient of first order": Fault(
         "adaptation/inner_loop.py",
         "if second_order else tree_map",
@@ -61,7 +59,7 @@ FAULTS = {
         "training/callbacks.py", "_foreach_lerp(new, old, keep)", "_foreach_lerp(old, new, keep)", "callbacks training"
     ),
     "all tasks draw the same noise": Fault(
-        "adaptation/draws.py", "torch_rng(*key, task, update, player)", "torch_rng(*key, update, player)", "adaptation"
+        "adaptation/draws.py", "player), rows_of(tasks, ", "player), rows_of([0] * len(tasks), ", "adaptation"
     ),
     "a process takes another's tasks": Fault(
         "tasks/episodes.py", "range(rank * share, (rank + 1) * share)", "range(share)", "episodes"

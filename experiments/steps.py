@@ -1,0 +1,269 @@
+"""Where do steps on the weights do what context cannot? Every learner from one token VAE, on tasks of six kinds.
+
+    python -m experiments.shifts --root DIR           # the tasks that are not those of metagen
+    python -m experiments.steps --root DIR            # DIR holds Omniglot; hours on two cores, to be gone on with
+    python -m experiments.steps_page                  # results/steps/README.md, from the files of the rows
+
+All begin from one model of Omniglot that reads its support, `--base`. Rows of `fine_tuned` take it as it is, the others
+are meta-trained from it on Omniglot for so many processor seconds. Of each a small search on val tasks of all kinds
+chooses the rate and what moves, and for each kind and number of shots the number of steps. Sampling options are chosen
+on val tasks of each kind, of the base without steps, and shared by all rows. Then `metagen evaluate` measures test
+tasks: "adapted" and "context only" are one model with and without steps, on the same tasks and draws.
+
+The file of a row, results/steps/rows/ROW.json, is written anew after each kind of tasks; what was measured before is
+not measured again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import multiprocessing
+import os
+import re
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from experiments.league import Diverged, cost_of_training, fit, training_of
+from experiments.league_plans import TOKENS, Plan, fine_tuned, plans
+from experiments.pages import RESULTS, rounded
+from experiments.runs import evaluated, made, parser, revision, weights
+from metagen.evaluation.criterion import ByLoss
+from metagen.evaluation.sampling_choice import take_sampling
+from metagen.learners import adapt_after, learners
+from metagen.model import Model, load_base
+from metagen.report.result import read_result
+from metagen.storage.bundled import bundled
+from metagen.storage.files import write_atomically
+from metagen.storage.strict_json import read_json, to_json
+from metagen.training.episode_data import EpisodeData
+
+STEPS = (1, 2, 5, 10)  # among which the number of steps is chosen
+SEARCHED_SHOTS = 10  # at which the cells of a search are compared
+QUERIES = 10
+FIGURES = ("fd", "recognisability", "diversity_relative", "copy_ratio", "near_copies")
+
+Options = argparse.Namespace  # those of `main`, which all rows share
+
+
+@dataclass(frozen=True)
+class Place:
+    """A kind of tasks.
+
+    Attributes:
+        title: what they are.
+        data: options of the task set, as `EpisodeData` takes them.
+        shots: the numbers of support images that leave so many queries.
+    """
+
+    title: str
+    data: Mapping[str, Any]
+    shots: tuple[int, ...]
+
+    def options(self, shots: int) -> dict[str, Any]:
+        """Those of the tasks at so many shots; where tasks differ, those that have too few images are left out."""
+        fewest = {"min_images": shots + QUERIES} if "min_images" in self.data else {}
+        return {**self.data, **fewest, "size": 28, "shots": shots, "queries": QUERIES}
+
+    def words(self, shots: int) -> list[object]:
+        """The same as words of a command."""
+        return [f"--data.{name}={to_json(value)}".replace('"', "") for name, value in self.options(shots).items()]
+
+
+def places(root: str, shifts: Path) -> dict[str, Place]:
+    """The kinds of tasks, those that the base knows first."""
+
+    def folder(name: str, **more: object) -> dict[str, object]:
+        own = shifts / name
+        return {"task_set": "folder", "root": str(own / "tasks"), "split_file": str(own / "split.json"), **more}
+
+    return {
+        "omniglot": Place("characters it never saw", {"task_set": "omniglot", "root": root}, (1, 5, 10)),
+        "glyphs": Place("letters of other scripts, in fonts", {"task_set": "glyphs"}, (1, 5, 10)),
+        "digits": Place("digits", folder("digits"), (1, 5, 10, 20)),
+        "paper": Place("photographs of ink on paper", folder("paper", invert=True), (1, 5, 10)),
+        "hands": Place("one person's hand, an alphabet", folder("hands", min_images=0), (5, 10, 20)),
+        "typefaces": Place("one typeface, the Latin alphabet", folder("typefaces"), (5, 10, 20)),
+    }
+
+
+def place_of(league: Options, name: str) -> Path:
+    """The folder of a row's models and evaluations."""
+    return Path(league.runs) / re.sub(r"[ ,:]+", "-", name).replace("+", "p")
+
+
+def untrained(base: Model, plan: Plan, options: Mapping[str, Any], out: Path) -> Path:
+    """A learner over the base's generator as it is, saved."""
+    learner = learners[plan.learner](copy.deepcopy(base.learner.generator), **plan.fixed, **options)
+    learner.eval()
+    Model(learner, base.info, split=base.split, seen=base.seen).save(out, overwrite=True)
+    return out
+
+
+def gains(export: Path, place: Place, shots: int, tasks: int, most: int) -> dict[int, float]:
+    """The mean change of the query loss of val tasks by each number of steps, up to `most`."""
+    episodes = EpisodeData(**place.options(shots)).episodes
+    numbers = episodes.held_out_numbers("val", tasks)
+    learner, episode = load_base(export).learner, episodes.of("val", numbers)
+    steps = (0, *(n for n in STEPS if n <= most))
+    after = adapt_after(learner, episode.support, (0, "val"), episode.numbers, steps)
+    losses = {n: ByLoss()(each, episode.query, (0, "val"), episode.numbers) for n, each in after.items()}
+    return {n: float((losses[n] - losses[0]).mean()) for n in steps}
+
+
+def searched(league: Options, name: str, plan: Plan) -> dict[str, Any]:
+    """The cell whose best number of steps gains most, the mean over all kinds of tasks; and every cell."""
+    cells = []
+    for number, cell in enumerate(plan.grid):
+        note = place_of(league, name) / f"cell-{number}.json"
+        if not note.is_file():
+            write_atomically(note, to_json(_scored(league, name, plan, cell, number)).encode())
+        cells.append(read_json(note))
+    finite = [cell for cell in cells if cell["gain"] is not None]
+    if not finite:
+        raise Diverged(f"{name}: no cell of its search stayed finite")
+    return {"chosen": min(finite, key=lambda cell: float(cell["gain"]))["options"], "cells": cells}
+
+
+def _scored(league: Options, name: str, plan: Plan, cell: dict[str, Any], number: int) -> dict[str, Any]:
+    try:
+        export = model_of(league, name, plan, cell, f"pilot-{number}", league.pilot)
+    except Diverged as error:
+        return {"options": cell, "gain": None, "error": str(error)}
+    found = {}
+    for title, place in places(league.root, league.shifts).items():
+        by_steps = gains(export, place, min(SEARCHED_SHOTS, max(place.shots)), league.search_tasks, league.most)
+        found[title] = min(gain for steps, gain in by_steps.items() if steps and gain == gain)
+    return {"options": cell, "gain": sum(found.values()) / len(found), "by_place": found}
+
+
+def model_of(
+    league: Options, name: str, plan: Plan, options: dict[str, Any], run: str, episodes: int, seed: int = 0
+) -> Path:
+    """A model of a row: meta-trained for so many meta-steps, or the base's weights as they are."""
+    place = place_of(league, name) / run
+    if name in fine_tuned():
+        return untrained(load_base(str(league.base)), plan, options, place / "export")
+    few = ("--data.val_tasks", 6, "--choose_sampling", "false", "--samples.generated", 1)
+    return fit(league, plan, options, place, episodes, *few, "--data.seed", seed, "--seed_everything", seed)
+
+
+def sampling_of(league: Options, title: str, place: Place) -> dict[str, float]:
+    """Sampling options of the base for a kind of tasks, chosen on its val tasks."""
+    out = Path(league.runs) / "sampling" / title / "tuned"
+    shots = [min(5, max(place.shots)), min(SEARCHED_SHOTS, max(place.shots))]
+    words = ["--shots", to_json(shots), "--limit", league.tuning_tasks, "--extractor", "omniglot-select"]
+    command = ["tune", "--model", str(league.base), "--out", out, "--overwrite", *words, *place.words(1)]
+    chosen: dict[str, float] = load_base(made(out, command, weights(league.base))).info["sampling"]["chosen"]
+    return chosen
+
+
+def at_place(league: Options, export: Path, title: str, place: Place, shots: int) -> dict[str, Any]:
+    """A model's result on test tasks of a kind, with the number of steps that val tasks of it ask for."""
+    folder = export.parent / title / str(shots)
+    by_steps = gains(export, place, shots, league.search_tasks, league.most)
+    steps = min((n for n in by_steps if n), key=lambda n: by_steps[n]) if len(by_steps) > 1 else 0
+    model = load_base(export)
+    take_sampling(sampling_of(league, title, place), model.learner)
+    model.save(folder / "model", overwrite=True)
+    words = ["--limit", league.test_tasks, "--extractor", "omniglot-report", "--metrics", to_json(FIGURES)]
+    words += ["--curve", to_json(league.curve), *(["--steps", steps] if steps else []), *place.words(shots)]
+    return {"steps": steps, "val": {str(n): gain for n, gain in by_steps.items()}, **kept(folder, words)}
+
+
+def kept(folder: Path, words: Sequence[object]) -> dict[str, Any]:
+    """The part of a result that a row's file keeps: its rows and differences, and the values of the adapted model."""
+    result = read_result(evaluated(folder / "model", folder / "evaluation", *words))
+    values = load_file(folder / "evaluation" / "values.safetensors")
+    own = {name: each for name, each in values.items() if name.startswith(("adapted/", "scale/"))}
+    names = ("rows", "differences", "curve", "tasks", "environment", "extractors", "shots", "queries", "real")
+    by_key: Mapping[str, Any] = result
+    return {**{name: by_key[name] for name in names}, "values": rounded(own)}
+
+
+def row(league: Options, name: str) -> None:
+    """Search, train, measure; the file of the row after each kind of tasks."""
+    plan, trained = rows()[name], name not in fine_tuned()
+    search, seeds = searched(league, name, plan), list[dict[str, Any]]()
+    pilot = place_of(league, name) / "pilot-0" / "export"
+    cost = cost_of_training(league, plan, pilot) if trained else {}
+    episodes = max(3, int(league.seconds / cost["step_seconds"])) if trained else 0
+    content = {
+        "name": name,
+        "learner": plan.learner,
+        "options": {**plan.fixed, **search["chosen"]},
+        "base_sha256": weights(league.base),
+        "seconds": league.seconds,
+        "revision": revision(),
+        "search": search,
+        "training_cost": cost,
+        "seeds": seeds,
+    }
+    (league.out / "rows").mkdir(parents=True, exist_ok=True)
+    for seed in range(league.seeds if trained else 1):
+        export = model_of(league, name, plan, search["chosen"], f"seed-{seed}", episodes, seed)
+        measured = dict[str, dict[str, Any]]()
+        seeds.append({"seed": seed, "training": training_of(export) if trained else None, "places": measured})
+        for title, place in places(league.root, league.shifts).items():
+            shots = [k for k in place.shots if k in league.shots]
+            measured[title] = {str(k): at_place(league, export, title, place, k) for k in shots}
+            file = league.out / "rows" / f"{place_of(league, name).name}.json"
+            write_atomically(file, (to_json(content) + "\n").encode())
+
+
+def rows() -> dict[str, Plan]:
+    """The plan of each row by its name: first those that are not meta-trained."""
+    return {**fine_tuned(), **plans(TOKENS)}
+
+
+def work(league: Options, names: list[str]) -> list[str]:
+    """Make rows one after the other, in this process; the names of those that failed."""
+    torch.set_num_threads(1)
+    failed = []
+    for name in names:
+        try:
+            row(league, name)
+            print(f"steps: {name} is there", flush=True)
+        except (Exception, SystemExit):
+            print(f"steps: {name} failed\n{traceback.format_exc()}", file=sys.stderr, flush=True)
+            failed.append(name)
+    return failed
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Choose sampling options, then share the rows by processes."""
+    options = parser(__doc__, root="the folder that holds Omniglot")
+    options.add_argument("--base", type=Path, default=bundled("models", "omniglot"), help="a token VAE of Omniglot")
+    options.add_argument("--shifts", type=Path, default=Path("runs/shifts"), help="what experiments.shifts wrote")
+    options.add_argument("--runs", type=Path, default=Path("runs/steps"))
+    options.add_argument("--out", type=Path, default=RESULTS / "steps", help="folder of the result")
+    options.add_argument("--seconds", type=float, default=60.0)
+    options.add_argument("--seeds", type=int, default=1)
+    options.add_argument("--tasks", type=int, default=4, help="of a meta-step")
+    options.add_argument("--pilot", type=int, default=12, help="meta-steps of each cell of a search")
+    options.add_argument("--search_tasks", type=int, default=4, help="val tasks of each kind that score a cell")
+    options.add_argument("--tuning_tasks", type=int, default=12, help="val tasks that choose sampling options")
+    options.add_argument("--most", type=int, default=10, help="inner steps")
+    options.add_argument("--shots", type=int, nargs="+", default=[1, 5, 10, 20])
+    options.add_argument("--test_tasks", type=int, default=30)
+    options.add_argument("--curve", type=int, nargs="*", default=[], help="numbers of inner steps")
+    options.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    options.add_argument("--only", nargs="*", choices=list(rows()), help="rows; all of them")
+    league = options.parse_args(argv)
+    for title, place in places(league.root, league.shifts).items():
+        sampling_of(league, title, place)
+    with multiprocessing.get_context("spawn").Pool(league.workers, maxtasksperchild=1) as pool:
+        failed = pool.starmap(work, [(league, [name]) for name in league.only or rows()], chunksize=1)
+    if any(failed):
+        raise SystemExit(f"failed: {', '.join(name for each in failed for name in each)}")
+
+
+if __name__ == "__main__":
+    main()
