@@ -17,5 +17,5 @@ def test_two_processes_remember_what_one_remembers(fit, tiny, tmp_path):
     command += ["--trainer.strategy", "ddp", "--trainer.devices", "2"]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr
-    # The reader of a memory that is still empty has gradients that are rounding alone, and Adam scales them up to its rate.
+    # The reader of an empty memory has gradients that are rounding alone; Adam scales them up to its rate.
     assert_same_run(tmp_path / "one", tmp_path / "two", atol=1e-3)
