@@ -202,6 +202,7 @@ def row(league: Options, name: str) -> None:
         "base_sha256": weights(league.base),
         "seconds": league.seconds,
         "revision": revision(),
+        "search_tasks": league.search_tasks,
         "search": search,
         "training_cost": cost,
         "seeds": seeds,

@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 
 from metagen.evaluation.studies import gain
-from metagen.generators import generators
-from metagen.learners import learners
+from metagen.generators import TokenVAE, generators
+from metagen.learners import Amortised, learners
+from metagen.model import Model
 from metagen.tasks.splits import SPLITS
 from tests.projects import PROGRAMS, SCRIPTS, Project, draw_people
 
@@ -237,6 +238,21 @@ def search(project: Project) -> None:
         assert len(found[part]["query_loss"]) == script.RANDOM + len(script.SEARCHES)
 
 
+def steps(project: Project) -> None:
+    shifts = project.module("experiments.shifts")
+    project.patch.setattr(shifts, "PAPERS", {"train": 2, "val": 3, "test": 3})
+    project.patch.setattr(shifts, "FEWEST", 3)
+    project.run("experiments.shifts", "--root", project.root)
+    sizes = {"tokenizer_width": 4, "levels": (3, 3), "width": 8, "heads": 2, "support_blocks": 0, "blocks": 1}
+    Model(Amortised(TokenVAE(28, **sizes)), {}).save("runs/base")
+    words = ["--base", "runs/base", "--seconds", 0.01, "--tasks", 2, "--pilot", 2, "--search_tasks", 2, "--most", 1]
+    names = ["fine-tune: biases", "maml"]
+    words += ["--tuning_tasks", 3, "--shots", 1, "--test_tasks", 3, "--only", *names]
+    project.run("experiments.steps", "--root", project.root, *words)
+    project.run("experiments.steps_page")
+    assert set(names) <= set(project.table("results/steps/README.md"))
+
+
 SMOKE = {
     "comparison": results,
     "embeddings": embeddings,
@@ -267,6 +283,9 @@ SLOW = {  # in tests/slow
     "performance_page": performance_page,
     "processes": performance_page,
     "roofline": performance_page,
+    "shifts": steps,
+    "steps": steps,
+    "steps_page": steps,
 }
 
 

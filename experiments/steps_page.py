@@ -1,0 +1,118 @@
+"""Write results/steps/README.md: what steps on the weights add to context, by kind of tasks.
+
+    python -m experiments.steps_page [--out results/steps]
+
+Of several seeds the first is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.pages import RESULTS, paragraphs, row_of, write_page
+from experiments.runs import parser
+from experiments.steps import FIGURES, Place, places
+from metagen.report.headings import HEADINGS
+from metagen.report.result import TaskEstimate
+from metagen.report.tables import by_column, difference_cell, markdown_table, with_ends
+from metagen.storage.strict_json import number, read_json
+
+SHOWN = ("query_loss", *FIGURES)
+FOLDER = RESULTS / "steps"
+WITH, WITHOUT, OTHER = "adapted", "context only", "another task's support"
+PREAMBLE = """# Where do steps on the weights do what context cannot?
+
+Made by `python -m experiments.steps_page` from the files in rows/, which `python -m experiments.steps --root DIR` wrote
+(the tasks by `python -m experiments.shifts --root DIR`).
+
+All rows begin from the bundled model `omniglot`, which draws from its support without any step. Rows *fine-tune* take
+steps of Adam on a part of it as it is. The others are meta-trained from it, on Omniglot, with meta-gradients of
+{seconds:g} processor seconds. The rate and what moves were chosen on {cells} val tasks of each kind, and the number of
+steps N on as many of that kind and number of shots. Sampling options were chosen on val tasks of each kind, of the
+model without steps, and are the same for all rows.
+
+Each figure is that of the model after N steps less that of the same model without any: same tasks, same draws, with the
+95 % interval over tasks; * where it is clear of zero. The query loss is in nats an image; all others are through
+`{extractor}`. *Another's support*: the query loss after steps on another task's images, less that after its own.
+{hardware}, one thread a row.
+"""
+
+
+def read(folder: Path) -> list[dict[str, Any]]:
+    """The rows, by name."""
+    rows = [read_json(path) for path in sorted((folder / "rows").glob("*.json"))]
+    if not rows:
+        raise SystemExit(f"{folder}: holds no row; run experiments.steps first")
+    return rows
+
+
+def results_at(rows: Sequence[dict[str, Any]], kind: str, shots: int) -> list[tuple[str, dict[str, Any]]]:
+    """Each row's name and result of the first seed at so many shots, the largest gain in query loss first."""
+    found = [(row["name"], row["seeds"][0]["places"].get(kind, {}).get(str(shots))) for row in rows]
+    there = [(name, result) for name, result in found if result and result["steps"]]
+    return sorted(there, key=lambda each: number(gained(each[1])["query_loss"]["mean"]))
+
+
+def gained(result: Mapping[str, Any], other: str = WITHOUT) -> dict[str, Any]:
+    """The figures of the adapted row less those of another."""
+    named = {each["row"]: each["figures"] for each in result["differences"]}
+    return by_column(named[f"{WITH} - {other}"])
+
+
+def table(found: Sequence[tuple[str, dict[str, Any]]]) -> list[str]:
+    """What steps add, a row a learner; below them the figures without steps, and of real images."""
+    headings = ["", "N", *(HEADINGS[name].title for name in SHOWN), "another's support", "ms a task"]
+    lines: list[list[object]] = []
+    for name, result in found:
+        figures, own = gained(result), gained(result, OTHER)["query_loss"]
+        ends = {"mean": -number(own["mean"]), "low": -number(own["high"]), "high": -number(own["low"])}
+        lost: TaskEstimate = {**own, **ends}  # type: ignore[typeddict-item]
+        took = row_of(result, WITH)["seconds"]
+        shown = [difference_cell(figures.get(column)) for column in SHOWN]
+        lines.append([name, result["steps"], *shown, difference_cell(lost), f"{1000 * took:.0f}"])
+    first = found[0][1]
+    for row, title in ((WITHOUT, "*no step*, of the first"), ("human", "*real images*"), ("affine x1", "*affine x1*")):
+        figures = by_column(row_of(first, row)["figures"])
+        shown = [with_ends(figures.get(column), HEADINGS[column].digits) for column in SHOWN]
+        lines.append([title, "", *shown, "", ""])
+    return markdown_table(headings, lines)
+
+
+def sections(rows: Sequence[dict[str, Any]], kinds: Mapping[str, Place]) -> Iterator[str]:
+    """A table for each kind of tasks and number of shots, the most shots first."""
+    for kind, place in kinds.items():
+        for shots in sorted(place.shots, reverse=True):
+            if found := results_at(rows, kind, shots):
+                yield f"## {kind.capitalize()}: {place.title}, {shots} shots, {found[0][1]['tasks']} test tasks\n"
+                yield from table(found)
+                yield ""
+
+
+def costs(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """What was chosen, and what it costs."""
+    lines = []
+    for row in rows:
+        cost, training = row["training_cost"], row["seeds"][0]["training"]
+        chosen = ", ".join(f"{name} {value}" for name, value in row["options"].items())
+        trained = [training["meta_steps"], f"{training['seconds']:.0f}", f"{1000 * cost['step_seconds']:.0f}"]
+        lines.append([row["name"], chosen, *(trained if cost else ["", "", ""])])
+    return markdown_table(["", "chosen on val", "meta-steps", "s to train", "ms a meta-step"], lines)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write the page."""
+    options = parser(__doc__)
+    options.add_argument("--out", type=Path, default=FOLDER, help="folder of the result")
+    folder = options.parse_args(argv).out
+    rows, kinds = read(folder), places("", Path())
+    first = next(iter(next(iter(rows[0]["seeds"][0]["places"].values())).values()))
+    about = {"seconds": rows[0]["seconds"], "cells": rows[0]["search_tasks"]}
+    hardware = {"hardware": first["environment"]["hardware"], "extractor": first["extractors"][0]["name"]}
+    lines = [paragraphs(PREAMBLE.format(**about, **hardware)), *sections(rows, kinds)]
+    write_page(folder, [*lines, "## What was chosen, and what it costs\n", *costs(rows)])
+
+
+if __name__ == "__main__":
+    main()
