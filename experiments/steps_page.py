@@ -62,14 +62,14 @@ def gained(result: Mapping[str, Any], other: str = WITHOUT) -> dict[str, Any]:
 
 
 def table(found: Sequence[tuple[str, dict[str, Any]]]) -> list[str]:
-    """What steps add, a row a learner; below them the figures without steps, and of real images."""
+    """Rows of learners, with the change by their steps; below them the figures without steps, and of real images."""
     headings = ["", "N", *(HEADINGS[name].title for name in SHOWN), "another's support", "ms a task"]
     lines: list[list[object]] = []
     for name, result in found:
         figures, own = gained(result), gained(result, OTHER)["query_loss"]
         ends = {"mean": -number(own["mean"]), "low": -number(own["high"]), "high": -number(own["low"])}
         lost: TaskEstimate = {**own, **ends}  # type: ignore[typeddict-item]
-        took = row_of(result, WITH)["seconds"]
+        took = row_of(result, WITH)["seconds"] / result["tasks"]
         shown = [difference_cell(figures.get(column)) for column in SHOWN]
         lines.append([name, result["steps"], *shown, difference_cell(lost), f"{1000 * took:.0f}"])
     first = found[0][1]
@@ -91,13 +91,13 @@ def sections(rows: Sequence[dict[str, Any]], kinds: Mapping[str, Place]) -> Iter
 
 
 def costs(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """What was chosen, and what it costs."""
+    """Rows of learners, with their options and their cost."""
     lines = []
     for row in rows:
         cost, training = row["training_cost"], row["seeds"][0]["training"]
         chosen = ", ".join(f"{name} {value}" for name, value in row["options"].items())
-        trained = [training["meta_steps"], f"{training['seconds']:.0f}", f"{1000 * cost['step_seconds']:.0f}"]
-        lines.append([row["name"], chosen, *(trained if cost else ["", "", ""])])
+        took = [f"{training['seconds']:.0f}", f"{1000 * cost['step_seconds']:.0f}"] if cost else ["", ""]
+        lines.append([row["name"], chosen, training["meta_steps"] if cost else "", *took])
     return markdown_table(["", "chosen on val", "meta-steps", "s to train", "ms a meta-step"], lines)
 
 

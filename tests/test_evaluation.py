@@ -72,7 +72,7 @@ def test_differences_are_paired_and_rows_are_what_they_say(learner, small_grid, 
         return hardness - gains[contender.steps] + (7 if contender.sees == "other" else 0)
 
     monkeypatch.setattr(Contender, "adapted", lambda contender, *_: contender)
-    monkeypatch.setattr(trial, "adapt_after", lambda learner, *_: {n: Contender(learner, n) for n in range(3)})
+    monkeypatch.setattr(trial, "adapt_after", lambda learner, *_, **__: {n: Contender(learner, n) for n in range(3)})
     monkeypatch.setattr(ByLoss, "__call__", loss)
     scratch = Joint(tiny_vae(size=28), test_steps=1)
     monkeypatch.setattr(baselines, "tuned", lambda *_: scratch)
@@ -508,7 +508,9 @@ def test_a_task_that_diverges_is_counted_and_shown_grey(game, small_grid, monkey
         return spoiled(adapted(contender, *given)) if own else adapted(contender, *given)
 
     monkeypatch.setattr(Contender, "adapted", broken)
-    monkeypatch.setattr(trial, "adapt_after", lambda *given: {n: spoiled(a) for n, a in after(*given).items()})
+    monkeypatch.setattr(
+        trial, "adapt_after", lambda *given, **more: {n: spoiled(a) for n, a in after(*given, **more).items()}
+    )
     sharded, extractors = ShardedTasks(batch=10), {"half": Half()}
     options = EvaluationOptions(limit=None, curve=(1,), baselines=True)
     found = measure(game, Episodes(Blobs(tasks=40), 2, 8), options, extractors, sharded=sharded)

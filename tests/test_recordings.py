@@ -53,7 +53,7 @@ def test_what_cannot_be_recorded_runs_and_is_told():
 
 def along(learner, recordings) -> dict[int, Adapted]:
     images = torch.rand(5, 3, learner.generator.channels, learner.generator.size, learner.generator.size)
-    return adapt_after(learner, (images > 0.6).float(), (0, "test"), range(5), (0, 1, 3), recordings=recordings)
+    return adapt_after(learner, (images > 0.6).float(), (0, "test"), range(5), (0, 1, 5), recordings=recordings)
 
 
 def test_plain_gradient_descent_is_stationary():
@@ -74,8 +74,8 @@ def test_recorded_steps_adapt_alike(learner, generator):
     expected = along(made, None)
     torch.manual_seed(1)
     found = along(made, recordings)
-    assert len(recordings) == made.stationary
-    for steps in (0, 1, 3):
+    assert bool(len(recordings)) == made.stationary
+    for steps in (0, 1, 5):
         for name, difference in expected[steps].difference.items():
             torch.testing.assert_close(found[steps].difference[name], difference, rtol=1e-4, atol=1e-6)
 
