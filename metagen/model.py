@@ -71,7 +71,8 @@ def load_adapted(name: str | Path, device: str = "cpu") -> AdaptedModel:
     model = load_base(base, device)
     generator = model.learner.generator
     weights = {n: w for n, w in generator.named_parameters() if n in model.learner.adapted_names}
-    check_tensors(path / "difference.safetensors", difference, weights)
+    still = model.learner.context_only and not difference  # adapted in no step
+    check_tensors(path / "difference.safetensors", difference, {} if still else weights)
     if generator.uses_support:
         if support is None:
             raise MetagenError(f"{path}: has no support.safetensors, at which its generator looks; adapt again")

@@ -110,7 +110,7 @@ class Learner(Parts):
 
     @property
     def context_only(self) -> bool:
-        """Whether adapting is looking at the support and nothing else, so that all tasks share all weights."""
+        """Whether meta-training adapts by looking at the support and nothing else, so that tasks share all weights."""
         return not self.adapted_names and not self.conditioned
 
     def player_of(self, name: str) -> str:

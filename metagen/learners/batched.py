@@ -145,7 +145,7 @@ def adapt_by(
     def one_task(support: torch.Tensor, read: torch.Tensor, noise: PlayerNoise) -> dict[int, Weights]:
         start, states = learner.start(), trajectory(learner, support, noise, max(steps), read=read)
         kept = {index: {**start, **weights} for index, (weights, _) in enumerate(states) if index in steps}
-        names = sorted(learner.adapted_names)
+        names = sorted(learner.adapted_names) if max(steps) or not learner.context_only else ()  # all tasks share all
         return {index: {name: weights[name] - start[name] for name in names} for index, weights in kept.items()}
 
     def step_by_step(support: torch.Tensor, read: torch.Tensor, noise: PlayerNoise) -> dict[int, Weights]:

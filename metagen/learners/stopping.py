@@ -120,7 +120,10 @@ def adapt_each(
     groups = [[t for t, own in enumerate(steps) if own == n] for n in sorted(set(steps))]
     parts = [adapt_tasks(learner, support[g], key, [numbers[t] for t in g], steps[g[0]]) for g in groups]
     order = torch.tensor([t for group in groups for t in group]).argsort()
-    difference = tree_map(lambda *each: torch.cat(each)[order], *(part.difference for part in parts))
+    difference = {  # none of a part that took no step
+        name: torch.cat([part.difference.get(name, d.new_zeros(len(part), *d.shape[1:])) for part in parts])[order]
+        for name, d in parts[-1].difference.items()
+    }
     return Adapted(learner.generator, difference, support)
 
 
