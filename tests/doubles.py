@@ -51,6 +51,7 @@ TINY: dict[str, dict] = {
 
 # Small options of the learners that are slow, or learn slowly, with their usual ones.
 SMALL: dict[str, dict] = {
+    "amortised": {"test_steps": 0},
     "adjoint": {"steps": 3, "segment": 2},
     "imaml": {"steps": 5, "cg_steps": 3},
     "learned_optimiser": {"steps": 3, "hidden": 4},
