@@ -173,7 +173,8 @@ def at_place(league: Options, export: Path, title: str, place: Place, shots: int
     model = load_base(export)
     take_sampling(sampling_of(league, title, place), model.learner)
     model.save(folder / "model", overwrite=True)
-    words = ["--limit", league.test_tasks, "--batch", 4, "--extractor", "omniglot-report", "--metrics", to_json(FIGURES)]
+    words = ["--limit", league.test_tasks, "--batch", 4]  # attention by hand takes much memory
+    words += ["--extractor", "omniglot-report", "--metrics", to_json(FIGURES)]
     words += ["--curve", to_json(league.curve), *(["--steps", steps] if steps else []), *place.words(shots)]
     return {"steps": steps, "val": {str(n): gain for n, gain in by_steps.items()}, **kept(folder, words)}
 

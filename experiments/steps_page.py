@@ -58,7 +58,10 @@ def results_at(rows: Sequence[dict[str, Any]], kind: str, shots: int) -> list[tu
 def gained(result: Mapping[str, Any], other: str = WITHOUT) -> dict[str, Any]:
     """The figures of the adapted row less those of another."""
     named = {each["row"]: each["figures"] for each in result["differences"]}
-    return by_column(named[f"{WITH} - {other}"])
+    figures = by_column(named[f"{WITH} - {other}"])
+    return {
+        name: {**each, "clear": number(each["low"]) > 0 or number(each["high"]) < 0} for name, each in figures.items()
+    }
 
 
 def table(found: Sequence[tuple[str, dict[str, Any]]]) -> list[str]:

@@ -9,6 +9,7 @@ import pytest
 
 from metagen.evaluation.studies import gain
 from metagen.generators import TokenVAE, generators
+from metagen.generators.tokens import token_vae
 from metagen.learners import Amortised, learners
 from metagen.model import Model
 from metagen.tasks.splits import SPLITS
@@ -242,6 +243,7 @@ def steps(project: Project) -> None:
     shifts = project.module("experiments.shifts")
     project.patch.setattr(shifts, "PAPERS", {"train": 2, "val": 3, "test": 3})
     project.patch.setattr(shifts, "FEWEST", 3)
+    project.patch.setattr(token_vae, "GRID", {"temperature": (1.0,)})  # the choice takes minutes else
     project.run("experiments.shifts", "--root", project.root)
     sizes = {"tokenizer_width": 4, "levels": (3, 3), "width": 8, "heads": 2, "support_blocks": 0, "blocks": 1}
     Model(Amortised(TokenVAE(28, **sizes)), {}).save("runs/base")
