@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from metagen.core.philox import Draws
+from metagen.core.threads import in_threads, workers_for
 from metagen.core.warps import DRAWS, random_affine
 from metagen.errors import MetagenError, check_at_least, check_positive
 from metagen.generators.base import Generator, Likelihood, LikelihoodName, Noise, leave_one_out
@@ -220,12 +221,17 @@ class TokenVAE(Generator):
         groups = math.ceil(count / ROWS)
         padded = F.pad(noise["codes"], (0, 0, 0, groups * ROWS - count))
         rows, at_once = padded.unflatten(1, (groups, ROWS)).flatten(0, 1), AT_ONCE.get(support.device.type, FEW_AT_ONCE)
-        made = []
-        for start in range(0, len(rows), at_once):
+
+        def drawn(start: int) -> torch.Tensor:
             part = rows[start : start + at_once]
             whose = [min(group // groups, len(support) - 1) for group in range(start, start + at_once)]
             uniform = F.pad(part, (0, 0, 0, 0, 0, at_once - len(part)))
-            made.append(self._drawn(uniform, _stacked([memories[task] for task in whose]), None)[: len(part)])
+            return self._drawn(uniform, _stacked([memories[task] for task in whose]), None)[: len(part)]
+
+        starts, made = range(0, len(rows), at_once), []
+        workers = workers_for(support.device, len(starts), 1)
+        for first in range(0, len(starts), workers):
+            made += in_threads(drawn, starts[first : first + workers])
         return torch.cat(made).unflatten(0, (len(support), groups)).flatten(1, 2)[:, :count]
 
     def project(self, images: torch.Tensor) -> torch.Tensor:
