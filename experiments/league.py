@@ -15,13 +15,12 @@ results/league-gan`).
 from __future__ import annotations
 
 import argparse
-import itertools
 import multiprocessing
 import os
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -218,18 +217,29 @@ def row(league: Options, name: str) -> None:
     write_atomically(league.out / "rows" / f"{place.name}.json", (to_json(content) + "\n").encode())
 
 
-def work(league: Options, names: list[str]) -> list[str]:
-    """Make rows one after the other, in this process; the names of those that failed."""
+def share(make: Callable[[Options, str], None], league: Options, names: Iterable[str]) -> None:
+    """Make rows by `league.workers` processes of one thread each, a row at a time.
+
+    Raises:
+        SystemExit: naming those that failed.
+    """
+    given = [(make, league, name) for name in names]
+    with multiprocessing.get_context("spawn").Pool(league.workers, maxtasksperchild=1) as pool:
+        there = pool.starmap(_is_made, given, chunksize=1)
+    if failed := [name for (*_, name), done in zip(given, there, strict=True) if not done]:
+        raise SystemExit(f"failed: {', '.join(failed)}")
+
+
+def _is_made(make: Callable[[Options, str], None], league: Options, name: str) -> bool:
+    """Make a row in this process; whether that went well."""
     torch.set_num_threads(1)
-    failed = []
-    for name in names:
-        try:
-            row(league, name)
-            print(f"league: {name} is there", flush=True)
-        except (Exception, SystemExit):
-            print(f"league: {name} failed\n{traceback.format_exc()}", file=sys.stderr, flush=True)
-            failed.append(name)
-    return failed
+    try:
+        make(league, name)
+    except (Exception, SystemExit):
+        print(f"{name} failed\n{traceback.format_exc()}", file=sys.stderr, flush=True)
+        return False
+    print(f"{name} is there", flush=True)
+    return True
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -257,10 +267,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if "out" in typed:
         typed["out"] = RESULTS / league.out.name  # not where this machine has it
     league.command_line = " ".join(f"--{name} {plain(value)}" for name, value in typed.items())
-    with multiprocessing.get_context("spawn").Pool(league.workers, maxtasksperchild=1) as pool:
-        failed = pool.starmap(work, [(league, [name]) for name in league.only or plans_of(league)], chunksize=1)
-    if any(failed):
-        raise SystemExit(f"failed: {', '.join(itertools.chain(*failed))}")
+    share(row, league, league.only or plans_of(league))
 
 
 def plain(value: object) -> str:

@@ -16,22 +16,18 @@ not measured again.
 
 from __future__ import annotations
 
-import argparse
 import copy
-import multiprocessing
+import math
 import os
 import re
-import sys
-import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file
 
-from experiments.league import Diverged, cost_of_training, fit, training_of
+from experiments.league import Diverged, Options, cost_of_training, fit, share, training_of
 from experiments.league_plans import TOKENS, Plan, fine_tuned, plans
 from experiments.pages import RESULTS, rounded
 from experiments.runs import evaluated, made, parser, revision, weights
@@ -49,8 +45,6 @@ STEPS = (1, 2, 5, 10)  # among which the number of steps is chosen
 SEARCHED_SHOTS = 10  # at which the cells of a search are compared
 QUERIES = 10
 FIGURES = ("fd", "recognisability", "diversity_relative", "copy_ratio", "near_copies")
-
-Options = argparse.Namespace  # those of `main`, which all rows share
 
 
 @dataclass(frozen=True)
@@ -108,14 +102,15 @@ def untrained(base: Model, plan: Plan, options: Mapping[str, Any], out: Path) ->
 
 
 def gains(export: Path, place: Place, shots: int, tasks: int, most: int) -> dict[int, float]:
-    """The mean change of the query loss of val tasks by each number of steps, up to `most`."""
+    """The mean change of the query loss of val tasks by each number of steps, up to `most`, at which it is finite."""
     episodes = EpisodeData(**place.options(shots)).episodes
     numbers = episodes.held_out_numbers("val", tasks)
     learner, episode = load_base(export).learner, episodes.of("val", numbers)
     steps = (0, *(n for n in STEPS if n <= most))
     after = adapt_after(learner, episode.support, (0, "val"), episode.numbers, steps)
     losses = {n: ByLoss()(each, episode.query, (0, "val"), episode.numbers) for n, each in after.items()}
-    return {n: float((losses[n] - losses[0]).mean()) for n in steps}
+    changes = {n: float((losses[n] - losses[0]).mean()) for n in steps}
+    return {n: change for n, change in changes.items() if math.isfinite(change)}
 
 
 def searched(league: Options, name: str, plan: Plan) -> dict[str, Any]:
@@ -135,12 +130,14 @@ def searched(league: Options, name: str, plan: Plan) -> dict[str, Any]:
 def _scored(league: Options, name: str, plan: Plan, cell: dict[str, Any], number: int) -> dict[str, Any]:
     try:
         export = model_of(league, name, plan, cell, f"pilot-{number}", league.pilot)
+        found = {}
+        for title, place in places(league.root, league.shifts).items():
+            by_steps = gains(export, place, min(SEARCHED_SHOTS, max(place.shots)), league.search_tasks, league.most)
+            if not any(by_steps):
+                raise Diverged(f"{title}: no number of steps stayed finite")
+            found[title] = min(gain for steps, gain in by_steps.items() if steps)
     except Diverged as error:
         return {"options": cell, "gain": None, "error": str(error)}
-    found = {}
-    for title, place in places(league.root, league.shifts).items():
-        by_steps = gains(export, place, min(SEARCHED_SHOTS, max(place.shots)), league.search_tasks, league.most)
-        found[title] = min(gain for steps, gain in by_steps.items() if steps and gain == gain)
     return {"options": cell, "gain": sum(found.values()) / len(found), "by_place": found}
 
 
@@ -169,7 +166,7 @@ def at_place(league: Options, export: Path, title: str, place: Place, shots: int
     """A model's result on test tasks of a kind, with the number of steps that val tasks of it ask for."""
     folder = export.parent / title / str(shots)
     by_steps = gains(export, place, shots, league.search_tasks, league.most)
-    steps = min((n for n in by_steps if n), key=lambda n: by_steps[n]) if len(by_steps) > 1 else 0
+    steps = min((n for n in by_steps if n), key=by_steps.__getitem__, default=0)
     model = load_base(export)
     take_sampling(sampling_of(league, title, place), model.learner)
     model.save(folder / "model", overwrite=True)
@@ -225,20 +222,6 @@ def rows() -> dict[str, Plan]:
     return {**fine_tuned(), **plans(TOKENS)}
 
 
-def work(league: Options, names: list[str]) -> list[str]:
-    """Make rows one after the other, in this process; the names of those that failed."""
-    torch.set_num_threads(1)
-    failed = []
-    for name in names:
-        try:
-            row(league, name)
-            print(f"steps: {name} is there", flush=True)
-        except (Exception, SystemExit):
-            print(f"steps: {name} failed\n{traceback.format_exc()}", file=sys.stderr, flush=True)
-            failed.append(name)
-    return failed
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Choose sampling options, then share the rows by processes."""
     options = parser(__doc__, root="the folder that holds Omniglot")
@@ -261,10 +244,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     league = options.parse_args(argv)
     for title, place in places(league.root, league.shifts).items():
         sampling_of(league, title, place)
-    with multiprocessing.get_context("spawn").Pool(league.workers, maxtasksperchild=1) as pool:
-        failed = pool.starmap(work, [(league, [name]) for name in league.only or rows()], chunksize=1)
-    if any(failed):
-        raise SystemExit(f"failed: {', '.join(name for each in failed for name in each)}")
+    share(row, league, league.only or rows())
 
 
 if __name__ == "__main__":

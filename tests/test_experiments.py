@@ -250,7 +250,7 @@ def steps(project: Project) -> None:
     words = ["--base", "runs/base", "--seconds", 0.01, "--tasks", 2, "--pilot", 2, "--search_tasks", 2, "--most", 1]
     names = ["fine-tune: biases", "maml"]
     words += ["--tuning_tasks", 3, "--shots", 1, "--test_tasks", 3, "--only", *names]
-    program = project.module("experiments.steps")
+    program, _ = project.module("experiments.steps"), project.module("experiments.league")  # whose processes it shares
     few = program.places  # no alphabet here is as large as a hand's tasks need
     project.patch.setattr(
         program, "places", lambda *at: {n: p for n, p in few(*at).items() if n in ("omniglot", "digits")}
