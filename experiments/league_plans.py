@@ -102,28 +102,31 @@ GAN = Kind(
     far=FAR,
     frozen=cells(rate=(1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3), test_steps=(10,), adapted_params=(("*", "!critic_low"),)),
 )
-# A prior that reads its support draws well before any step, so steps are small; few numbers are those of null tokens.
-CROSS, NULL, READS = ("cross_attention",), ("prior.null",), ("*", "!prior.encoder.*")
+# A prior that reads its support draws well before any step, so steps are small. Grids are, too: each cell takes long.
+CROSS, CROSS_BIASES, READS = ("cross_attention",), ("prior.blocks.*.cross.*.bias",), ("*", "!prior.encoder.*")
 TOKENS = Kind(
     "token VAE",
-    descent=cells(adapted_params=(CROSS, BIASES), rate=(3e-4, 1e-3)),
-    tuning=cells(adapted_params=(CROSS, BIASES), rate=(1e-4, 3e-4), test_steps=(10,)),
+    descent=(*cells(adapted_params=(CROSS,), rate=(3e-4, 1e-3)), *cells(adapted_params=(BIASES,), rate=(1e-3, 1e-2))),
+    tuning=(
+        *cells(adapted_params=(CROSS,), rate=(3e-4,), test_steps=(10,)),
+        *cells(adapted_params=(BIASES,), rate=(1e-3,), test_steps=(10,)),
+    ),
     head=cells(adapted_params=(("head",), ("last_block",)), rate=(3e-4, 1e-3)),
-    deltas=cells(layers=(CROSS,), rank=(1, 4), rate=(3e-4, 1e-3)),
-    curvature=cells(adapted_params=(("head",),), rate=(3e-4, 1e-3, 3e-3)),
-    optimiser=cells(adapted_params=(NULL,), rate=(0.003, 0.03), decay=(0.0, 1.0)),
-    lstm=cells(adapted_params=(NULL,), rate=(0.003, 0.03), hidden=(8, 20)),
-    implicit=cells(steps=(8,), adapted_params=(NULL,), rate=(1e-3,), proximal=(1.0, 10.0)),
-    embedded=cells(adapted_params=(NULL, BIASES), rate=(3e-4, 1e-3)),
-    conditional=cells(encoder=ENCODERS, adapted_params=(NULL,)),
-    classical=cells(adapted_params=(NULL,), rate=(1e-3, 1e-2), code=(8, 32)),
-    memory=cells(adapted_params=(NULL,), rate=(1e-3, 1e-2), writing=WRITES),
-    code=cells(adapted_params=(NULL,), rate=(1e-3,), code_rate=(0.01, 0.1, 1.0)),
-    written=cells(layers=(CROSS,), rank=(1, 4), frozen=(False, True)),
-    near=cells(adapted_params=(CROSS,), rate=(1e-4, 3e-4), test_steps=(10,), strength=(1.0, 100.0)),
-    anchored=cells(adapted_params=(CROSS,), rate=(1e-4, 3e-4), test_steps=(10,), strength=(1.0, 100.0)),
+    deltas=cells(layers=(CROSS,), rank=(4,), rate=(3e-4, 1e-3), optimiser=("adam",)),
+    curvature=cells(adapted_params=(("head",),), rate=(3e-4, 1e-3)),
+    optimiser=cells(adapted_params=(BIASES,), rate=(1e-3, 1e-2), decay=(0.0,)),
+    lstm=cells(adapted_params=(BIASES,), rate=(1e-3, 1e-2), hidden=(8,)),
+    implicit=cells(steps=(8,), adapted_params=(BIASES,), rate=(1e-3,), proximal=(1.0, 10.0)),
+    embedded=cells(adapted_params=(BIASES,), rate=(1e-3, 1e-2)),
+    conditional=cells(encoder=("set", "attention"), adapted_params=(BIASES,)),
+    classical=cells(adapted_params=(BIASES,), rate=(1e-3, 1e-2), code=(8,)),
+    memory=cells(adapted_params=(BIASES,), rate=(1e-3, 1e-2), writing=("gated",)),
+    code=cells(adapted_params=(CROSS_BIASES,), rate=(1e-3,), code_rate=(0.1, 1.0)),
+    written=cells(layers=(CROSS,), rank=(4,), frozen=(False, True)),
+    near=cells(adapted_params=(CROSS,), rate=(3e-4,), test_steps=(10,), strength=(1.0, 100.0)),
+    anchored=cells(adapted_params=(CROSS,), rate=(3e-4,), test_steps=(10,), strength=(1.0, 100.0)),
     far=cells(rate=(3e-5, 1e-4), steps=(3,)),
-    frozen=cells(rate=(3e-5, 1e-4, 3e-4), test_steps=(10,), adapted_params=(READS,)),
+    frozen=cells(rate=(1e-4, 3e-4), test_steps=(10,), adapted_params=(READS,)),
 )
 
 
@@ -191,7 +194,7 @@ def fine_tuned() -> dict[str, Plan]:
         "keys and values": ("prior.blocks.*.cross.keys_values.*",),
         "biases": BIASES,
         "head": ("head",),
-        "null tokens": NULL,
+        "null tokens": ("prior.null",),
         "all weights": ALL,
         "all but the encoder": READS,
     }

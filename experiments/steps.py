@@ -10,8 +10,8 @@ chooses the rate and what moves, and for each kind and number of shots the numbe
 on val tasks of each kind, of the base without steps, and shared by all rows. Then `metagen evaluate` measures test
 tasks: "adapted" and "context only" are one model with and without steps, on the same tasks and draws.
 
-The file of a row, results/steps/rows/ROW.json, is written anew after each kind of tasks; what was measured before is
-not measured again.
+The file of a row, results/steps/rows/ROW.json, is written anew after each kind of tasks. What was measured before is
+not measured again, and other numbers of shots, seeds or tasks add to what the file holds.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ from metagen.storage.strict_json import read_json, to_json
 from metagen.training.episode_data import EpisodeData
 
 STEPS = (1, 2, 5, 10)  # among which the number of steps is chosen
-SEARCHED_SHOTS = 10  # at which the cells of a search are compared
+SEARCHED_SHOTS = 5  # at which the cells of a search are compared
+TUNED_SHOTS = (5, 10)  # at which sampling options are chosen
 QUERIES = 10
 FIGURES = ("fd", "recognisability", "diversity_relative", "copy_ratio", "near_copies")
 
@@ -155,7 +156,7 @@ def model_of(
 def sampling_of(league: Options, title: str, place: Place) -> dict[str, float]:
     """Sampling options of the base for a kind of tasks, chosen on its val tasks."""
     out = Path(league.runs) / "sampling" / title / "tuned"
-    shots = [min(5, max(place.shots)), min(SEARCHED_SHOTS, max(place.shots))]
+    shots = [min(k, max(place.shots)) for k in TUNED_SHOTS]
     words = ["--shots", to_json(shots), "--limit", league.tuning_tasks, "--extractor", "omniglot-select"]
     command = ["tune", "--model", str(league.base), "--out", out, "--overwrite", *words, *place.words(1)]
     chosen: dict[str, float] = load_base(made(out, command, weights(league.base))).info["sampling"]["chosen"]
@@ -189,32 +190,32 @@ def kept(folder: Path, words: Sequence[object]) -> dict[str, Any]:
 def row(league: Options, name: str) -> None:
     """Search, train, measure; the file of the row after each kind of tasks."""
     plan, trained = rows()[name], name not in fine_tuned()
-    search, seeds = searched(league, name, plan), list[dict[str, Any]]()
+    search = searched(league, name, plan)
     pilot = place_of(league, name) / "pilot-0" / "export"
     cost = cost_of_training(league, plan, pilot) if trained else {}
     episodes = max(3, int(league.seconds / cost["step_seconds"])) if trained else 0
-    content = {
+    about = {
         "name": name,
         "learner": plan.learner,
         "options": {**plan.fixed, **search["chosen"]},
         "base_sha256": weights(league.base),
         "seconds": league.seconds,
-        "revision": revision(),
-        "search_tasks": league.search_tasks,
-        "search": search,
-        "training_cost": cost,
-        "seeds": seeds,
     }
-    (league.out / "rows").mkdir(parents=True, exist_ok=True)
+    file = league.out / "rows" / f"{place_of(league, name).name}.json"
+    known = read_json(file) if file.is_file() else {}
+    by_seed = known["by_seed"] if {key: known.get(key) for key in about} == about else {}
+    content = {**about, "search_tasks": league.search_tasks, "search": search, "training_cost": cost}
+    content |= {"revision": revision(), "by_seed": by_seed}
+    file.parent.mkdir(parents=True, exist_ok=True)
     for seed in range(league.seeds if trained else 1):
         export = model_of(league, name, plan, search["chosen"], f"seed-{seed}", episodes, seed)
-        measured = dict[str, dict[str, Any]]()
-        seeds.append({"seed": seed, "training": training_of(export) if trained else None, "places": measured})
+        measured = by_seed.setdefault(str(seed), {"places": {}})
+        measured["training"] = training_of(export) if trained else None
         for title, place in places(league.root, league.shifts).items():
-            shots = [k for k in place.shots if k in league.shots]
-            measured[title] = {str(k): at_place(league, export, title, place, k) for k in shots}
-            file = league.out / "rows" / f"{place_of(league, name).name}.json"
-            write_atomically(file, (to_json(content) + "\n").encode())
+            for shots in (k for k in place.shots if k in league.shots):
+                result = at_place(league, export, title, place, shots)
+                measured["places"].setdefault(title, {})[str(shots)] = result
+                write_atomically(file, (to_json(content) + "\n").encode())
 
 
 def rows() -> dict[str, Plan]:

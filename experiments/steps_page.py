@@ -50,7 +50,7 @@ def read(folder: Path) -> list[dict[str, Any]]:
 
 def results_at(rows: Sequence[dict[str, Any]], kind: str, shots: int) -> list[tuple[str, dict[str, Any]]]:
     """Each row's name and result of the first seed at so many shots, the largest gain in query loss first."""
-    found = [(row["name"], row["seeds"][0]["places"].get(kind, {}).get(str(shots))) for row in rows]
+    found = [(row["name"], row["by_seed"]["0"]["places"].get(kind, {}).get(str(shots))) for row in rows]
     there = [(name, result) for name, result in found if result and result["steps"]]
     return sorted(there, key=lambda each: number(gained(each[1])["query_loss"]["mean"]))
 
@@ -97,7 +97,7 @@ def costs(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Rows of learners, with their options and their cost."""
     lines = []
     for row in rows:
-        cost, training = row["training_cost"], row["seeds"][0]["training"]
+        cost, training = row["training_cost"], row["by_seed"]["0"]["training"]
         chosen = ", ".join(f"{name} {value}" for name, value in row["options"].items())
         took = [f"{training['seconds']:.0f}", f"{1000 * cost['step_seconds']:.0f}"] if cost else ["", ""]
         lines.append([row["name"], chosen, training["meta_steps"] if cost else "", *took])
@@ -110,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options.add_argument("--out", type=Path, default=FOLDER, help="folder of the result")
     folder = options.parse_args(argv).out
     rows, kinds = read(folder), places("", Path())
-    first = next(iter(next(iter(rows[0]["seeds"][0]["places"].values())).values()))
+    first = next(iter(next(iter(rows[0]["by_seed"]["0"]["places"].values())).values()))
     about = {"seconds": rows[0]["seconds"], "cells": rows[0]["search_tasks"]}
     hardware = {"hardware": first["environment"]["hardware"], "extractor": first["extractors"][0]["name"]}
     lines = [paragraphs(PREAMBLE.format(**about, **hardware)), *sections(rows, kinds)]

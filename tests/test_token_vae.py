@@ -18,6 +18,7 @@ from metagen.evaluation.evaluation_options import EvaluationOptions
 from metagen.evaluation.scorecard import measure
 from metagen.evaluation.studies import studies
 from metagen.generators import TokenVAE, with_sampling
+from metagen.generators.tokens import token_vae
 from metagen.generators.tokens.token_networks import Past, WrittenPast
 from metagen.generators.tokens.token_sampling import Sampling, draw_codes
 from metagen.learners import MAML, Amortised, Joint, LowRankMAML
@@ -157,6 +158,27 @@ def test_no_support_is_a_hidden_one_and_what_training_drops(vae):
     torch.testing.assert_close(
         seeing[[1, 2]], vae.eval()._code_nats(vae.project(targets), {}, vae._of_all(support))[1:3]
     )
+
+
+def test_a_step_takes_some_images_of_a_large_support(vae, monkeypatch):
+    monkeypatch.setattr(token_vae, "STEP_IMAGES", 3)
+    support, noise = images(5), noise_of(vae, 5)
+    found = vae.support_loss("vae", support, noise)
+    few = [support[list(each)] for each in itertools.combinations(range(5), 3)]
+    losses = torch.stack([vae.support_loss("vae", each, noise_of(vae, 3)) for each in few])
+    assert (losses - found).abs().min() < 1e-9
+    others = torch.stack([vae.support_loss("vae", support, noise_of(vae, 5, seed)) for seed in range(20)])
+    assert len({round(each.item(), 6) for each in others}) > 5  # other steps take others
+    assert ((losses[:, None] - others).abs().min(0).values < 1e-9).all()
+
+
+def test_a_step_of_a_large_support_is_the_same_for_a_batch_of_tasks(vae, monkeypatch):
+    monkeypatch.setattr(token_vae, "STEP_IMAGES", 3)
+    supports, each = torch.stack([images(5, 1), images(5, 2)]), [noise_of(vae, 5, seed) for seed in (3, 4)]
+    draws = {name: torch.stack([noise[name] for noise in each]) for name in each[0]}
+    apart = torch.stack([vae.support_loss("vae", *pair) for pair in zip(supports, each, strict=True)])
+    together = torch.func.vmap(lambda support, noise: vae.support_loss("vae", support, noise))(supports, draws)
+    torch.testing.assert_close(together, apart)
 
 
 @torch.no_grad()

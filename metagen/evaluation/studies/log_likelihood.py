@@ -97,7 +97,8 @@ def check(context: StudyContext) -> None:
     if not generator.likelihood_of_samples:
         raise MetagenError(
             f"log_likelihood: expected a model with a VAE, got {type(generator).__name__}, which has no likelihood of "
-            "its samples (redraw's is a surrogate, of its drawings blurred); leave this study out"
+            "its samples (redraw's is a surrogate, of its drawings blurred; a token VAE's is of samples with guidance "
+            "0, temperature 1 and top_p 1); leave this study out"
         )
     if generator.likelihood != "bernoulli":
         raise MetagenError(

@@ -22,6 +22,7 @@ from metagen.generators.tokens.token_sampling import Sampling, draw_codes
 from metagen.generators.tokens.tokenizer import Tokenizer, at_least_single
 
 COPY = 1.0  # strength of the affine map through which a single image sees itself
+STEP_IMAGES = 10  # of a support, those that an inner step takes: as many as training shows, in bounded memory
 ROWS = 8  # images of one task that are drawn together, always as many
 AT_ONCE = {"cuda": 128}  # such groups, always as many
 FEW_AT_ONCE = 8  # on any other device
@@ -176,7 +177,13 @@ class TokenVAE(Generator):
         return nats.mean(-1)
 
     def support_loss(self, player: str, support: torch.Tensor, noise: Noise) -> torch.Tensor:
-        """Nats of the codes alone, since no step moves the tokenizer; a single image sees an affine copy of itself."""
+        """Nats of the codes alone, since no step moves the tokenizer; a single image sees an affine copy of itself.
+
+        Of a large support each step takes `STEP_IMAGES` at random, which see one another.
+        """
+        if len(support) > STEP_IMAGES:
+            chosen = noise["copy"][:, 0].argsort()[:STEP_IMAGES]
+            support, noise = support[chosen], {name: draws[chosen] for name, draws in noise.items()}
         if len(support) > 1:
             context = self.context(support, leave_one_out(support))
         else:
