@@ -49,7 +49,9 @@ class FixedRate(Learner):
 
     @property
     def pure(self) -> bool:
-        """See `Parts`."""
+        """See `Parts`; of all tasks together, where no weight moves, a recording would add nothing."""
+        if self.context_only:
+            return False
         annealed = self.second_order_from > 0 or overridden(self.generator, ["anneal"])
         return self._plain and not annealed and not overridden(self, ["loss_weights"])
 

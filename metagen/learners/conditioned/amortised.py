@@ -25,7 +25,6 @@ class Amortised(FixedRate):
 
     meta_gradient = Exact()
     context_only = True
-    pure = False  # a meta-step of all tasks together, to which a recording would add nothing
 
     def __init__(
         self,
