@@ -13,7 +13,6 @@ Writes results/domains/README.md.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +27,8 @@ from experiments.runs import parser, revision
 from experiments.shifts import Tasks, write
 from experiments.steps import FIGURES, kept, places
 from metagen.core.seeding import numpy_rng
+from metagen.evaluation.baselines import untrained as untrained_network
 from metagen.evaluation.criterion import ByLoss
-from metagen.generators import Generator, TokenVAE, generators
 from metagen.learners import Joint, adapt_after
 from metagen.metrics.intervals import over_tasks_interval
 from metagen.model import Model, load_base
@@ -47,6 +46,7 @@ MOVED: dict[str, tuple[tuple[str, ...], float]] = {
     "cross-attention": (CROSS, 3e-4),
     "all weights": (("*",), 1e-4),
 }
+MORE = 3  # times as many steps are taken from networks that begin anew
 NO_STEP, ALONE, CEILING, LIKELIER = "no step", "the images alone", "a model of the target", "the likelier source"
 PREAMBLE = """# A model of one domain in another
 
@@ -86,27 +86,18 @@ def domains(league: Options) -> dict[str, Domain]:
     for title in TARGETS:
         folder = Path(league.runs) / title
         if not folder.is_dir():
-            write(
-                folder, drawn(places(league.root, league.shifts)[title].data, title, max(league.given) + league.queries)
-            )
+            of_kinds = places(league.root, league.shifts)[title].data
+            write(folder, drawn(of_kinds, title, max(league.given) + league.queries))
         split = str(folder / "split.json")
         found[title] = Domain({"task_set": "folder", "root": str(folder / "tasks"), "split_file": split})
     return found
 
 
-def anew(given: Generator) -> Generator:
-    """The same token VAE before its training, but for its tokenizer."""
-    torch.manual_seed(0)
-    generator = generators.build(generators.describe(given))
-    cast(TokenVAE, generator).tokenizer.load_state_dict(cast(TokenVAE, given).tokenizer.state_dict())
-    return generator
-
-
 def learner_of(source: str, row: str) -> Joint:
     """A source that takes the steps of a row."""
-    generator = copy.deepcopy(load_base(source).learner.generator)
+    base = load_base(source).learner
     moved, rate = MOVED.get(row, (("*",), 1e-3))
-    learner = Joint(anew(generator) if row == ALONE else generator, rate, "adam", moved)
+    learner = Joint(untrained_network(base) if row == ALONE else base.generator, rate, "adam", moved)
     learner.eval()
     return learner
 
@@ -130,7 +121,8 @@ def measured(league: Options, source: str, target: str, given: int, row: str) ->
         steps = 0
         by_steps = dict[str, list[float]]()
         if row != NO_STEP:
-            by_steps = losses(learner, domain.episode("val", given, league.queries), "val", league.steps)
+            candidates = [n * MORE if row == ALONE else n for n in league.steps]
+            by_steps = losses(learner, domain.episode("val", given, league.queries), "val", candidates)
             steps = int(min(by_steps, key=lambda n: sum(by_steps[n])))
         test = losses(learner, domain.episode("test", given, league.queries), "test", [steps])
         found = {"steps": steps, "val": by_steps, "test": test[str(steps)]}
@@ -153,8 +145,10 @@ def results(league: Options, target: str, given: int) -> dict[tuple[str, str], d
         (source, row): measured(league, source, target, given, row)
         for source in SOURCES
         if source != target
-        for row in (NO_STEP, *MOVED, ALONE)
+        for row in (NO_STEP, *MOVED)
     }
+    source = next(each for each in SOURCES if each != target)
+    found[source, ALONE] = measured(league, source, target, given, ALONE)
     if target in SOURCES:
         found[target, CEILING] = measured(league, target, target, given, NO_STEP)
         return found

@@ -260,6 +260,34 @@ def steps(project: Project) -> None:
     assert set(names) <= set(project.table("results/steps/README.md"))
 
 
+def likelihood(project: Project) -> None:
+    words = ["--tokenizer_episodes", 2, "--prior_episodes", 2, "--set_vae_episodes", 2]
+    project.patch.setattr(project.module("metagen.evaluation.studies.log_likelihood"), "SAMPLES", 2)
+    project.run("experiments.likelihood", "--root", project.root, *words, "--limit", 3, "--set_vae_limit", 3)
+    named = project.table("results/likelihood/README.md")
+    assert {"token VAE", "token VAE, over k = 0", "set VAE"} <= set(named)
+
+
+def domains(project: Project) -> None:
+    shifts, program = project.module("experiments.shifts"), project.module("experiments.domains")
+    project.patch.setattr(shifts, "PAPERS", dict.fromkeys(SPLITS, 2))
+    project.patch.setattr(program, "DRAWS", {"train": 1, "val": 1, "test": 3})
+    project.run("experiments.shifts", "--root", project.root)
+    project.run("experiments.domains", "--root", project.root, "--given", 2, "--queries", 4, "--steps", 1)
+    page = (project.folder / "results/domains/README.md").read_text()
+    for line in ("| glyphs | no step |", "| the likelier source | biases |", "| glyphs | a model of the target |"):
+        assert line in page
+
+
+def plain_training(project: Project) -> None:
+    program, baselines = project.module("experiments.plain_training"), project.module("metagen.evaluation.baselines")
+    project.patch.setattr(program, "MIXED", dict.fromkeys(SPLITS, 16))
+    project.patch.setattr(baselines, "SCRATCH_GRID", ((1e-3, 1),))
+    project.patch.setattr(baselines, "JOINT_GRID", ((1e-3, 1),))
+    project.run("experiments.plain_training", "--root", project.root, "--episodes", 2, "--limit", 3)
+    assert {"meta-learned", "plain", "scratch"} <= set(project.table("results/plain-training/README.md"))
+
+
 SMOKE = {
     "comparison": results,
     "embeddings": embeddings,
@@ -280,14 +308,17 @@ SMOKE = {
     "timing": benchmark_metrics,
 }
 SLOW = {  # in tests/slow
+    "domains": domains,
     "faces at 64 px": large_faces,
     "gans": gans,
     "gans_page": gans,
     "everyday": performance_page,
     "growth": performance_page,
+    "likelihood": likelihood,
     "meta_gradients": performance_page,
     "peers": performance_page,
     "performance_page": performance_page,
+    "plain_training": plain_training,
     "processes": performance_page,
     "roofline": performance_page,
     "shifts": steps,

@@ -98,6 +98,7 @@ def test_a_learner_whose_tasks_share_all_weights_is_not_recorded():
     assert not tiny_learner("joint", "tokenizer", adapted_params=(), test_steps=0).pure
     assert not tiny_learner("amortised", "token_vae").pure
 
+
 def test_what_cannot_be_recorded_runs_and_is_told():
     class Decides(MAML):
         @property
