@@ -29,6 +29,7 @@ from experiments.steps import FIGURES, kept, places
 from metagen.core.seeding import numpy_rng
 from metagen.evaluation.baselines import untrained as untrained_network
 from metagen.evaluation.criterion import ByLoss
+from metagen.generators import TokenVAE
 from metagen.learners import Joint, adapt_after
 from metagen.metrics.intervals import over_tasks_interval
 from metagen.model import Model, load_base
@@ -46,15 +47,16 @@ MOVED: dict[str, tuple[tuple[str, ...], float]] = {
     "cross-attention": (CROSS, 3e-4),
     "all weights": (("*",), 1e-4),
 }
+AUGMENT = 1.0  # see `TokenVAE`
 MORE = 3  # times as many steps are taken from networks that begin anew
 NO_STEP, ALONE, CEILING, LIKELIER = "no step", "the images alone", "a model of the target", "the likelier source"
 PREAMBLE = """# A model of one domain in another
 
 Made by `python -m experiments.domains --root DIR` (revision {revision}, one thread). A task is a draw of images from a
 whole domain, of all its held-out kinds: n are given, {queries} others judge. All rows see the images given as context.
-Steps are of Adam, on 10 of the images at a time; their number N is chosen on {val} val draws. Figures are over {test}
-test draws, with half the 95 % interval, which tells of the images drawn and not of the domain; * where a difference is
-clear of zero. The query loss is in nats an image.
+Steps are of Adam, on 10 of the images at a time through one random affine map; their number N is chosen on {val} val
+draws. Figures are over {test} test draws, with half the 95 % interval, which tells of the images drawn and not of the
+domain; * where a difference is clear of zero. The query loss is in nats an image.
 """
 
 
@@ -98,6 +100,7 @@ def learner_of(source: str, row: str) -> Joint:
     base = load_base(source).learner
     moved, rate = MOVED.get(row, (("*",), 1e-3))
     learner = Joint(untrained_network(base) if row == ALONE else base.generator, rate, "adam", moved)
+    cast(TokenVAE, learner.generator).support_augment = AUGMENT
     learner.eval()
     return learner
 

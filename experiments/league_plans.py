@@ -103,6 +103,7 @@ GAN = Kind(
     frozen=cells(rate=(1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3), test_steps=(10,), adapted_params=(("*", "!critic_low"),)),
 )
 # A prior that reads its support draws well before any step, so steps are small. Grids are, too: each cell takes long.
+AUGMENTED = {"support_augment": 1.0}  # of each inner step
 CROSS, CROSS_BIASES, READS = ("cross_attention",), ("prior.blocks.*.cross.*.bias",), ("*", "!prior.encoder.*")
 TOKENS = Kind(
     "token VAE",
@@ -146,12 +147,14 @@ class Plan:
         grid: the cells of its search: options of the learner.
         fixed: options that all cells share.
         training: options of meta-training.
+        generator: options that the base's generator has instead of its own.
     """
 
     learner: str
     grid: Grid
     fixed: dict[str, Any] = field(default_factory=lambda: {"steps": 3})
     training: dict[str, Any] = field(default_factory=dict)
+    generator: dict[str, Any] = field(default_factory=dict)
 
 
 def plans(kind: Kind) -> dict[str, Plan]:
@@ -205,4 +208,8 @@ def fine_tuned() -> dict[str, Plan]:
     }
     low_rank = cells(layers=(CROSS,), rank=(1, 4), rate=(3e-4, 1e-3), optimiser=("adam",))
     by_name["low rank, cross-attention"] = Plan("low_rank", low_rank, {})
+    augmented = {"cross-attention": (CROSS, 3e-4), "biases": (BIASES, 1e-3), "all weights": (ALL, 1e-4)}
+    for name, (part, rate) in augmented.items():
+        one = cells(adapted_params=(part,), rate=(rate,), test_steps=(10,))
+        by_name[f"{name}, augmented"] = Plan("joint", one, {}, generator=AUGMENTED)
     return {f"fine-tune: {name}": plan for name, plan in by_name.items()}

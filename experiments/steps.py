@@ -41,10 +41,11 @@ from metagen.storage.files import write_atomically
 from metagen.storage.strict_json import read_json, to_json
 from metagen.training.episode_data import EpisodeData
 
-STEPS = (1, 2, 5, 10)  # among which the number of steps is chosen
+STEPS = (1, 2, 5, 10, 20, 40)  # among which the number of steps is chosen
 SEARCHED_SHOTS = 5  # at which the cells of a search are compared
 TUNED_SHOTS = (5, 10)  # at which sampling options are chosen
 QUERIES = 10
+PLAIN = {"support_augment": 0.0}  # of inner steps, but where a plan says so
 FIGURES = ("fd", "recognisability", "diversity_relative", "copy_ratio", "near_copies")
 
 
@@ -98,6 +99,8 @@ def untrained(base: Model, plan: Plan, options: Mapping[str, Any], out: Path) ->
     """A learner over the base's generator as it is, saved."""
     learner = learners[plan.learner](copy.deepcopy(base.learner.generator), **plan.fixed, **options)
     learner.eval()
+    for name, value in {**PLAIN, **plan.generator}.items():
+        setattr(learner.generator, name, value)
     Model(learner, base.info, split=base.split, seen=base.seen).save(out, overwrite=True)
     return out
 
@@ -116,6 +119,8 @@ def gains(export: Path, place: Place, shots: int, tasks: int, most: int) -> dict
 
 def searched(league: Options, name: str, plan: Plan) -> dict[str, Any]:
     """The cell whose best number of steps gains most, the mean over all kinds of tasks; and every cell."""
+    if len(plan.grid) == 1:
+        return {"chosen": plan.grid[0], "cells": []}
     cells = []
     for number, cell in enumerate(plan.grid):
         note = place_of(league, name) / f"cell-{number}.json"
@@ -149,7 +154,9 @@ def model_of(
     place = place_of(league, name) / run
     if name in fine_tuned():
         return untrained(load_base(str(league.base)), plan, options, place / "export")
-    few = ("--data.val_tasks", 6, "--choose_sampling", "false", "--samples.generated", 1)
+    few: tuple[object, ...] = ("--data.val_tasks", 2, "--choose_sampling", "false", "--samples.generated", 1)
+    few += tuple(f"--model.generator.{name}={value}" for name, value in PLAIN.items())
+    few += ("--trainer.val_check_interval", episodes)  # once: validation takes as long as this little training
     return fit(league, plan, options, place, episodes, *few, "--data.seed", seed, "--seed_everything", seed)
 
 
@@ -197,13 +204,13 @@ def row(league: Options, name: str) -> None:
     about = {
         "name": name,
         "learner": plan.learner,
-        "options": {**plan.fixed, **search["chosen"]},
+        "options": {**plan.fixed, **search["chosen"], **plan.generator},
         "base_sha256": weights(league.base),
         "seconds": league.seconds,
     }
     file = league.out / "rows" / f"{place_of(league, name).name}.json"
     known = read_json(file) if file.is_file() else {}
-    by_seed = known["by_seed"] if {key: known.get(key) for key in about} == about else {}
+    by_seed = known["by_seed"] if to_json({key: known.get(key) for key in about}) == to_json(about) else {}
     content = {**about, "search_tasks": league.search_tasks, "search": search, "training_cost": cost}
     content |= {"revision": revision(), "by_seed": by_seed}
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from matplotlib.figure import Figure
+
 from experiments.pages import RESULTS, paragraphs, row_of, write_page
 from experiments.runs import parser
 from experiments.steps import FIGURES, Place, places
@@ -19,6 +22,7 @@ from metagen.report.result import TaskEstimate
 from metagen.report.tables import by_column, difference_cell, markdown_table, with_ends
 from metagen.storage.strict_json import number, read_json
 
+DRAWN, MOST_SHOWN = "fine-tune: biases", 10  # of the curves: the row, and the number of images
 SHOWN = ("query_loss", *FIGURES)
 FOLDER = RESULTS / "steps"
 WITH, WITHOUT, OTHER = "adapted", "context only", "another task's support"
@@ -93,6 +97,32 @@ def sections(rows: Sequence[dict[str, Any]], kinds: Mapping[str, Place]) -> Iter
                 yield ""
 
 
+def curves(rows: Sequence[dict[str, Any]], kinds: Mapping[str, Place], name: str) -> Figure:
+    """The change of the query loss by steps against their number at 10 images, and against the number of images."""
+    places_of = next(row for row in rows if row["name"] == name)["by_seed"]["0"]["places"]
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.set(
+        xlabel=f"inner steps N, {MOST_SHOWN} images", ylabel="query loss less that of no step, nats", xscale="symlog"
+    )
+    right.set(xlabel="images k, N chosen on val tasks", xscale="log", yscale="symlog")
+    for kind in kinds:
+        by_shots = {int(shots): result for shots, result in places_of.get(kind, {}).items()}
+        curve = by_shots.get(MOST_SHOWN, {}).get("curve", [])
+        left.plot([p["steps"] for p in curve], [p["mean"] - curve[0]["mean"] for p in curve], marker="o", label=kind)
+        moved = {k: gained(by_shots[k])["query_loss"] for k in sorted(by_shots) if by_shots[k]["steps"]}
+        means = [each["mean"] for each in moved.values()]
+        ends = [[each["mean"] - each["low"], each["high"] - each["mean"]] for each in moved.values()]
+        right.errorbar([*moved], means, np.array(ends).T if ends else None, marker="o", capsize=3, label=kind)
+    left.set_yscale("symlog")
+    ticks = sorted({k for place in kinds.values() for k in place.shots})
+    right.set_xticks(ticks, [str(k) for k in ticks])
+    left.legend()
+    for axes in (left, right):
+        axes.axhline(0, color="black", linewidth=0.5)
+    return figure
+
+
 def costs(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Rows of learners, with their options and their cost."""
     lines = []
@@ -114,7 +144,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     about = {"seconds": rows[0]["seconds"], "cells": rows[0]["search_tasks"]}
     hardware = {"hardware": first["environment"]["hardware"], "extractor": first["extractors"][0]["name"]}
     lines = [paragraphs(PREAMBLE.format(**about, **hardware)), *sections(rows, kinds)]
-    write_page(folder, [*lines, "## What was chosen, and what it costs\n", *costs(rows)])
+    lines += ["![Against N and k](curves.png)\n", "## What was chosen, and what it costs\n", *costs(rows)]
+    drawn = {"curves.png": curves(rows, kinds, DRAWN)} if any(row["name"] == DRAWN for row in rows) else {}
+    write_page(folder, lines, drawn)
 
 
 if __name__ == "__main__":

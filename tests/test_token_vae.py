@@ -172,6 +172,16 @@ def test_a_step_takes_some_images_of_a_large_support(vae, monkeypatch):
     assert ((losses[:, None] - others).abs().min(0).values < 1e-9).all()
 
 
+@torch.no_grad()
+def test_a_step_may_see_its_support_through_one_affine_map(vae):
+    support, noise = images(3), noise_of(vae, 3)
+    alike = torch.cat([random_affine(each[None], noise["copy"][:1], 0.7) for each in support])
+    expected = vae.support_loss("vae", alike, noise)
+    assert (expected - vae.support_loss("vae", support, noise)).abs() > 1e-4
+    vae.support_augment = 0.7
+    torch.testing.assert_close(vae.support_loss("vae", support, noise), expected)
+
+
 def test_a_step_of_a_large_support_is_the_same_for_a_batch_of_tasks(vae, monkeypatch):
     monkeypatch.setattr(token_vae, "STEP_IMAGES", 3)
     supports, each = torch.stack([images(5, 1), images(5, 2)]), [noise_of(vae, 5, seed) for seed in (3, 4)]

@@ -65,6 +65,8 @@ class TokenVAE(Generator):
         blocks: layers over the codes.
         null_tokens: learned tokens that every target sees beside the support.
         null_rate: share of targets in training that see no support.
+        support_augment: strength of the affine map (see `random_affine`) through which an inner step sees the support,
+            all its images alike, so that many steps do not learn a few images by heart; 0 for none.
         dropout: share of the channels that the layers of the prior add nothing to, drawn once a target.
         guidance: 0 for the model as it is; above, samples are more of what the support is of, and vary less.
         temperature: what logits are divided by, above 0.
@@ -97,6 +99,7 @@ class TokenVAE(Generator):
         null_tokens: int = 16,
         null_rate: float = 0.1,
         dropout: float = 0.1,
+        support_augment: float = 0.0,
         guidance: float = 1.0,
         temperature: float = 1.0,
         top_p: float = 1.0,
@@ -106,6 +109,7 @@ class TokenVAE(Generator):
         for name, value in (("blocks", blocks), ("heads", heads), ("null_tokens", null_tokens), ("width", width)):
             check_at_least(name, value, 1)
         check_at_least("support_blocks", support_blocks, 0)
+        check_at_least("support_augment", support_augment, 0)
         if width % heads:
             raise MetagenError(f"heads: expected a divisor of the width {width}, got {heads}")
         if not 0 <= null_rate < 1 or not 0 <= dropout < 1:
@@ -115,6 +119,7 @@ class TokenVAE(Generator):
         self.levels, self.halvings = self.tokenizer.levels, self.tokenizer.halvings
         self.width, self.heads, self.support_blocks, self.blocks = width, heads, support_blocks, blocks
         self.null_tokens, self.null_rate, self.dropout = null_tokens, null_rate, dropout
+        self.support_augment = support_augment
         self.guidance, self.temperature, self.top_p, self.contrast = guidance, temperature, top_p, contrast
         self.check_sampling()
         encoder = SupportEncoder(channels, self.halvings, self.tokenizer.side, width, heads, support_blocks)
@@ -181,13 +186,16 @@ class TokenVAE(Generator):
 
         Of a large support each step takes `STEP_IMAGES` at random, which see one another.
         """
-        if len(support) > STEP_IMAGES:
-            chosen = noise["copy"][:, 0].argsort()[:STEP_IMAGES]
-            support, noise = support[chosen], {name: draws[chosen] for name, draws in noise.items()}
-        if len(support) > 1:
-            context = self.context(support, leave_one_out(support))
-        else:
+        if len(support) == 1:
             context = self._of_all(random_affine(support, noise["copy"], COPY))
+            return self._code_nats(self._codes(support), noise, context).mean(-1)
+        if self.support_augment:
+            alike = noise["copy"][:1].expand(len(support), -1)
+            support = random_affine(support, alike, self.support_augment)
+        if len(support) > STEP_IMAGES:
+            chosen = noise["copy"][:, -1].argsort()[:STEP_IMAGES]
+            support, noise = support[chosen], {name: draws[chosen] for name, draws in noise.items()}
+        context = self.context(support, leave_one_out(support))
         return self._code_nats(self._codes(support), noise, context).mean(-1)
 
     def query_loss(self, player: str, query: torch.Tensor, noise: Noise, support: torch.Tensor) -> torch.Tensor:
