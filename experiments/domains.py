@@ -21,7 +21,7 @@ from typing import Any, cast
 import torch
 
 from experiments.league import Options
-from experiments.league_plans import BIASES, CROSS
+from experiments.league_plans import CROSS
 from experiments.pages import RESULTS, paragraphs, row_of, write_page
 from experiments.runs import parser, revision
 from experiments.shifts import Tasks, write
@@ -43,7 +43,6 @@ from metagen.training.episode_data import EpisodeData
 SOURCES, TARGETS = ("omniglot", "glyphs"), ("glyphs", "omniglot", "digits")
 DRAWS = {"train": 1, "val": 2, "test": 6}  # of train kinds none is used; a split has to name one
 MOVED: dict[str, tuple[tuple[str, ...], float]] = {
-    "biases": (BIASES, 1e-3),
     "cross-attention": (CROSS, 3e-4),
     "all weights": (("*",), 1e-4),
 }

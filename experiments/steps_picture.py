@@ -2,7 +2,7 @@
 
     python -m experiments.steps_picture --root DIR     # DIR holds Omniglot; after experiments.shifts
 
-Two test tasks of each kind: images given, others, what the model draws that has seen them, and after ten steps too.
+Two test tasks of each kind: images given, others, what the model draws that has seen them, and after twenty steps too.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from metagen.tasks.episodes import Episode
 from metagen.training.episode_data import EpisodeData
 
 KINDS = ("omniglot", "glyphs", "digits", "typefaces", "paper")
-TASKS, SHOTS, GENERATED, STEPS = 2, 5, 8, 10
-MOVES = "fine-tune: low rank, cross-attention"
+TASKS, SHOTS, GENERATED, STEPS = 2, 5, 8, 20
+MOVES = "fine-tune: cross-attention, augmented"
 
 
 def shown(root: str, shifts: Path) -> Episode:
@@ -48,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     base, plan = load_base("omniglot").learner, fine_tuned()[MOVES]
     moving = learners[plan.learner](copy.deepcopy(base.generator), **plan.grid[-1])
     moving.eval().test_steps = STEPS
+    for name, value in plan.generator.items():
+        setattr(moving.generator, name, value)
     named = {"no step": base, f"{STEPS} steps": moving}
     save_png(picture(named, shown(given.root, given.shifts), GENERATED), given.out)
     print(f"wrote {given.out}")
