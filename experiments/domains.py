@@ -168,7 +168,7 @@ def best_row(found: Mapping[tuple[str, str], Mapping[str, Any]], source: str) ->
 
 
 def figures(league: Options, source: str, target: str, given: int, row: str, steps: int) -> dict[str, Any]:
-    """What `metagen evaluate` tells of images after the steps of a row and without."""
+    """Measure images after the steps of a row and without, by `metagen evaluate`."""
     folder = Path(league.runs) / "evaluations" / f"{source}-{target}-{given}"
     base = load_base(source)
     Model(learner_of(source, row), base.info, split=base.split, seen=base.seen).save(folder / "model", overwrite=True)

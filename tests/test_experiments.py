@@ -275,8 +275,8 @@ def domains(project: Project) -> None:
     project.run("experiments.shifts", "--root", project.root)
     project.run("experiments.domains", "--root", project.root, "--given", 2, "--queries", 4, "--steps", 1)
     page = (project.folder / "results/domains/README.md").read_text()
-    for line in ("| glyphs | no step |", "| the likelier source | cross-attention |", "| glyphs | a model of the target |"):
-        assert line in page
+    rows = ("glyphs | no step", "the likelier source | cross-attention", "glyphs | a model of the target")
+    assert all(f"| {row} |" in page for row in rows)
 
 
 def plain_training(project: Project) -> None:
