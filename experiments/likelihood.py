@@ -17,7 +17,7 @@ from typing import Any, cast
 
 from experiments.pages import RESULTS, paragraphs, write_page
 from experiments.runs import config_of, evaluated, fitted, parser, revision_of, weights
-from experiments.steps import Place, gains
+from experiments.steps import Place, val_losses
 from metagen.evaluation.sampling_choice import take_sampling
 from metagen.generators import TokenVAE
 from metagen.generators.tokens.tokenizer import Tokenizer
@@ -96,7 +96,7 @@ def moving(export: Path, folder: Path) -> Path:
 def steps_of(export: Path, root: str) -> int:
     """The number of steps that val characters ask for."""
     characters = Place("", {"task_set": "omniglot", "root": root, "binarise": True}, (CHOOSING_SHOTS,))
-    by_steps = gains(export, characters, CHOOSING_SHOTS, CHOOSING_TASKS, 10)
+    by_steps = val_losses(export, characters, CHOOSING_SHOTS, CHOOSING_TASKS, 10)
     return min((n for n in by_steps if n), key=by_steps.__getitem__)
 
 

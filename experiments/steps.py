@@ -5,10 +5,10 @@
     python -m experiments.steps_page                  # results/steps/README.md, from the files of the rows
 
 All begin from one model of Omniglot that reads its support, `--base`. Rows of `fine_tuned` take it as it is, the others
-are meta-trained from it on Omniglot for so many processor seconds. Of each a small search on val tasks of all kinds
-chooses the rate and what moves, and for each kind and number of shots the number of steps. Sampling options are chosen
-on val tasks of each kind, of the base without steps, and shared by all rows. Then `metagen evaluate` measures test
-tasks: "adapted" and "context only" are one model with and without steps, on the same tasks and draws.
+are meta-trained from it for so many processor seconds, on train tasks of all kinds. Of each a small search on val tasks
+of all kinds chooses the rate and what moves, and for each kind and number of shots the number of steps. Sampling
+options are chosen on val tasks of each kind, of the base without steps, and shared by all rows. Then `metagen evaluate`
+measures test tasks: "adapted" and "context only" are one model with and without steps, on the same tasks and draws.
 
 The file of a row, results/steps/rows/ROW.json, is written anew after each kind of tasks. What was measured before is
 not measured again, and other numbers of shots, seeds or tasks add to what the file holds.
@@ -31,6 +31,7 @@ from experiments.league import Diverged, Options, cost_of_training, fit, share, 
 from experiments.league_plans import TOKENS, Plan, fine_tuned, plans
 from experiments.pages import RESULTS, rounded
 from experiments.runs import evaluated, made, parser, revision, weights
+from experiments.shifts import Tasks, write
 from metagen.evaluation.criterion import ByLoss
 from metagen.evaluation.sampling_choice import take_sampling
 from metagen.learners import adapt_after, learners
@@ -45,6 +46,7 @@ STEPS = (1, 2, 5, 10, 20, 40)  # among which the number of steps is chosen
 SEARCHED_SHOTS = 5  # at which the cells of a search are compared
 TUNED_SHOTS = (5, 10)  # at which sampling options are chosen
 QUERIES = 10
+MIXED = {"train": 40, "val": 2, "test": 1}  # tasks of each kind that the mixture has
 PLAIN = {"support_augment": 0.0}  # of inner steps, but where a plan says so
 FIGURES = ("fd", "recognisability", "diversity_relative", "copy_ratio", "near_copies")
 
@@ -95,6 +97,23 @@ def place_of(league: Options, name: str) -> Path:
     return Path(league.runs) / re.sub(r"[ ,:]+", "-", name).replace("+", "p")
 
 
+def mixture(league: Options) -> Path:
+    """Train tasks of all kinds, as many of each as there are or `MIXED` says, and fewer val tasks; its folder."""
+    folder = Path(league.runs) / "mixture"
+    if not folder.is_dir():
+        write(folder, _mixed(places(league.root, league.shifts)))
+    return folder
+
+
+def _mixed(kinds: Mapping[str, Place]) -> Tasks:
+    for title, place in kinds.items():
+        task_set = EpisodeData(**{**place.options(1), "queries": QUERIES}).episodes.task_set
+        for part, most in MIXED.items():
+            names = task_set.split["val" if part == "test" else part]  # a split has to name a test task
+            for name in names[:: max(1, len(names) // most)][:most]:
+                yield part, f"{title}-{part}/{name}", task_set.images(name).float() / 255
+
+
 def untrained(base: Model, plan: Plan, options: Mapping[str, Any], out: Path) -> Path:
     """A learner over the base's generator as it is, saved."""
     learner = learners[plan.learner](copy.deepcopy(base.learner.generator), **plan.fixed, **options)
@@ -105,20 +124,19 @@ def untrained(base: Model, plan: Plan, options: Mapping[str, Any], out: Path) ->
     return out
 
 
-def gains(export: Path, place: Place, shots: int, tasks: int, most: int) -> dict[int, float]:
-    """The mean change of the query loss of val tasks by each number of steps, up to `most`, at which it is finite."""
+def val_losses(export: Path, place: Place, shots: int, tasks: int, most: int) -> dict[int, float]:
+    """The mean query loss of val tasks after each number of steps, up to `most`, at which it is finite."""
     episodes = EpisodeData(**place.options(shots)).episodes
     numbers = episodes.held_out_numbers("val", tasks)
     learner, episode = load_base(export).learner, episodes.of("val", numbers)
     steps = (0, *(n for n in STEPS if n <= most))
     after = adapt_after(learner, episode.support, (0, "val"), episode.numbers, steps)
-    losses = {n: ByLoss()(each, episode.query, (0, "val"), episode.numbers) for n, each in after.items()}
-    changes = {n: float((losses[n] - losses[0]).mean()) for n in steps}
-    return {n: change for n, change in changes.items() if math.isfinite(change)}
+    means = {n: float(ByLoss()(each, episode.query, (0, "val"), numbers).mean()) for n, each in after.items()}
+    return {n: mean for n, mean in means.items() if math.isfinite(mean)}
 
 
 def searched(league: Options, name: str, plan: Plan) -> dict[str, Any]:
-    """The cell whose best number of steps gains most, the mean over all kinds of tasks; and every cell."""
+    """The cell whose best number of steps has the least loss, the mean over all kinds of tasks; and every cell."""
     if len(plan.grid) == 1:
         return {"chosen": plan.grid[0], "cells": []}
     cells = []
@@ -127,10 +145,10 @@ def searched(league: Options, name: str, plan: Plan) -> dict[str, Any]:
         if not note.is_file():
             write_atomically(note, to_json(_scored(league, name, plan, cell, number)).encode())
         cells.append(read_json(note))
-    finite = [cell for cell in cells if cell["gain"] is not None]
+    finite = [cell for cell in cells if cell["loss"] is not None]
     if not finite:
         raise Diverged(f"{name}: no cell of its search stayed finite")
-    return {"chosen": min(finite, key=lambda cell: float(cell["gain"]))["options"], "cells": cells}
+    return {"chosen": min(finite, key=lambda cell: float(cell["loss"]))["options"], "cells": cells}
 
 
 def _scored(league: Options, name: str, plan: Plan, cell: dict[str, Any], number: int) -> dict[str, Any]:
@@ -138,13 +156,15 @@ def _scored(league: Options, name: str, plan: Plan, cell: dict[str, Any], number
         export = model_of(league, name, plan, cell, f"pilot-{number}", league.pilot)
         found = {}
         for title, place in places(league.root, league.shifts).items():
-            by_steps = gains(export, place, min(SEARCHED_SHOTS, max(place.shots)), league.search_tasks, league.most)
+            by_steps = val_losses(
+                export, place, min(SEARCHED_SHOTS, max(place.shots)), league.search_tasks, league.most
+            )
             if not any(by_steps):
                 raise Diverged(f"{title}: no number of steps stayed finite")
-            found[title] = min(gain for steps, gain in by_steps.items() if steps)
+            found[title] = min(loss for steps, loss in by_steps.items() if steps)
     except Diverged as error:
-        return {"options": cell, "gain": None, "error": str(error)}
-    return {"options": cell, "gain": sum(found.values()) / len(found), "by_place": found}
+        return {"options": cell, "loss": None, "error": str(error)}
+    return {"options": cell, "loss": sum(found.values()) / len(found), "by_place": found}
 
 
 def model_of(
@@ -154,7 +174,9 @@ def model_of(
     place = place_of(league, name) / run
     if name in fine_tuned():
         return untrained(load_base(str(league.base)), plan, options, place / "export")
-    few: tuple[object, ...] = ("--data.val_tasks", 2, "--choose_sampling", "false", "--samples.generated", 1)
+    few: tuple[object, ...] = ("--data.val_tasks", 12, "--choose_sampling", "false", "--samples.generated", 1)
+    mixed = mixture(league)
+    few += ("--data.task_set", "folder", "--data.root", mixed / "tasks", "--data.split_file", mixed / "split.json")
     few += tuple(f"--model.generator.{name}={value}" for name, value in PLAIN.items())
     few += ("--trainer.val_check_interval", episodes)  # once: validation takes as long as this little training
     return fit(league, plan, options, place, episodes, *few, "--data.seed", seed, "--seed_everything", seed)
@@ -173,7 +195,7 @@ def sampling_of(league: Options, title: str, place: Place) -> dict[str, float]:
 def at_place(league: Options, export: Path, title: str, place: Place, shots: int) -> dict[str, Any]:
     """A model's result on test tasks of a kind, with the number of steps that val tasks of it ask for."""
     folder = export.parent / title / str(shots)
-    by_steps = gains(export, place, shots, league.search_tasks, league.most)
+    by_steps = val_losses(export, place, shots, league.search_tasks, league.most)
     steps = min((n for n in by_steps if n), key=by_steps.__getitem__, default=0)
     model = load_base(export)
     take_sampling(sampling_of(league, title, place), model.learner)
@@ -181,7 +203,7 @@ def at_place(league: Options, export: Path, title: str, place: Place, shots: int
     words = ["--limit", league.test_tasks, "--batch", 4]  # attention by hand takes much memory
     words += ["--extractor", "omniglot-report", "--metrics", to_json(FIGURES)]
     words += ["--curve", to_json(league.curve), *(["--steps", steps] if steps else []), *place.words(shots)]
-    return {"steps": steps, "val": {str(n): gain for n, gain in by_steps.items()}, **kept(folder, words)}
+    return {"steps": steps, "val": {str(n): loss for n, loss in by_steps.items()}, **kept(folder, words)}
 
 
 def kept(folder: Path, words: Sequence[object]) -> dict[str, Any]:
@@ -252,6 +274,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     league = options.parse_args(argv)
     for title, place in places(league.root, league.shifts).items():
         sampling_of(league, title, place)
+    mixture(league)
     share(row, league, league.only or rows())
 
 
