@@ -240,7 +240,8 @@ def row(league: Options, name: str) -> None:
         export = model_of(league, name, plan, search["chosen"], f"seed-{seed}", episodes, seed)
         measured = by_seed.setdefault(str(seed), {"places": {}})
         measured["training"] = training_of(export) if trained else None
-        for title, place in places(league.root, league.shifts).items():
+        kinds = {title: place for title, place in places(league.root, league.shifts).items() if title in league.kinds}
+        for title, place in kinds.items():
             for shots in (k for k in place.shots if k in league.shots):
                 result = at_place(league, export, title, place, shots)
                 measured["places"].setdefault(title, {})[str(shots)] = result
@@ -267,6 +268,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     options.add_argument("--tuning_tasks", type=int, default=12, help="val tasks that choose sampling options")
     options.add_argument("--most", type=int, default=10, help="inner steps")
     options.add_argument("--shots", type=int, nargs="+", default=[1, 5, 10, 20])
+    kinds = list(places("", Path()))
+    options.add_argument("--kinds", nargs="+", choices=kinds, default=kinds, help="of tasks that are measured")
     options.add_argument("--test_tasks", type=int, default=30)
     options.add_argument("--curve", type=int, nargs="*", default=[], help="numbers of inner steps")
     options.add_argument("--workers", type=int, default=os.cpu_count() or 1)

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from experiments.league_plans import AUGMENTED
 from experiments.pages import RESULTS, paragraphs, row_of, write_page
 from experiments.runs import parser
-from experiments.steps import FIGURES, Place, places
+from experiments.steps import FIGURES, STEPS, Place, places
 from metagen.learners import adapt_tasks, learners
 from metagen.model import load_base
 from metagen.report.headings import HEADINGS
@@ -125,6 +125,7 @@ def curves(rows: Sequence[dict[str, Any]], kinds: Mapping[str, Place], name: str
         means = [each["mean"] for each in moved.values()]
         ends = [[each["mean"] - each["low"], each["high"] - each["mean"]] for each in moved.values()]
         right.errorbar([*moved], means, np.array(ends).T if ends else None, marker="o", capsize=3, label=kind)
+    left.set_xticks([0, *STEPS], [str(n) for n in (0, *STEPS)])
     ticks = sorted({k for place in kinds.values() for k in place.shots})
     right.set_xticks(ticks, [str(k) for k in ticks])
     left.legend()
