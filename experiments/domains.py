@@ -14,7 +14,6 @@ Writes results/domains/README.md.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,6 +25,7 @@ from experiments.pages import RESULTS, paragraphs, row_of, write_page
 from experiments.runs import parser, revision
 from experiments.shifts import Tasks, write
 from experiments.steps import FIGURES, kept, places
+from experiments.steps_page import gained
 from metagen.core.seeding import numpy_rng
 from metagen.evaluation.baselines import untrained as untrained_network
 from metagen.evaluation.criterion import ByLoss
@@ -34,6 +34,7 @@ from metagen.learners import Joint, adapt_after
 from metagen.metrics.intervals import over_tasks_interval
 from metagen.model import Model, load_base
 from metagen.report.headings import HEADINGS
+from metagen.report.result import TaskEstimate
 from metagen.report.tables import by_column, difference_cell, markdown_table, short
 from metagen.storage.files import write_atomically
 from metagen.storage.strict_json import page, read_json, to_json
@@ -59,16 +60,10 @@ domain; * where a difference is clear of zero. The query loss is in nats an imag
 """
 
 
-@dataclass(frozen=True)
-class Domain:
-    """Draws of a domain: options of its task set."""
-
-    options: dict[str, Any]
-
-    def episode(self, part: str, given: int, queries: int) -> Episode:
-        """All draws of a part of the split."""
-        episodes = EpisodeData(**self.options, size=28, shots=given, queries=queries).episodes
-        return episodes.of(part, episodes.held_out_numbers(part))
+def episode_of(options: Mapping[str, Any], part: str, given: int, queries: int) -> Episode:
+    """All draws of a domain that belong to a part of the split."""
+    episodes = EpisodeData(**options, size=28, shots=given, queries=queries).episodes
+    return episodes.of(part, episodes.held_out_numbers(part))
 
 
 def drawn(options: Mapping[str, Any], title: str, size: int) -> Tasks:
@@ -81,8 +76,8 @@ def drawn(options: Mapping[str, Any], title: str, size: int) -> Tasks:
             yield part, f"{part}-{draw}", images[torch.from_numpy(order[draw * size : (draw + 1) * size])]
 
 
-def domains(league: Options) -> dict[str, Domain]:
-    """The domains, whose draws are made where they are not there."""
+def domains(league: Options) -> dict[str, dict[str, Any]]:
+    """Options of the task set of each domain, whose draws are made where they are not there."""
     found = {}
     for title in TARGETS:
         folder = Path(league.runs) / title
@@ -90,7 +85,7 @@ def domains(league: Options) -> dict[str, Domain]:
             of_kinds = places(league.root, league.shifts)[title].data
             write(folder, drawn(of_kinds, title, max(league.given) + league.queries))
         split = str(folder / "split.json")
-        found[title] = Domain({"task_set": "folder", "root": str(folder / "tasks"), "split_file": split})
+        found[title] = {"task_set": "folder", "root": str(folder / "tasks"), "split_file": split}
     return found
 
 
@@ -120,13 +115,12 @@ def measured(league: Options, source: str, target: str, given: int, row: str) ->
     note = Path(league.runs) / "notes" / f"{source}-{target}-{given}-{row.replace(' ', '-')}.json"
     if not note.is_file():
         domain, learner = domains(league)[target], learner_of(source, row)
-        steps = 0
-        by_steps = dict[str, list[float]]()
+        steps, by_steps = 0, dict[str, list[float]]()
         if row != NO_STEP:
             candidates = [n * MORE if row == ALONE else n for n in league.steps]
-            by_steps = losses(learner, domain.episode("val", given, league.queries), "val", candidates)
+            by_steps = losses(learner, episode_of(domain, "val", given, league.queries), "val", candidates)
             steps = int(min(by_steps, key=lambda n: sum(by_steps[n])))
-        test = losses(learner, domain.episode("test", given, league.queries), "test", [steps])
+        test = losses(learner, episode_of(domain, "test", given, league.queries), "test", [steps])
         found = {"steps": steps, "val": by_steps, "test": test[str(steps)]}
         note.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(note, page(found))
@@ -135,7 +129,7 @@ def measured(league: Options, source: str, target: str, given: int, row: str) ->
 
 def likelier(league: Options, target: str, given: int) -> list[str]:
     """Of each test draw the source to which half of the images given are likelier, given the other half."""
-    episode, half = domains(league)[target].episode("test", given, league.queries), given // 2
+    episode, half = episode_of(domains(league)[target], "test", given, league.queries), given // 2
     halves = Episode(0, episode.tasks, episode.numbers, episode.support[:, :half], episode.support[:, half:])
     by_source = {source: losses(learner_of(source, NO_STEP), halves, "test", [0])["0"] for source in SOURCES}
     return [min(SOURCES, key=lambda source: by_source[source][draw]) for draw in range(len(episode.tasks))]
@@ -173,7 +167,7 @@ def figures(league: Options, source: str, target: str, given: int, row: str, ste
     base = load_base(source)
     Model(learner_of(source, row), base.info, split=base.split, seen=base.seen).save(folder / "model", overwrite=True)
     words = ["--extractor", "omniglot-report", "--metrics", to_json(FIGURES), "--batch", 1, "--curve", "[]"]
-    options = domains(league)[target].options | {"size": 28, "shots": given, "queries": league.queries}
+    options = domains(league)[target] | {"size": 28, "shots": given, "queries": league.queries}
     words += [f"--data.{name}={value}" for name, value in options.items()]
     return kept(folder, [*words, "--steps", steps])
 
@@ -182,31 +176,32 @@ def loss_table(found: Mapping[tuple[str, str], Mapping[str, Any]]) -> list[str]:
     """A line for each source and row."""
     lines = []
     for (source, row), each in found.items():
-        cells = [source, row, each["steps"], _cell(each["test"])]
-        without = found.get((source, NO_STEP))
-        less = [one - other for one, other in zip(each["test"], without["test"], strict=True)] if without else []
-        lines.append([*cells, _cell(less) if less and row != NO_STEP else ""])
+        less: list[float] = []
+        if row != NO_STEP and (without := found.get((source, NO_STEP))):
+            less = [one - other for one, other in zip(each["test"], without["test"], strict=True)]
+        change = difference_cell(_over(less)) if less else ""
+        lines.append([source, row, each["steps"], short(_over(each["test"])), change])
     return markdown_table(["source", "what moves", "N", "query loss", "less no step"], lines)
 
 
-def _cell(values: Sequence[float]) -> str:
-    interval = over_tasks_interval(values)
-    clear = " *" * (interval.low > 0 or interval.high < 0) if min(values) < 0 else ""
-    return short({"mean": interval.mean, "low": interval.low, "high": interval.high}) + clear
+def _over(values: Sequence[float]) -> TaskEstimate:
+    found = over_tasks_interval(values)
+    clear = found.low > 0 or found.high < 0
+    return {"mean": found.mean, "low": found.low, "high": found.high, "tasks": found.tasks, "clear": clear}
 
 
 def image_lines(source: str, row: str, result: Mapping[str, Any]) -> list[list[object]]:
-    """The figures of images with steps less those without, and both for what they are."""
-    named = {each["row"]: each["figures"] for each in result["differences"]}
-    less = by_column(named["adapted - context only"])
-    ends = {n: {**each, "clear": each["low"] > 0 or each["high"] < 0} for n, each in less.items()}  # type: ignore[operator]
-    without = by_column(row_of(result, "context only")["figures"])
+    """The figures of images without steps, and what steps change."""
+    without, change = by_column(row_of(result, "context only")["figures"]), gained(result)
     return [
         [source, NO_STEP, "", *(short(without[name]) for name in FIGURES)],
-        [source, f"{row}, less no step", row_of(result, "adapted")["steps"], *(
-            difference_cell(ends[name]) for name in FIGURES  # type: ignore[arg-type]
-        )],
-    ]  # fmt: skip
+        [
+            source,
+            f"{row}, less no step",
+            row_of(result, "adapted")["steps"],
+            *map(difference_cell, map(change.get, FIGURES)),
+        ],
+    ]
 
 
 def sections(league: Options) -> Iterable[str]:
