@@ -16,11 +16,16 @@ import pytest
 import torch
 from torch import nn
 
+from metagen.cli import main
 from metagen.errors import MetagenError
 from metagen.evaluation.evaluation_options import EvaluationOptions
 from metagen.evaluation.evaluator import load_extractors
+from metagen.learners import Joint
 from metagen.metrics import frechet_distance, inception_score, kernel_distance
 from metagen.metrics.extractors import Inception, inception
+from metagen.model import Model
+from metagen.report.result import read_result
+from tests.doubles import tiny_vae
 
 published: Any = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
 
@@ -266,6 +271,31 @@ def test_inception_alone_is_looked_through_under_its_name(trusted, hashed):
     }
     assert isinstance(looks["inception"][0], Inception)
     assert load_extractors(EvaluationOptions(extractor="none"), None) == {}
+
+
+def test_the_command_evaluates_through_a_file_of_weights(trusted, hashed, tmp_path):
+    Model(Joint(tiny_vae(size=28), test_steps=1), {}).save(tmp_path / "model")
+    words = ["--model", tmp_path / "model", "--out", tmp_path / "out", "--extractor", "none", "--inception", trusted]
+    words += ["--metrics", '["fd", "is"]', "--curve", "[]", "--limit", 3]
+    words += [
+        "--data.task_set",
+        "glyphs",
+        "--data.size",
+        28,
+        "--data.channels",
+        1,
+        "--data.shots",
+        1,
+        "--data.queries",
+        4,
+    ]
+    assert main(["evaluate", *map(str, words)]) == 0
+    found = read_result(tmp_path / "out" / "result.json")
+    assert [(each["name"], each["weights_sha256"]) for each in found["extractors"]] == [("inception", hashed)]
+    figures = {row["row"]: row["figures"] for row in found["rows"]}
+    assert {"fid", "is"} <= {name.partition("[")[0] for name in figures["adapted"]}
+    adapted, human = (next(f for n, f in figures[row].items() if n.startswith("fid")) for row in ("adapted", "human"))
+    assert human["mean"] < adapted["mean"]
 
 
 # agreement with torchmetrics, from images and the same file
