@@ -40,6 +40,7 @@ from metagen.report.result import read_result
 from metagen.storage.bundled import bundled
 from metagen.storage.files import write_atomically
 from metagen.storage.strict_json import read_json, to_json
+from metagen.tasks.splits import SPLITS, Split, read_split
 from metagen.training.episode_data import EpisodeData
 
 STEPS = (1, 2, 5, 10, 20, 40)  # among which the number of steps is chosen
@@ -59,20 +60,37 @@ class Place:
         title: what they are.
         data: options of the task set, as `EpisodeData` takes them.
         shots: the numbers of support images that leave so many queries.
+        varied: whether tasks differ in how many images they have, so that some have too few.
     """
 
     title: str
     data: Mapping[str, Any]
     shots: tuple[int, ...]
+    varied: bool = False
 
     def options(self, shots: int) -> dict[str, Any]:
-        """Those of the tasks at so many shots; where tasks differ, those that have too few images are left out."""
-        fewest = {"min_images": shots + QUERIES} if "min_images" in self.data else {}
-        return {**self.data, **fewest, "size": 28, "shots": shots, "queries": QUERIES}
+        """Those of the tasks at so many shots, without such as have too few images."""
+        enough = {"split_file": str(large_enough(self.data, shots + QUERIES))} if self.varied else {}
+        return {**self.data, **enough, "size": 28, "shots": shots, "queries": QUERIES}
 
     def words(self, shots: int) -> list[object]:
         """The same as words of a command."""
         return [f"--data.{name}={to_json(value)}".replace('"', "") for name, value in self.options(shots).items()]
+
+
+def large_enough(data: Mapping[str, Any], images: int) -> Path:
+    """A split of the tasks that have so many images; it is written where it is not there."""
+    whole = Path(data["split_file"])
+    path = whole.with_name(f"split-{images}.json")
+    if not path.is_file():
+        split = read_split(whole)
+        kept = [[name for name in split[part] if _count(data, name) >= images] for part in SPLITS]
+        write_atomically(path, Split(*map(tuple, kept)).to_json().encode())
+    return path
+
+
+def _count(data: Mapping[str, Any], task: str) -> int:
+    return len(list((Path(data["root"]) / task).iterdir()))
 
 
 def places(root: str, shifts: Path) -> dict[str, Place]:
@@ -87,7 +105,7 @@ def places(root: str, shifts: Path) -> dict[str, Place]:
         "glyphs": Place("letters of other scripts, in fonts", {"task_set": "glyphs"}, (1, 5, 10)),
         "digits": Place("digits", folder("digits"), (1, 5, 10, 20)),
         "paper": Place("photographs of ink on paper", folder("paper", invert=True), (1, 5, 10)),
-        "hands": Place("one person's hand, an alphabet", folder("hands", min_images=0), (5, 10, 20)),
+        "hands": Place("one person's hand, an alphabet", folder("hands"), (5, 10, 20), varied=True),
         "typefaces": Place("one typeface, the Latin alphabet", folder("typefaces"), (5, 10, 20)),
     }
 
