@@ -63,10 +63,10 @@ def plain(root: str, runs: Path, episodes: int) -> Path:
     folder = runs / "mixed"
     if not folder.is_dir():
         write(folder, mixed(Omniglot(root)))
-    words = ["--config", config_of("omniglot-token-vae"), "--model.initial", "omniglot", "--model.rate", 5e-4]
+    words = ["--config", config_of("omniglot-token-vae"), "--model.initial", "omniglot", "--model.rate", 1e-3]
     words += ["--data.task_set", "folder", "--data.root", folder / "tasks", "--data.split_file", folder / "split.json"]
     words += ["--data.episodes", episodes, "--trainer.val_check_interval", max(1, episodes // 3)]
-    words += ["--choose_sampling", "false", "--model.warmup", max(1, min(100, episodes // 3))]
+    words += ["--choose_sampling", "false", "--model.warmup", max(1, min(50, episodes // 3)), "--ema.decay", 0.98]
     words += ["--data.seed", 0, "--seed_everything", 0]
     return fitted(runs / "plain", *words, of=weights(bundled("models", "omniglot")))
 

@@ -258,6 +258,14 @@ def steps(project: Project) -> None:
     project.run("experiments.steps", "--root", project.root, *words)
     project.run("experiments.steps_page")
     assert set(names) <= set(project.table("results/steps/README.md"))
+    picture, guidance = project.module("experiments.steps_picture"), project.module("experiments.steps_guidance")
+    for module, own in ((picture, {"TASKS": 1, "STEPS": 1}), (guidance, {"STEPS": (0, 1), "SAMPLES": 2})):
+        for name, value in {"KINDS": ("digits",), "SHOTS": 2, **own}.items():
+            project.patch.setattr(module, name, value)
+    project.run("experiments.steps_picture", "--root", project.root, "--out", "steps.png")
+    assert (project.folder / "steps.png").is_file()
+    project.run("experiments.steps_guidance", "--root", project.root, "--tasks", 2)
+    assert "digits" in project.table("results/steps/guidance/README.md")
 
 
 def likelihood(project: Project) -> None:
@@ -323,7 +331,9 @@ SLOW = {  # in tests/slow
     "roofline": performance_page,
     "shifts": steps,
     "steps": steps,
+    "steps_guidance": steps,
     "steps_page": steps,
+    "steps_picture": steps,
 }
 
 
