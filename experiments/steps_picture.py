@@ -7,16 +7,14 @@ Two test tasks of each kind: images given, others, what the model draws that has
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from experiments.league_plans import fine_tuned
 from experiments.runs import parser
 from experiments.steps import places
-from metagen.learners import learners
+from metagen.generators import with_sampling
 from metagen.model import load_base
 from metagen.report.tables import picture
 from metagen.storage.images import save_png
@@ -25,7 +23,7 @@ from metagen.training.episode_data import EpisodeData
 
 KINDS = ("omniglot", "glyphs", "digits", "typefaces", "paper")
 TASKS, SHOTS, GENERATED, STEPS = 2, 5, 8, 20
-MOVES = "fine-tune: cross-attention, augmented"
+GUIDANCE = 0.5  # after steps, see experiments.steps_guidance
 
 
 def shown(root: str, shifts: Path) -> Episode:
@@ -45,11 +43,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     options.add_argument("--shifts", type=Path, default=Path("runs/shifts"), help="what experiments.shifts wrote")
     options.add_argument("--out", type=Path, default=Path("docs/steps.png"), help="the picture")
     given = options.parse_args(argv)
-    base, plan = load_base("omniglot").learner, fine_tuned()[MOVES]
-    moving = learners[plan.learner](copy.deepcopy(base.generator), **plan.grid[-1])
-    moving.eval().test_steps = STEPS
-    for name, value in plan.generator.items():
-        setattr(moving.generator, name, value)
+    base, moving = load_base("omniglot").learner, load_base("omniglot").learner
+    moving.test_steps = STEPS
+    moving.generator = with_sampling(moving.generator, {"guidance": GUIDANCE})
     named = {"no step": base, f"{STEPS} steps": moving}
     save_png(picture(named, shown(given.root, given.shifts), GENERATED), given.out)
     print(f"wrote {given.out}")
