@@ -52,11 +52,11 @@ MORE = 3  # times as many steps are taken from networks that begin anew
 NO_STEP, ALONE, CEILING, LIKELIER = "no step", "the images alone", "a model of the target", "the likelier source"
 PREAMBLE = """# A model of one domain in another
 
-Made by `python -m experiments.domains --root DIR` (revision {revision}, one thread). A task is a draw of images from a
-whole domain, of all its held-out kinds: n are given, {queries} others judge. All rows see the images given as context.
-Steps are of Adam, on 10 of the images at a time through one random affine map; their number N is chosen on {val} val
-draws. Figures are over {test} test draws, with half the 95 % interval, which tells of the images drawn and not of the
-domain; * where a difference is clear of zero. The query loss is in nats an image.
+Made by `python -m experiments.domains --root DIR --given {given}` (revision {revision}, one thread). A task is a draw
+of images from a whole domain, of all its held-out kinds: n are given, {queries} others judge. All rows see the images
+given as context. Steps are of Adam, on 10 of the images at a time through one random affine map; their number N is
+chosen on {val} val draws. Figures are over {test} test draws, with half the 95 % interval, which tells of the images
+drawn and not of the domain; * where a difference is clear of zero. The query loss is in nats an image.
 """
 
 
@@ -239,7 +239,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options.add_argument("--queries", type=int, default=50)
     options.add_argument("--steps", type=int, nargs="+", default=[5, 10, 20, 40], help="among which N is chosen")
     league = options.parse_args(argv)
-    about = {"revision": revision(), "queries": league.queries, **DRAWS}
+    about = {"revision": revision(), "queries": league.queries, "given": " ".join(map(str, league.given)), **DRAWS}
     write_page(league.out, [paragraphs(PREAMBLE.format(**about)), *sections(league)])
 
 

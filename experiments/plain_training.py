@@ -31,6 +31,7 @@ from metagen.tasks.omniglot import Omniglot
 from metagen.training.episode_data import EpisodeData
 
 OF_A_TASK, MIXED = 20, {"train": 800, "val": 30, "test": 30}  # images, each of another character; tasks
+STILL_READS = 1.0  # nats an image that a support is worth to a model which is not plain yet
 FIGURES = ("fd", "is", "recognisability", "diversity_relative", "copy_ratio", "near_copies")
 META, PLAIN, SCRATCH = "adapted", "joint + fine-tune", "scratch"
 ROWS = {"human": "*real images*", "affine x1": "*affine x1*", META: "meta-learned", PLAIN: "plain", SCRATCH: "scratch"}
@@ -99,6 +100,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     options.add_argument("--inception", type=Path, help="file of Inception's weights")
     given = options.parse_args(argv)
     base, export = bundled("models", "omniglot"), plain(given.root, given.runs, given.episodes)
+    gains = {"meta": gain_of_support(base, given.root, 30), "plain": gain_of_support(export, given.root, 30)}
+    if gains["plain"] > STILL_READS:
+        raise SystemExit(f"{export}: a support is still worth {gains['plain']:.1f} nats to it; train it longer")
     words = ["--data.root", given.root, "--data.shots", given.shots, "--data.queries", 14, "--limit", given.limit]
     words += ["--baselines", "true", "--joint", export, "--metrics", to_json(FIGURES), "--curve", "[]", "--batch", 4]
     words += ["--inception", given.inception] if given.inception else []
@@ -106,7 +110,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     about = {"tasks": result["tasks"], "shots": given.shots, "episodes": given.episodes, **result["environment"]}
     about |= {"revision": revision_of(export), "steps": row_of(result, PLAIN)["steps"]}
     about["extractors"] = " and ".join(f"`{each['name']}`" for each in result["extractors"])
-    gains = {"meta": gain_of_support(base, given.root, 30), "plain": gain_of_support(export, given.root, 30)}
     named = [(title, row_of(result, row)) for row, title in ROWS.items()]
     columns = ("query_loss", *FIGURES)
     lines = [paragraphs(PREAMBLE.format(**about, **gains)), *result_table(named, columns), ""]
