@@ -31,13 +31,14 @@ ADAM = {"adapted_params": ("biases",), "rate": 1e-3}
 PLAIN = {"guidance": 0.0, "temperature": 1.0, "top_p": 1.0, "contrast": 1.0}
 PREAMBLE = """# The likelihood of new images of a character, given k
 
-Made by `python -m experiments.likelihood --root DIR`, DIR holding Omniglot. Nats an image, more is better, with 95 %
-intervals over {tasks} test characters, {images} images each: the same for every k and every row of one table. Binary
-images of 28 x 28 pixels. {trained}
+Made by `python -m experiments.likelihood --root DIR {options}`, DIR holding Omniglot. Nats an image, more is better,
+with 95 % intervals over {tasks} test characters, {images} images each: the same for every k and every row of one table.
+Binary images of 28 x 28 pixels.
 
 The token VAE has a point mass for its posterior, so what stands here is a lower bound, by as much as other codes would
-add; of the set VAE and of the published row it is an estimate by {samples} importance samples. Seed 0, {hardware},
-torch {torch}, revision {revision}.
+add; of the set VAE and of the published row it is an estimate by {samples} importance samples. The published row is of
+other binary images of the same characters, made smaller otherwise. Seed 0, {hardware}, torch {torch}, revision
+{revision}.
 """
 
 
@@ -137,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     steps = steps_of(model, given.root)
     every = {
         "token VAE": measured(model, given.runs / "all", given.limit, given.root, True),
-        f"token VAE, {steps} steps": measured(model, given.runs / "all-steps", given.limit, given.root, True, steps),
+        f"token VAE, N = {steps}": measured(model, given.runs / "all-steps", given.limit, given.root, True, steps),
     }
     few = ["--data.episodes", given.set_vae_episodes, "--trainer.val_check_interval", given.set_vae_episodes // 5 or 1]
     sets = fitted(given.runs / "set-vae", "--config", config_of("omniglot-set-vae-binary"), *few, *binary(given.root))
@@ -149,11 +150,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     study, environment = first["studies"]["log_likelihood"], first["environment"]
     about = {"tasks": study["rows"][0]["n"], "images": study["images"], "samples": study["samples"]}
     about |= {"hardware": environment["hardware"], "torch": environment["torch"], "revision": revision_of(prior)}
-    trained = (
-        f"The token VAE: {given.tokenizer_episodes} steps of the tokenizer, {given.prior_episodes} of the prior. "
-        f"The set VAE: {given.set_vae_episodes}."
-    )
-    lines = [paragraphs(PREAMBLE.format(**about, trained=trained)), *table(every), ""]
+    trained = ("tokenizer_episodes", "prior_episodes", "set_vae_episodes")
+    about["options"] = " ".join(f"--{name} {getattr(given, name)}" for name in trained)
+    lines = [paragraphs(PREAMBLE.format(**about)), *table(every), ""]
     few_images = beside["set VAE"]["studies"]["log_likelihood"]["images"]
     lines += [f"Of {given.set_vae_limit} test characters, {few_images} images each:\n", *table(beside)]
     write_page(given.out, lines)

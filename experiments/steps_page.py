@@ -30,17 +30,20 @@ DRAWN, MOST_SHOWN = "fine-tune: cross-attention, augmented", 10  # of the curves
 SHOWN = ("query_loss", *FIGURES)
 FOLDER = RESULTS / "steps"
 WITH, WITHOUT, OTHER = "adapted", "context only", "another task's support"
+TRAINED = (
+    "The other rows are meta-trained from it on train tasks of all kinds, with meta-gradients of {seconds:g} processor "
+    "seconds. "
+)
 PREAMBLE = """# Where do steps on the weights do what context cannot?
 
 Made by `python -m experiments.steps_page` from the files in rows/, which `python -m experiments.steps --root DIR` wrote
 (the tasks by `python -m experiments.shifts --root DIR`; each file names its options and revision).
 
 All rows begin from the bundled model `omniglot`, which draws from its support without any step. Rows *fine-tune* take
-steps of Adam on a part of it as it is; *augmented*: each step sees the support through one random affine map. The other
-rows are meta-trained from it on train tasks of all kinds, with meta-gradients of {seconds:g} processor seconds. The
-rate and what moves were chosen on val tasks of each kind, and the number of steps N on val tasks of that kind and
-number of shots, up to 10, of augmented rows up to 40. Sampling options were chosen on val tasks of each kind, of the
-model without steps, and are the same for all rows.
+steps of Adam on a part of it as it is; *augmented*: each step sees the support through one random affine map, at the
+rate of the row without. {trained}The rate and what moves were chosen on val tasks of each kind, and the number of steps
+N on val tasks of that kind and number of shots, up to 10, of augmented rows up to 40. Sampling options were chosen on
+val tasks of each kind, of the model without steps, and are the same for all rows.
 
 *Query loss* is that after N steps, in nats an image. All other figures are that of the model after N steps less that of
 the same model without any: same tasks, same draws, with half the 95 % interval over tasks; * where it is clear of zero.
@@ -161,11 +164,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     folder = options.parse_args(argv).out
     rows, kinds = read(folder), places("", Path())
     first = next(iter(next(iter(rows[0]["by_seed"]["0"]["places"].values())).values()))
-    about = {"seconds": rows[0]["seconds"]}
+    about = {"trained": TRAINED.format(seconds=rows[0]["seconds"]) if any(row["training_cost"] for row in rows) else ""}
     hardware = {"hardware": first["environment"]["hardware"], "extractor": first["extractors"][0]["name"]}
     lines = [paragraphs(PREAMBLE.format(**about, **hardware)), *sections(rows, kinds)]
-    lines += ["![Against N and k](curves.png)\n", "## What was chosen, and what it costs\n", *costs(rows)]
     drawn = {"curves.png": curves(rows, kinds, DRAWN)} if any(row["name"] == DRAWN for row in rows) else {}
+    lines += [f"![Against N and k]({name})\n" for name in drawn]
+    lines += ["## What was chosen, and what it costs\n", *costs(rows)]
     write_page(folder, lines, drawn)
 
 

@@ -277,18 +277,8 @@ def test_the_command_evaluates_through_a_file_of_weights(trusted, hashed, tmp_pa
     Model(Joint(tiny_vae(size=28), test_steps=1), {}).save(tmp_path / "model")
     words = ["--model", tmp_path / "model", "--out", tmp_path / "out", "--extractor", "none", "--inception", trusted]
     words += ["--metrics", '["fd", "is"]', "--curve", "[]", "--limit", 3]
-    words += [
-        "--data.task_set",
-        "glyphs",
-        "--data.size",
-        28,
-        "--data.channels",
-        1,
-        "--data.shots",
-        1,
-        "--data.queries",
-        4,
-    ]
+    data = {"task_set": "glyphs", "size": 28, "channels": 1, "shots": 1, "queries": 4}
+    words += [f"--data.{name}={value}" for name, value in data.items()]
     assert main(["evaluate", *map(str, words)]) == 0
     found = read_result(tmp_path / "out" / "result.json")
     assert [(each["name"], each["weights_sha256"]) for each in found["extractors"]] == [("inception", hashed)]
