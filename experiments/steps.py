@@ -7,7 +7,7 @@
 All begin from one model of Omniglot that reads its support, `--base`. Rows of `fine_tuned` take it as it is, the others
 are meta-trained from it for so many processor seconds, on train tasks of all kinds. Of each a small search on val tasks
 of all kinds chooses the rate and what moves, and for each kind and number of shots the number of steps. Sampling
-options are chosen on val tasks of each kind, of the base without steps, and shared by all rows. Then `metagen evaluate`
+options are chosen on val tasks of each kind, of the base without steps and after 20, and shared by all rows. Then `metagen evaluate`
 measures test tasks: "adapted" and "context only" are one model with and without steps, on the same tasks and draws.
 
 The file of a row, results/steps/rows/ROW.json, is written anew after each kind of tasks. What was measured before is
@@ -46,6 +46,7 @@ from metagen.training.episode_data import EpisodeData
 STEPS = (1, 2, 5, 10, 20, 40)  # among which the number of steps is chosen
 SEARCHED_SHOTS = 5  # at which the cells of a search are compared
 TUNED_SHOTS = (5, 10)  # at which sampling options are chosen
+TUNED_STEPS = 20  # after which they are chosen anew
 QUERIES = 10
 MIXED = {"train": 40, "val": 2, "test": 1}  # tasks of each kind that the mixture has
 PLAIN = {"support_augment": 0.0}  # of inner steps, but where a plan says so
@@ -200,14 +201,17 @@ def model_of(
     return fit(league, plan, options, place, episodes, *few, "--data.seed", seed, "--seed_everything", seed)
 
 
-def sampling_of(league: Options, title: str, place: Place) -> dict[str, float]:
-    """Sampling options of the base for a kind of tasks, chosen on its val tasks."""
-    out = Path(league.runs) / "sampling" / title / "tuned"
-    shots = [min(k, max(place.shots)) for k in TUNED_SHOTS]
-    words = ["--shots", to_json(shots), "--limit", league.tuning_tasks, "--extractor", "omniglot-select"]
-    command = ["tune", "--model", str(league.base), "--out", out, "--overwrite", *words, *place.words(1)]
-    chosen: dict[str, float] = load_base(made(out, command, weights(league.base))).info["sampling"]["chosen"]
-    return chosen
+def sampling_of(league: Options, title: str, place: Place) -> tuple[dict[str, float], dict[str, float]]:
+    """Sampling options of the base for a kind of tasks, without steps and after them, chosen on its val tasks."""
+    model, chosen = league.base, []
+    for name, steps in (("sampling", ()), ("sampling_after_steps", ("--steps", TUNED_STEPS))):
+        out = Path(league.runs) / name / title / "tuned"
+        shots = [min(k, max(place.shots)) for k in TUNED_SHOTS]
+        words = ["--shots", to_json(shots), "--limit", league.tuning_tasks, "--extractor", "omniglot-select", *steps]
+        command = ["tune", "--model", str(model), "--out", out, "--overwrite", *words, *place.words(1)]
+        model = made(out, command, weights(league.base))
+        chosen.append(load_base(model).info[name]["chosen"])
+    return chosen[0], chosen[1]
 
 
 def at_place(league: Options, export: Path, title: str, place: Place, shots: int) -> dict[str, Any]:
@@ -216,7 +220,8 @@ def at_place(league: Options, export: Path, title: str, place: Place, shots: int
     by_steps = val_losses(export, place, shots, league.search_tasks, league.most)
     steps = min((n for n in by_steps if n), key=by_steps.__getitem__, default=0)
     model = load_base(export)
-    take_sampling(sampling_of(league, title, place), model.learner)
+    plain, model.learner.generator.after_steps = sampling_of(league, title, place)
+    take_sampling(plain, model.learner)
     model.save(folder / "model", overwrite=True)
     words = ["--limit", league.test_tasks, "--batch", 4]  # attention by hand takes much memory
     words += ["--extractor", "omniglot-report", "--metrics", to_json(FIGURES)]

@@ -332,6 +332,12 @@ class AdaptedModel:
         """The weights, as a difference from those that the model has now."""
         return self._adapted.over(self.model.learner.generator)
 
+    @property
+    def sampling(self) -> dict[str, float]:
+        """The options of sampling by name, as this model has them, which may be others once steps moved weights."""
+        after = self.model.learner.generator.after_steps if self._adapted.moved.any() else {}
+        return {**self.model.sampling, **after}
+
     def sample(self, n: int, seed: int = 0, **settings: float) -> torch.Tensor:
         """New images [n, C, H, W] in [0, 1]; image i of a seed is the same at every n.
 

@@ -11,6 +11,7 @@ import metagen
 from metagen.cli import main
 from metagen.errors import MetagenError
 from metagen.evaluation import extractor_choice, sampling_choice
+from metagen.evaluation.contenders import Contender
 from metagen.evaluation.evaluation_options import EvaluationOptions
 from metagen.evaluation.sampling_choice import FIGURES, Bench, Search, choose_sampling, distance_to_people
 from metagen.evaluation.scorecard import measure
@@ -105,7 +106,7 @@ def test_of_equal_settings_the_first_is_taken():
 def test_a_bench_measures_what_a_scorecard_does(learner, chosen_from):
     episodes = Episodes(Blobs(tasks=40), 2, 8)
     tasks = episodes.held_out_numbers("val")
-    bench = Bench(learner, episodes, tasks, Half().of, seed=3)
+    bench = Bench(Contender(learner, learner.test_steps), episodes, tasks, Half().of, seed=3)
     for temperature in (1.0, 3.0):
         learner.generator.temperature = temperature
         options = EvaluationOptions("val", None, curve=(), seed=3, baselines=False)
@@ -187,7 +188,7 @@ def test_fit_exports_the_model_with_what_was_chosen(redraw, chosen_from, monkeyp
     training = []
 
     def of(self, settings):
-        training.append(self.learner.training)
+        training.append(self.contender.learner.training)
         return {"fd": settings["temperature"] - 0.4}
 
     monkeypatch.setattr(Bench, "of", of)
@@ -214,6 +215,42 @@ def test_fit_tells_why_nothing_was_chosen(redraw, monkeypatch, tmp_path, capsys,
     assert main(["fit", *redraw, *words, "--run_dir", str(tmp_path)]) == 0
     assert said in capsys.readouterr().out
     assert "sampling" not in metagen.load(tmp_path / "export").info
+
+
+def test_tune_chooses_for_samples_after_steps_and_keeps_that_apart(chosen_from, blobs, monkeypatch, tmp_path):
+    torch.manual_seed(0)
+    stepping = Amortised(tiny_generator("token_vae", size=28, halvings=2), adapted_params=["biases"], test_steps=0)
+    Model(stepping, {}).save(tmp_path / "model")
+    seen = []
+
+    def of(self, settings):
+        seen.append(self.contender.steps)
+        return {"fd": abs(settings["guidance"] - 0.5) + settings["temperature"]}
+
+    monkeypatch.setattr(Bench, "of", of)
+    monkeypatch.setattr(sampling_choice, "distance_to_people", lambda made, *_: made["fd"])
+    words = ["tune", "--model", str(tmp_path / "model"), "--shots", "[1]", "--accelerator", "cpu"]
+    words += ["--data.task_set", "folder", "--data.root", str(blobs / "tasks")]
+    words += ["--data.split_file", str(blobs / "split.json"), "--out", str(tmp_path / "tuned")]
+    assert main([*words, "--steps", "2"]) == 0
+    assert set(seen) == {2}
+    before, after = metagen.load(tmp_path / "model"), metagen.load(tmp_path / "tuned")
+    assert after.sampling == before.sampling
+    chosen = {"temperature": 0.8, "guidance": 0.5, "contrast": 1.0, "top_p": 1.0}
+    assert after.learner.generator.after_steps == after.info["sampling_after_steps"]["chosen"] == chosen
+
+
+@pytest.mark.parametrize(
+    ("steps", "said"), [("0", "expected 1 or more, got 0"), ("1", "samples alike before and after")]
+)
+def test_tune_refuses_steps_that_change_nothing(learner, chosen_from, blobs, tmp_path, capsys, steps, said):
+    if steps == "0":
+        learner = Amortised(tiny_generator("token_vae", size=28, halvings=2), adapted_params=["biases"])
+    Model(learner, {}).save(tmp_path / "model")
+    words = ["tune", "--model", str(tmp_path / "model"), "--out", str(tmp_path / "tuned"), "--steps", steps]
+    words += ["--data.task_set", "folder", "--data.root", str(blobs / "tasks")]
+    assert main([*words, "--data.split_file", str(blobs / "split.json")]) == 2
+    assert said in capsys.readouterr().err
 
 
 def test_tune_writes_a_copy_with_the_choice(learner, chosen_from, blobs, tmp_path, capsys):

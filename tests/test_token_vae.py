@@ -22,6 +22,7 @@ from metagen.generators.tokens import token_vae
 from metagen.generators.tokens.token_networks import Past, WrittenPast
 from metagen.generators.tokens.token_sampling import Sampling, draw_codes
 from metagen.learners import MAML, Amortised, Joint, LowRankMAML
+from metagen.learners.stopping import adapt_each
 from metagen.model import Model
 from metagen.tasks import task_sets
 from metagen.tasks.episodes import Episodes
@@ -253,6 +254,36 @@ def test_the_likelihood_is_one_evaluation_of_the_model_as_it_is():
 )
 def test_whether_samples_have_the_likelihood(options, so):
     assert with_sampling(made(), options).likelihood_of_samples is so
+
+
+def test_samples_after_steps_have_options_of_their_own(tmp_path):
+    """Those of `after_steps`, unless asked otherwise; of several tasks only where weights moved."""
+    after = {"guidance": 0.0, "temperature": 0.3}
+    generator = made(guidance=2.0, after_steps=after).float()
+    model = Model(Amortised(generator, adapted_params=["biases"], rate=0.1, test_steps=0), {})
+    model.save(tmp_path / "model")
+    support = images(2).float()
+    still, moved = model.adapt(support), model.adapt(support, steps=1)
+    assert (still.sampling["guidance"], moved.sampling["guidance"]) == (2.0, 0.0)
+    assert torch.equal(still.sample(3), still.sample(3, guidance=2.0, temperature=1.0))
+    assert torch.equal(moved.sample(3), moved.sample(3, **after))
+    asked = moved.sample(3, guidance=2.0, temperature=1.0)
+    assert not torch.equal(moved.sample(3), asked)
+    assert torch.equal(moved.sample(3, guidance=2.0), moved.sample(3, guidance=2.0, temperature=0.3))
+    moved.save(tmp_path / "moved")
+    assert torch.equal(load(tmp_path / "moved").sample(3), moved.sample(3))
+    both = adapt_each(model.learner, torch.stack([support, support]), (0,), [0, 1], [0, 0])
+    assert both.moved.tolist() == [False, True]
+    noise = {name: x[None].expand(2, *x.shape) for name, x in generator.noise(3, Draws((0,))).items()}
+    apart = [both[task].generate({name: x[:1] for name, x in noise.items()})[0] for task in range(2)]
+    torch.testing.assert_close(both.generate(noise), torch.stack(apart))
+    assert not made(after_steps=after).likelihood_of_samples
+
+
+@pytest.mark.parametrize("wrong", [{"guidance": -1.0}, {"speed": 1.0}])
+def test_options_after_steps_are_checked(wrong):
+    with pytest.raises(MetagenError, match=next(iter(wrong))):
+        made(after_steps=wrong)
 
 
 # images and codes

@@ -24,7 +24,7 @@ def sample(model: str, n: int, out: str, seed: int = 0, overwrite: bool = False,
     adapted = load_adapted(model)
     check_free(placed(out), overwrite, [bundled("models", model), adapted.model.path])
     changed = {name: value for name, value in settings.items() if value is not None}
-    images, own = adapted.sample(n, seed, **changed), adapted.model.sampling
+    images, own = adapted.sample(n, seed, **changed), adapted.sampling
     columns = min(n, max(1, round(n**0.5)))
     blank = -n % columns
     cells = torch.cat([images, torch.ones(blank, *images.shape[1:])]).unflatten(0, (-1, columns))

@@ -15,6 +15,7 @@ def tune(
     shots: tuple[int, ...] = (1, 5),
     extractor: str | None = None,
     limit: int | None = 100,
+    steps: int | None = None,
     seed: int = 0,
     accelerator: str = "auto",
     overwrite: bool = False,
@@ -29,9 +30,11 @@ def tune(
         extractor: what samples are looked at through: a folder, or the name of one bundled with metagen; by
             default the one of the task set to choose by ("glyphs-select", "omniglot-select").
         limit: take only this many val tasks, chosen once and for all; null for all.
+        steps: choose the options of samples after so many inner steps, which a token VAE keeps beside the others; null
+            for those of the model as it adapts by itself.
         seed: of the noise.
         accelerator: "auto" (a GPU where there is one), "cpu", "gpu" or another that Lightning knows.
         overwrite: replace what stands at `out`.
     """
     processes = Processes(accelerator=accelerator)
-    sampling_choice.tune(model, placed(out), data, shots, extractor, limit, seed, processes, overwrite)
+    sampling_choice.tune(model, placed(out), data, shots, extractor, limit, seed, steps, processes, overwrite)

@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
+from metagen.core.registry import options_of
 from metagen.distributed.processes import Processes
 from metagen.errors import MetagenError, check_at_least
 from metagen.evaluation.contenders import Contender
@@ -23,6 +24,7 @@ from metagen.generators import with_sampling
 from metagen.learners import Adapted, Learner
 from metagen.metrics import RealFeatures, metrics
 from metagen.metrics.extractors.extractor_files import bundled_for
+from metagen.model import Model
 from metagen.report.next_steps import evaluation, next_steps, sibling
 from metagen.storage.artifacts import FULL, read_config
 from metagen.storage.bundled import bundled
@@ -93,7 +95,7 @@ class Bench:
     """Val tasks at one number of shots, and the figures there of whatever a model makes.
 
     Args:
-        learner: the model.
+        contender: the model, and after how many inner steps.
         episodes: its tasks.
         tasks: the numbers of the val tasks.
         features: of images, through an extractor.
@@ -105,12 +107,13 @@ class Bench:
     """
 
     def __init__(
-        self, learner: Learner, episodes: Episodes, tasks: Sequence[int], features: FeatureFunction, seed: int
+        self, contender: Contender, episodes: Episodes, tasks: Sequence[int], features: FeatureFunction, seed: int
     ) -> None:
-        self.learner, self.features = learner, features
+        self.contender, self.features = contender, features
         self.key, self.half = (seed, "val"), episodes.queries // 2
         parts = [tasks[start : start + AT_ONCE] for start in range(0, len(tasks), AT_ONCE)]
-        self.episodes = [episodes.of("val", part).to_like(learner) for part in parts]
+        self.episodes = [episodes.of("val", part).to_like(contender.learner) for part in parts]
+        self._adapted = [contender.adapted(each, each.support, self.key) for each in self.episodes]
         images = [dict(real_rows(episode, self.half, self.key)) for episode in self.episodes]
         real = {name: torch.cat([features(each[name]).cpu() for each in images]) for name in images[0]}
         self.real = RealFeatures(real["support"], real["reference"], real["human"])
@@ -120,18 +123,18 @@ class Bench:
         """FIGURES of what the model makes with these sampling options."""
         label = ", ".join(f"{name} {value:g}" for name, value in settings.items())
         silent = not sys.stderr.isatty()
-        batches = track(self.episodes, label, console=Console(stderr=True), transient=True, disable=silent)
-        return self._figures(torch.cat([self._made(episode, settings) for episode in batches]))
+        pairs = [*zip(self.episodes, self._adapted, strict=True)]
+        batches = track(pairs, label, console=Console(stderr=True), transient=True, disable=silent)
+        return self._figures(torch.cat([self._made(*pair, settings) for pair in batches]))
 
     def score(self, settings: Settings) -> tuple[float, Figures]:
         """The distance of these settings from people, and the figures that say so."""
         figures = self.of(settings)
         return distance_to_people(figures, self.people, self.affine), figures
 
-    def _made(self, episode: Episode, settings: Settings) -> torch.Tensor:
-        """Features [T, n, d] of samples; adapting is done anew, so that no adapted weights have to be kept."""
-        adapted = Contender(self.learner, self.learner.test_steps).adapted(episode, episode.support, self.key)
-        changed = Adapted(with_sampling(adapted.generator, settings), adapted.difference, adapted.support)
+    def _made(self, episode: Episode, adapted: Adapted, settings: Settings) -> torch.Tensor:
+        """Features [T, n, d] of samples."""
+        changed = adapted.over(with_sampling(adapted.generator, settings))
         samples = changed.sample(self.half, (*self.key, "sample"), episode.numbers)
         return self.features(grey_where_diverged(samples)[0]).cpu()
 
@@ -188,6 +191,7 @@ def choose_sampling(
     extractor: str | None = None,
     limit: int | None = TASKS,
     seed: int = 0,
+    steps: int | None = None,
 ) -> Choice:
     """Choose a trained model's sampling options from its generator's grid, by `distance_to_people` on val tasks.
 
@@ -200,6 +204,7 @@ def choose_sampling(
         extractor: what is looked through; None for TASK_SET-select, which is bundled with metagen.
         limit: how many val tasks; None for all.
         seed: of the noise.
+        steps: inner steps; the learner's test_steps if None.
 
     Raises:
         MetagenError: there is nothing to choose, no extractor to choose through, or too few tasks or images.
@@ -211,8 +216,9 @@ def choose_sampling(
         check_at_least("limit", limit, 1)
     name, features = features_through(extractor or _bundled_name(data), data, next(learner.parameters()).device)
     tasks = Episodes(data.task_set, 1, 1).held_out_numbers("val", limit)
+    contender = Contender(learner, learner.test_steps if steps is None else steps)
     benches = {
-        each.shots: Bench(learner, each, tasks, features, seed) for each in _episodes(data, tasks, sorted(set(shots)))
+        each.shots: Bench(contender, each, tasks, features, seed) for each in _episodes(data, tasks, sorted(set(shots)))
     }
     search = Search(benches)
     chosen = search.over(grid)
@@ -223,6 +229,7 @@ def choose_sampling(
         "extractor": name,
         "val_tasks": len(tasks),
         "seed": seed,
+        "steps": contender.steps,
         "people": {str(shots): bench.people for shots, bench in benches.items()},
         AFFINE: {str(shots): bench.affine for shots, bench in benches.items()},
         "tried": search.tried,
@@ -258,6 +265,26 @@ def take_sampling(settings: Settings, learner: Learner) -> None:
         setattr(learner.generator, name, value)
 
 
+def _check_after_steps(base: Model, steps: int) -> None:
+    """Refuse to choose options of samples after steps where no step is taken, or nothing would keep them."""
+    generator = base.learner.generator
+    if "after_steps" not in options_of(type(generator)):
+        raise MetagenError(f"steps: {type(generator).__name__} samples alike before and after steps; leave --steps out")
+    check_at_least("steps", steps, 1)
+    base.check_steps(steps)
+
+
+def _keep(choice: Choice, base: Model, steps: int | None) -> None:
+    """Let a model sample as was chosen, as it is or after steps, and say in its card how that came."""
+    learner = base.learner.cpu()
+    if steps is None:
+        take_sampling(choice.settings, learner)
+        base.info = {**base.info, "sampling": choice.info}
+    else:
+        learner.generator.after_steps = choice.settings
+        base.info = {**base.info, "sampling_after_steps": choice.info}
+
+
 def describe_choice(choice: Choice) -> str:
     """A choice in one line."""
     first, chosen = choice.info["tried"][0], choice.info["distance"]
@@ -276,21 +303,24 @@ def tune(
     extractor: str | None,
     limit: int | None,
     seed: int,
+    steps: int | None,
     processes: Processes,
     overwrite: bool,
 ) -> None:
     """Write a copy of a model whose sampling options are chosen on val tasks; see `choose_sampling`.
 
     Raises:
-        MetagenError: see `choose_sampling`; or the model cannot be judged on these tasks, or `out` is taken.
+        MetagenError: see `choose_sampling`; or the model cannot be judged on these tasks, or `out` is taken, or its
+            generator has no options for samples after steps.
     """
     check_free(out, overwrite, [bundled("models", model), extractor, *data.inputs])
     base = load_for_tasks(model, data, "val")
+    if steps is not None:
+        _check_after_steps(base, steps)
     stored_as = read_config(bundled("models", model)).get("stored_as", FULL)
     with processes.launched() as device:
-        choice = choose_sampling(base.learner.to(device), data, shots, extractor, limit, seed)
-    take_sampling(choice.settings, base.learner.cpu())
-    base.info = {**base.info, "sampling": choice.info}
+        choice = choose_sampling(base.learner.to(device), data, shots, extractor, limit, seed, steps)
+    _keep(choice, base, steps)
     base.seen = (base.seen or SeenTasks()) | data.seen_of("val")
     base.save(out, overwrite, stored_as)
     print(f"{describe_choice(choice)}; wrote {out}")

@@ -41,6 +41,8 @@ def by_player(option: str, value: PerPlayer, generator: Generator, at_least: int
 def with_sampling(generator: Generator, settings: Mapping[str, float]) -> Generator:
     """The generator with other sampling options: a copy that shares all weights; the given one stays as it is.
 
+    What is set here also holds after steps, in place of `after_steps`.
+
     Raises:
         MetagenError: the generator has no such option, or a value is out of range.
     """
@@ -53,5 +55,6 @@ def with_sampling(generator: Generator, settings: Mapping[str, float]) -> Genera
     changed = with_weights(generator, {})
     for name, value in settings.items():
         setattr(changed, name, value)
+    changed.after_steps = {name: x for name, x in generator.after_steps.items() if name not in settings}
     changed.check_sampling()
     return changed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
@@ -24,6 +25,7 @@ class Traits(nn.Module):
         frozen: globs over the names of weights that nothing trains, neither inner steps nor meta-training.
         defining: names of the options that give weights their meaning, though no shape tells of them.
         sampling: names of the options of sampling, which may change after training.
+        after_steps: sampling options by name, in place of the others where inner steps moved the weights.
         shared: names of draws that are the same for every update in one inner step, or for one query.
         comparable: whether a low loss means good images; a player's loss in a game tells how good the other one is.
         descends: whether its `project` seeks latents by descent, in many passes, for want of an encoder.
@@ -44,6 +46,7 @@ class Traits(nn.Module):
     comparable: ClassVar[bool] = True
     descends: ClassVar[bool] = False
     betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
+    after_steps: Mapping[str, float] = MappingProxyType({})
     consistency: float = 0.0
     size: int
     channels: int

@@ -13,7 +13,7 @@ from metagen.adaptation import NO_NOISE, Carry, PlayerNoise, draw_noise, traject
 from metagen.core.functional import Weights, over_tasks, with_weights
 from metagen.core.philox import Draws, rows_of
 from metagen.core.recording import Recordings
-from metagen.generators import Generator, Noise
+from metagen.generators import Generator, Noise, with_sampling
 from metagen.learners.base import Learner
 
 TASKS_AT_ONCE = 16
@@ -79,9 +79,24 @@ class Adapted:
         diagnostics: dict[str, torch.Tensor] = self.each("diagnostics", own)
         return diagnostics
 
+    @property
+    def moved(self) -> torch.Tensor:
+        """Whether each task has weights other than the base's: bool [T]."""
+        none = torch.zeros(len(self), dtype=torch.bool, device=self.support.device)
+        return torch.stack([none, *(d.flatten(1).ne(0).any(1) for d in self.difference.values())]).any(0)
+
     def generate(self, noise: Noise) -> torch.Tensor:
-        """New images [T, n, C, H, W] in [0, 1] from noise [T, n, ...]."""
-        images: torch.Tensor = self.each("generate", {"noise": noise, "support": self.support})
+        """New images [T, n, C, H, W] in [0, 1] from noise [T, n, ...]; where weights moved, as `after_steps` says."""
+        after = self.generator.after_steps
+        if not after or not (moved := self.moved).any():
+            return self._generated(self.generator, noise)
+        stepped = self._generated(with_sampling(self.generator, after), noise)
+        if moved.all():
+            return stepped
+        return torch.where(moved[:, None, None, None, None], stepped, self._generated(self.generator, noise))
+
+    def _generated(self, generator: Generator, noise: Noise) -> torch.Tensor:
+        images: torch.Tensor = self.over(generator).each("generate", {"noise": noise, "support": self.support})
         return images
 
     def sample(self, n: int, key: Sequence[int | str], tasks: Sequence[int]) -> torch.Tensor:

@@ -17,6 +17,7 @@ from metagen.core.threads import in_threads, workers_for
 from metagen.core.warps import DRAWS, random_affine
 from metagen.errors import MetagenError, check_at_least, check_positive
 from metagen.generators.base import Generator, Likelihood, LikelihoodName, Noise, leave_one_out
+from metagen.generators.generator_options import with_sampling
 from metagen.generators.tokens.token_networks import CodePrior, Heads, SupportEncoder
 from metagen.generators.tokens.token_sampling import Sampling, draw_codes
 from metagen.generators.tokens.tokenizer import Tokenizer, at_least_single
@@ -72,6 +73,8 @@ class TokenVAE(Generator):
         temperature: what logits are divided by, above 0.
         top_p: the share of probability that the likeliest codes must hold to be all that is drawn from.
         contrast: what the decoder's logits are multiplied by where images are made (Bernoulli).
+        after_steps: sampling options by name, in place of those above once inner steps have moved weights: weights that
+            know the support want less guidance towards it.
 
     Raises:
         MetagenError: an option is out of range.
@@ -104,6 +107,7 @@ class TokenVAE(Generator):
         temperature: float = 1.0,
         top_p: float = 1.0,
         contrast: float = 1.0,
+        after_steps: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
         for name, value in (("blocks", blocks), ("heads", heads), ("null_tokens", null_tokens), ("width", width)):
@@ -122,6 +126,8 @@ class TokenVAE(Generator):
         self.support_augment = support_augment
         self.guidance, self.temperature, self.top_p, self.contrast = guidance, temperature, top_p, contrast
         self.check_sampling()
+        self.after_steps = dict(after_steps or {})
+        with_sampling(self, self.after_steps)  # refuses what is out of range
         encoder = SupportEncoder(channels, self.halvings, self.tokenizer.side, width, heads, support_blocks)
         codes, places = self.tokenizer.quantiser.codes, self.tokenizer.places
         self.prior = CodePrior(codes, places, encoder, width, heads, blocks, null_tokens)
@@ -146,7 +152,7 @@ class TokenVAE(Generator):
     @property
     def likelihood_of_samples(self) -> bool:
         """See `Generator`: only where samples are of the model as it is."""
-        return self.guidance == 0 and self.temperature == 1 and self.top_p == 1
+        return self.guidance == 0 and self.temperature == 1 and self.top_p == 1 and not self.after_steps
 
     @property
     def log_likelihood(self) -> Likelihood:
