@@ -7,8 +7,9 @@
 All begin from one model of Omniglot that reads its support, `--base`. Rows of `fine_tuned` take it as it is, the others
 are meta-trained from it for so many processor seconds, on train tasks of all kinds. Of each a small search on val tasks
 of all kinds chooses the rate and what moves, and for each kind and number of shots the number of steps. Sampling
-options are chosen on val tasks of each kind, of the base without steps and after 20, and shared by all rows. Then `metagen evaluate`
-measures test tasks: "adapted" and "context only" are one model with and without steps, on the same tasks and draws.
+options are chosen on val tasks of each kind, of the base without steps and after 20, and shared by all rows. Then
+`metagen evaluate` measures test tasks: "adapted" and "context only" are one model with and without steps, on the same
+tasks and draws.
 
 The file of a row, results/steps/rows/ROW.json, is written anew after each kind of tasks. What was measured before is
 not measured again, and other numbers of shots, seeds or tasks add to what the file holds.
