@@ -50,7 +50,7 @@ TUNED_SHOTS = (5, 10)  # at which sampling options are chosen
 TUNED_STEPS = 20  # after which they are chosen anew
 QUERIES = 10
 MIXED = {"train": 40, "val": 2, "test": 1}  # tasks of each kind that the mixture has
-PLAIN = {"support_augment": 0.0}  # of inner steps, but where a plan says so
+PLAIN = {"support_augment": 0.0}  # of inner steps that no training prepared, but where a plan says so
 FIGURES = ("fd", "recognisability", "diversity_relative", "copy_ratio", "near_copies")
 
 
@@ -197,7 +197,6 @@ def model_of(
     few: tuple[object, ...] = ("--data.val_tasks", 12, "--choose_sampling", "false", "--samples.generated", 1)
     mixed = mixture(league)
     few += ("--data.task_set", "folder", "--data.root", mixed / "tasks", "--data.split_file", mixed / "split.json")
-    few += tuple(f"--model.generator.{name}={value}" for name, value in PLAIN.items())
     few += ("--trainer.val_check_interval", episodes)  # once: validation takes as long as this little training
     return fit(league, plan, options, place, episodes, *few, "--data.seed", seed, "--seed_everything", seed)
 
