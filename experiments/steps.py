@@ -298,8 +298,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     options.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     options.add_argument("--only", nargs="*", choices=list(rows()), help="rows; all of them")
     league = options.parse_args(argv)
-    for title, place in places(league.root, league.shifts).items():
-        sampling_of(league, title, place)
+    for title in league.kinds:
+        sampling_of(league, title, places(league.root, league.shifts)[title])
     mixture(league)
     share(row, league, league.only or rows())
 
