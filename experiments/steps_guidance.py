@@ -48,7 +48,8 @@ def lines(place: Place, title: str, tasks: int) -> Iterator[list[str]]:
     for steps, adapted in adapt_after(learner, episode.support, (0, "val"), episode.numbers, STEPS).items():
         cells = list[str]()
         for guidance in GUIDANCE:
-            drawing = adapted.over(with_sampling(learner.generator, {"guidance": guidance}))
+            plain = {name: getattr(learner.generator, name) for name in learner.generator.sampling}
+            drawing = adapted.over(with_sampling(learner.generator, {**plain, "guidance": guidance}))
             made = drawing.sample(SAMPLES, (0, "guidance"), episode.numbers)
             features = look.of(made.flatten(0, 1)).unflatten(0, made.shape[:2])
             distance = float(frechet_distance(features.flatten(0, 1), real.flatten(0, 1)))
