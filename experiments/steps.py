@@ -49,7 +49,7 @@ SEARCHED_SHOTS = 5  # at which the cells of a search are compared
 TUNED_SHOTS = (5, 10)  # at which sampling options are chosen
 TUNED_STEPS = 20  # after which they are chosen anew
 QUERIES = 10
-MIXED = {"train": 40, "val": 2, "test": 1}  # tasks of each kind that the mixture has
+MIXED = {"train": 40, "val": 2, "test": 1}  # tasks of each kind that the mixture has; a split has to name a test task
 PLAIN = {"support_augment": 0.0}  # of inner steps that no training prepared, but where a plan says so
 FIGURES = ("fd", "recognisability", "diversity_relative", "copy_ratio", "near_copies")
 
@@ -129,7 +129,7 @@ def _mixed(kinds: Mapping[str, Place]) -> Tasks:
     for title, place in kinds.items():
         task_set = EpisodeData(**{**place.options(1), "queries": QUERIES}).episodes.task_set
         for part, most in MIXED.items():
-            names = task_set.split["val" if part == "test" else part]  # a split has to name a test task
+            names = task_set.split[part]  # a split has to name a test task
             for name in names[:: max(1, len(names) // most)][:most]:
                 yield part, f"{title}-{part}/{name}", task_set.images(name).float() / 255
 
