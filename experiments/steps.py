@@ -197,6 +197,7 @@ def model_of(
     few: tuple[object, ...] = ("--data.val_tasks", 12, "--choose_sampling", "false", "--samples.generated", 1)
     mixed = mixture(league)
     few += ("--data.task_set", "folder", "--data.root", mixed / "tasks", "--data.split_file", mixed / "split.json")
+    few += ("--model.rate", 2e-4, "--model.schedule", "cosine")  # few tasks a meta-step would undo what the base knows
     few += ("--trainer.val_check_interval", episodes)  # once: validation takes as long as this little training
     return fit(league, plan, options, place, episodes, *few, "--data.seed", seed, "--seed_everything", seed)
 
