@@ -66,8 +66,8 @@ STYLES = {
 }
 SHIFT = "open-peeps"  # held out whole
 TILT, SHIFTED, SCALE = 8, 4, (0.9, 1.05)  # degrees; per cent of the image; times
-APART = 2  # parts and colours in which any two people of a style differ, or more
-TRIES = 1000
+APART = 2  # parts and colours, of those that are seen, in which any two people of a style differ, or more
+TRIES = 1000  # draws of one person until it differs from all before
 
 Drawing = NDArray[np.uint8]
 Kept = dict[str, Any]
@@ -128,19 +128,43 @@ def people(style: str, count: int) -> tuple[Kept, ...]:
     Raises:
         MetagenError: there are not so many that differ.
     """
-    found: list[Kept] = []
+    found, shown = [], list[Kept]()
     for number in range(count):
-        drawn = (person(style, number, attempt) for attempt in range(TRIES))
-        new = next((each for each in drawn if all(_apart(each, other) >= APART for other in found)), None)
-        if new is None:
+        for attempt in range(TRIES):
+            new = person(style, number, attempt)
+            look = shown_of(style, new)
+            if all(_apart(look, other) >= APART for other in shown):
+                break
+        else:
             raise MetagenError(f"identities: {style} has {number} people that differ, expected {count}; ask for fewer")
         found.append(new)
+        shown.append(look)
     return tuple(found)
+
+
+def shown_of(style: str, kept: Kept) -> Kept:
+    """The parts and colours of a person that are drawn: not the colour of an earring that is not there."""
+    definition = definition_of(style)
+
+    def names(element: Any) -> set[str]:  # noqa: ANN401
+        if isinstance(element, list):
+            return set[str]().union(*map(names, element))
+        if not isinstance(element, dict):
+            return set()
+        found, name = names([*element.values()]), element.get("name")
+        if element.get("type") == "color":
+            return found | {f"{name}Color"}
+        variant = kept.get(f"{name}Variant") if element.get("type") == "component" else None
+        if variant is None:
+            return found
+        return found | {f"{name}Variant"} | names(definition["components"][name]["variants"][variant])
+
+    return {name: kept[name] for name in sorted(names(definition["canvas"])) if name in kept}
 
 
 def _apart(one: Kept, other: Kept) -> int:
     """The number of parts and colours in which two people of a style differ."""
-    return sum(one.get(name) != other.get(name) for name in one | other if not name.endswith("Probability"))
+    return sum(one.get(name) != other.get(name) for name in one | other)
 
 
 def draw(style: str, number: int, kept: Kept, places: Sequence[int], size: int) -> Drawing:

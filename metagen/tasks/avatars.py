@@ -14,7 +14,7 @@ from metagen.tasks.drawing_cache import Images, cache_file, kept_or_drawn
 from metagen.tasks.splits import SPLITS, Split, read_split, split_by_hash
 
 VERSION = 1  # of the drawing code: raise it when the same people come out differently, so that no old cache is read
-FEWEST, MOST = 5, 1000  # identities of a style: a split needs some, and each is compared with all before it
+FEWEST, MOST = 5, 900  # identities of a style: a split needs some; of one style there are few more that differ
 SHIFTED = 10  # there is one identity of the style that is held out whole for so many of another style
 
 
@@ -30,7 +30,7 @@ class Avatars(TaskSet):
         size: height and width in pixels, 28 to 128.
         channels: 3 (RGB), or 1 for their grey.
         invert: exchange black and white, and each colour and its opposite.
-        identities: people of each style, 5 to 1000, and of the one that is held out a tenth of that. With fewer of
+        identities: people of each style, 5 to 900, and of the one that is held out a tenth of that. With fewer of
             them, those that are left stay as they are.
         drawings: images of each person, 1 or more.
         split_file: a split as `Split.to_json` writes it, instead of that by a hash of the names.
