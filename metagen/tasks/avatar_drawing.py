@@ -6,12 +6,11 @@ The styles are those of DiceBear (dicebear.com), drawn here from its Python pack
 from __future__ import annotations
 
 import io
-import json
 import math
 from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
 from importlib.metadata import version
-from importlib.resources import files
+from importlib.resources import as_file, files
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -20,6 +19,7 @@ from PIL import Image
 
 from metagen.core.seeding import numpy_rng
 from metagen.errors import MetagenError
+from metagen.storage.strict_json import read_json
 
 if TYPE_CHECKING:
     from dicebear import Style
@@ -91,8 +91,8 @@ def check_installed() -> list[str]:
 @cache
 def definition_of(style: str) -> dict[str, Any]:
     """A style as its file has it: components, colours and, under "meta", creator and licence."""
-    text = files("dicebear_styles").joinpath(f"{style}.json").read_text(encoding="utf-8")
-    return dict(json.loads(text))
+    with as_file(files("dicebear_styles").joinpath(f"{style}.json")) as path:
+        return dict(read_json(path))
 
 
 @cache

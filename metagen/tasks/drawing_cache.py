@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from safetensors.numpy import save
 
 from metagen.errors import MetagenError
 from metagen.storage.files import cache_folder, write_atomically
+from metagen.storage.strict_json import to_json
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ Images = NDArray[np.uint8]
 
 def cache_file(folder: str | None, name: str, suffix: str, *key: object) -> Path:
     """Where something that a key names is kept, in the folder given or else in metagen's cache."""
-    digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()
+    digest = hashlib.sha256(to_json(key).encode()).hexdigest()
     return cache_folder(folder) / f"{name}-{digest[:20]}{suffix}"
 
 
