@@ -205,10 +205,11 @@ def test_demo_images_are_of_test_people_as_they_are_drawn():
     for name in names:
         assert definition_of(name.partition("/")[0])["meta"]["license"]["name"] == "CC0 1.0"
         assert read_folder(DEMO / name, 64, 3).shape == (5, 3, 64, 64)
-    for name in [name for name in names if name.startswith("lorelei")]:
+    for name in [name for name in names if name.startswith(("lorelei", SHIFT))]:
         style, number = name.split("/")
         drawn = draw(style, int(number), people(style, Avatars().identities)[int(number)], [0, 4], 64)
-        assert (read_folder(DEMO / name, 64, 3)[[0, 4]].numpy() == drawn).all()
+        apart = read_folder(DEMO / name, 64, 3)[[0, 4]].numpy().astype(int) - drawn
+        assert np.abs(apart).max() <= 2  # another processor may round otherwise
 
 
 @pytest.mark.parametrize("style", STYLES)
