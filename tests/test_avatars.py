@@ -164,9 +164,12 @@ def test_cache_is_used_and_keyed(few, monkeypatch):
     assert [file.suffix for file in Path(str(few["cache_dir"])).iterdir()] == [".safetensors"]
     monkeypatch.setattr(avatars, "draw", no_drawing)
     assert (Avatars(**few, invert=True).images("micah/0003") == 255 - first).all()
-    for changed in ({"drawings": 3}, {"size": 29}, {"identities": 6}):
+    assert Avatars(**{**few, "identities": 6}).images("micah/0003").shape == first.shape
+    for changed in ({"drawings": 3}, {"size": 29}):
         with pytest.raises(AssertionError, match="drawn again"):
             Avatars(**{**few, **changed}).images("micah/0003")
+    with pytest.raises(AssertionError, match="drawn again"):
+        Avatars(**few).images("micah/0002")  # of another part of the split
     monkeypatch.setattr(avatars, "check_installed", lambda: ["another"])
     with pytest.raises(AssertionError, match="drawn again"):
         Avatars(**few).images("micah/0003")

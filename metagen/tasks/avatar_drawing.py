@@ -65,7 +65,7 @@ STYLES = {
     ),
 }
 SHIFT = "open-peeps"  # held out whole
-TILT, SHIFTED, SCALE = 8, 4, (0.9, 1.05)  # degrees; per cent of the image; times
+TILT, MOVED, SCALE = 8, 4, (0.9, 1.05)  # degrees; per cent of the image; times
 APART = 2  # parts and colours, of those that are seen, in which any two people of a style differ, or more
 TRIES = 1000  # draws of one person until it differs from all before
 
@@ -188,8 +188,8 @@ def _draw(style: str, number: int, kept: Kept, place: int, size: int) -> Drawing
         "backgroundColorAngle": [0, 360],
         "rotate": [-TILT, TILT],
         "scale": list(SCALE),
-        "translateX": [-SHIFTED, SHIFTED],
-        "translateY": [-SHIFTED, SHIFTED],
+        "translateX": [-MOVED, MOVED],
+        "translateY": [-MOVED, MOVED],
     }
     svg = Avatar(_checked(style), {**STYLES[style].options, **kept, **changing}).to_string()
     # Without skipping them it would look for the system's fonts anew for each image, ten times as long as it draws.

@@ -15,7 +15,7 @@ from metagen.tasks.splits import SPLITS, Split, read_split, split_by_hash
 
 VERSION = 1  # of the drawing code: raise it when the same people come out differently, so that no old cache is read
 FEWEST, MOST = 5, 900  # identities of a style: a split needs some; of one style there are few more that differ
-SHIFTED = 10  # there is one identity of the style that is held out whole for so many of another style
+SHARE = 10  # there is one identity of the style that is held out whole for so many of another style
 
 
 class Avatars(TaskSet):
@@ -24,7 +24,8 @@ class Avatars(TaskSet):
     A person keeps head, hair, nose, ears and clothes, and their colours; eyes, mouth, eyebrows, glasses and gesture
     change from image to image, and so do background, light, tilt, place and scale, which say nothing of the person.
     Every tenth person, about, is held out for val and another for test; of one style, "open-peeps", test has all.
-    They are drawn with the pixels of their size, so that `originals` are `images`, a style at a time.
+    They are drawn with the pixels of their size, so that `originals` are `images`; the people of a style in one part of
+    the split are drawn together.
 
     Args:
         size: height and width in pixels, 28 to 128.
@@ -58,13 +59,19 @@ class Avatars(TaskSet):
         check_at_least("drawings", drawings, 1)
         self._versions = check_installed()
         self.identities, self.drawings, self.split_file, self.cache_dir = identities, drawings, split_file, cache_dir
-        self._names = {style: _names(style, identities) for style in STYLES}
-        self._place = {name: place for names in self._names.values() for place, name in enumerate(names)}
         self.split = self._split()
-        self._drawn: dict[str, Images] = {}
+        self._place = {
+            name: (part, style, place)
+            for part in SPLITS
+            for style in STYLES
+            for place, name in enumerate(self._names(part, style))
+        }
+        self._drawn: dict[tuple[str, str], Images] = {}
 
     def images(self, task: str, which: Sequence[int] | None = None) -> torch.Tensor:
-        """Drawings of one person, uint8 [n, C, H, W]. The first call of a style draws it, or reads what was kept.
+        """Drawings of one person, uint8 [n, C, H, W].
+
+        The first call draws all people of its style and part of the split, or reads those that were kept.
 
         which: the places of the n drawings, in this order; None for all.
 
@@ -74,12 +81,12 @@ class Avatars(TaskSet):
         if task not in self._place:
             raise MetagenError(
                 f"unknown task {task!r}: none of the {len(self._place)} people of this set; expected a name of its"
-                f" split, such as {self.split.train[0]!r}"
+                f" split, such as {next(iter(self._place))!r}"
             )
-        style = task.partition("/")[0]
-        if style not in self._drawn:
-            self._drawn[style] = self._kept_or_drawn(style)
-        images = torch.from_numpy(self._drawn[style][self._place[task]])
+        part, style, place = self._place[task]
+        if (part, style) not in self._drawn:
+            self._drawn[part, style] = self._kept_or_drawn(part, style)
+        images = torch.from_numpy(self._drawn[part, style][place])
         images = images if which is None else images[list(which)]
         images = images if self.channels == 3 else _grey(images)
         return 255 - images if self.invert else images
@@ -89,34 +96,37 @@ class Avatars(TaskSet):
         return self.drawings
 
     def _split(self) -> Split:
+        held_out = max(1, self.identities // SHARE)
+        counts = {style: held_out if style == SHIFT else self.identities for style in STYLES}
+        names = {style: [f"{style}/{number:04d}" for number in range(count)] for style, count in counts.items()}
         if self.split_file is None:
-            seen = [name for style, names in self._names.items() if style != SHIFT for name in names]
-            split = split_by_hash(seen, {"val": 0.1, "test": 0.1}, seed=0)
-            return Split(split.train, split.val, (*split.test, *self._names[SHIFT]))
-        path = placed(self.split_file)
+            shift = names.pop(SHIFT)
+            split = split_by_hash((name for each in names.values() for name in each), {"val": 0.1, "test": 0.1}, seed=0)
+            return Split(split.train, split.val, (*split.test, *shift))
+        path, known = placed(self.split_file), {name for each in names.values() for name in each}
         split = read_split(path)
-        if missing := [name for part in SPLITS for name in split[part] if name not in self._place]:
+        if missing := [name for part in SPLITS for name in split[part] if name not in known]:
             raise MetagenError(
                 f"split file {path}: {len(missing)} of its people are not drawn, the first {missing[0]!r}; raise"
                 " --data.identities or take them out"
             )
         return split
 
-    def _kept_or_drawn(self, style: str) -> Images:
-        names = self._names[style]
+    def _names(self, part: str, style: str) -> list[str]:
+        return [name for name in self.split[part] if name.startswith(f"{style}/")]
+
+    def _kept_or_drawn(self, part: str, style: str) -> Images:
+        names = self._names(part, style)
+        numbers = {name: int(name.rpartition("/")[2]) for name in names}
+        count = max(numbers.values()) + 1
         key = (VERSION, self._versions, STYLES[style], names, self.size, self.drawings)
 
         def drawn(name: str) -> Images:
-            number = self._place[name]
-            return draw(style, number, people(style, len(names))[number], range(self.drawings), self.size)
+            kept = people(style, count)[numbers[name]]
+            return draw(style, numbers[name], kept, range(self.drawings), self.size)
 
         path = cache_file(self.cache_dir, f"avatars-{style}", ".safetensors", *key)
         return kept_or_drawn(path, names, (self.drawings, 3, self.size, self.size), drawn, f"people of {style}")
-
-
-def _names(style: str, identities: int) -> list[str]:
-    count = max(1, identities // SHIFTED) if style == SHIFT else identities
-    return [f"{style}/{number:04d}" for number in range(count)]
 
 
 def _grey(images: torch.Tensor) -> torch.Tensor:
