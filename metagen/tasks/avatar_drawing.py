@@ -5,6 +5,7 @@ The styles are those of DiceBear (dicebear.com), drawn here from its Python pack
 
 from __future__ import annotations
 
+import colorsys
 import io
 import math
 from collections.abc import Mapping, Sequence
@@ -180,7 +181,7 @@ def _draw(style: str, number: int, kept: Kept, place: int, size: int) -> Drawing
     from resvg_py import svg_to_bytes
 
     rng = numpy_rng("avatars", style, number, "image", place)
-    ground = [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in rng.integers(0, 256, (2, 3))]
+    ground = [_soft(*rng.random(3)) for _ in range(2)]
     changing = {
         "seed": f"{style}/{number}/{place}",
         "backgroundColor": ground,
@@ -196,6 +197,12 @@ def _draw(style: str, number: int, kept: Kept, place: int, size: int) -> Drawing
     png = svg_to_bytes(svg_string=svg, width=size, height=size, skip_system_fonts=True)
     pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), np.float64)
     return np.ascontiguousarray(_lit(pixels, rng).transpose(2, 0, 1))
+
+
+def _soft(hue: float, lightness: float, saturation: float) -> str:
+    """A soft colour of any hue, as "#rrggbb", by three numbers in [0, 1)."""
+    colour = colorsys.hls_to_rgb(hue, 0.55 + 0.35 * lightness, 0.2 + 0.5 * saturation)
+    return "#" + "".join(f"{round(255 * part):02x}" for part in colour)
 
 
 def _lit(pixels: NDArray[np.float64], rng: np.random.Generator) -> Drawing:
