@@ -22,7 +22,7 @@ from metagen.tasks.task_data import TaskData
 # Those of an exported model's tasks, which are the defaults of verbs that take one.
 OF_THE_MODEL = (
     *("task_set", "size", "channels", "invert", "val", "test", "partition"),
-    *("binarise", "min_images", "shots", "queries"),
+    *("binarise", "min_images", "identities", "shots", "queries"),
 )
 
 

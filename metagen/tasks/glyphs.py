@@ -15,15 +15,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import ImageFont, features
-from rich.console import Console
-from rich.progress import track
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from metagen.core.seeding import numpy_rng
 from metagen.errors import MetagenError
-from metagen.storage.files import cache_folder, placed, write_atomically
+from metagen.storage.files import placed
 from metagen.tasks.base import TaskSet
+from metagen.tasks.drawing_cache import cache_file, keep, kept_or_drawn
 from metagen.tasks.glyph_drawing import (
     BOX,
     CANVAS,
@@ -57,7 +54,6 @@ ALIKE, AKIN = 0.82, 0.68
 SHORTEST = 0.5  # length of all lines, in units of the letter, below which a letter is nothing but dots
 COMPARED = 32  # pixels of the square in which letters are compared
 OUTLINED = 0.15  # share of drawings that keep the typeface's own filled shape
-LONG = 5_000_000  # pixels to draw from which a progress bar is shown
 
 Image = NDArray[np.uint8]
 Likeness = NDArray[np.float32]
@@ -302,30 +298,6 @@ def draw_letter(task: str, faces: Faces, size: int, drawings: int, seed: int) ->
     return np.stack(images)
 
 
-def read_images(path: Path, shape: tuple[int, ...]) -> Image | None:
-    """The images of a cache file, or None where there is no such file or it is damaged."""
-    if not path.exists():
-        return None
-    try:
-        with safe_open(path, framework="numpy") as file:
-            images, stated = file.get_tensor("images"), (file.metadata() or {}).get("sha256")
-    except (SafetensorError, OSError, ValueError, TypeError) as error:
-        log.warning("glyphs: cache file %s cannot be read (%s); drawing again", path, error)
-        return None
-    if images.shape != shape or images.dtype != np.uint8 or hashlib.sha256(images.tobytes()).hexdigest() != stated:
-        log.warning("glyphs: cache file %s is damaged; drawing again", path)
-        return None
-    return np.asarray(images, np.uint8)
-
-
-def keep(path: Path, content: bytes) -> None:
-    """Write a file that is there whole or not at all; where it cannot be written, warn and go on without it."""
-    try:
-        write_atomically(path, content)
-    except MetagenError as error:
-        log.warning("glyphs: cache folder %s cannot be written (%s); nothing is kept", path.parent, error)
-
-
 class Glyphs(TaskSet):
     """Letters drawn by many hands: one task for each letter, held out by whole scripts.
 
@@ -415,25 +387,15 @@ class Glyphs(TaskSet):
         return split
 
     def _cache_file(self, kind: str, suffix: str, *key: object) -> Path:
-        words = json.dumps([kind, VERSION, self._faces.hash(), *key])
-        return cache_folder(self.cache_dir) / f"glyphs-{kind}-{hashlib.sha256(words.encode()).hexdigest()[:20]}{suffix}"
+        return cache_file(self.cache_dir, f"glyphs-{kind}", suffix, kind, VERSION, self._faces.hash(), *key)
 
     def _kept_or_drawn(self) -> Image:
         names = list(self._place)
         path = self._cache_file("drawings", ".safetensors", names, self.size, self.drawings, self.seed)
-        shape = (len(names), self.drawings, self.size, self.size)
-        kept = read_images(path, shape)
-        if kept is not None:
-            return kept
-        images = np.empty(shape, np.uint8)
-        steps = track(
+        return kept_or_drawn(
+            path,
             names,
-            f"drawing {len(names)} letters",
-            console=Console(stderr=True),
-            transient=True,
-            disable=images.size < LONG,
+            (self.drawings, self.size, self.size),
+            lambda name: draw_letter(name, self._faces, self.size, self.drawings, self.seed),
+            "letters",
         )
-        for place, name in enumerate(steps):
-            images[place] = draw_letter(name, self._faces, self.size, self.drawings, self.seed)
-        keep(path, save({"images": images}, {"sha256": hashlib.sha256(images.tobytes()).hexdigest()}))
-        return images

@@ -24,8 +24,8 @@ class TaskOptions:
     """The task set, and the episodes drawn from it.
 
     Args:
-        task_set: "glyphs" (built in), "omniglot", "celeba", or "folder" (your own images: one leaf folder a task, or
-            an archive of such a tree).
+        task_set: "glyphs" (built in), "avatars" (drawn people), "omniglot", "celeba", or "folder" (your own images: one
+            leaf folder a task, or an archive of such a tree).
         root: where the images lie (omniglot, celeba, folder), or a folder of your own fonts (glyphs).
         size: height and width in pixels, 28 to 128.
         channels: 1 (grey) or 3 (RGB).
@@ -38,6 +38,7 @@ class TaskOptions:
         download: fetch the images into `root` first if they are not there (omniglot, celeba).
         on_bad_image: "raise", or "skip" images that cannot be read (folder).
         min_images: tasks with fewer images are left out, with a warning (folder, celeba).
+        identities: people of each style of drawing, 225 by default (avatars).
         shots: k, the support images of a task; or, of train episodes, the probability of each k: {1: 0.4, 5: 0.6}.
         queries: the images of a task that judge an adaptation.
         tasks: train tasks an episode, over all processes.
@@ -70,6 +71,7 @@ class TaskOptions:
         download: bool = False,
         on_bad_image: OnBadImage | None = None,
         min_images: int | None = None,
+        identities: int | None = None,
         shots: int | dict[int, float] = 5,
         queries: int = 15,
         tasks: int = 16,
@@ -90,7 +92,7 @@ class TaskOptions:
         self.workers = workers
         self.options: dict[str, Any] = {"root": root, "size": size, "channels": channels, "invert": invert}
         self.options |= {"split_file": split_file, "partition": partition, "on_bad_image": on_bad_image}
-        self.options |= {"min_images": min_images, "val": val, "test": test}
+        self.options |= {"min_images": min_images, "identities": identities, "val": val, "test": test}
         self.options |= {"binarise": binarise or None, "download": download or None}  # unknown to most task sets
         self.name, self.shots, self.queries, self.seed = task_set, shots, queries, seed
         self.train_shots = distribution_of(shots)
