@@ -26,6 +26,7 @@ from metagen.report.result import TaskEstimate
 from metagen.report.tables import by_column, difference_cell, markdown_table, with_ends
 from metagen.storage.strict_json import number, read_json
 
+RANKED, RANKED_SHOTS = ("omniglot", "glyphs", "digits", "typefaces"), 5  # where every row is measured
 DRAWN, MOST_SHOWN = "fine-tune: cross-attention, augmented", 10  # of the curves: the row, and the number of images
 SHOWN = ("query_loss", *FIGURES)
 FOLDER = RESULTS / "steps"
@@ -43,7 +44,8 @@ All rows begin from the bundled model `omniglot`, which draws from its support w
 steps of Adam on a part of it as it is; *augmented*: each step sees the support through one random affine map, at the
 rate of the row without. {trained}The rate and what moves were chosen on val tasks of each kind, and the number of steps
 N on val tasks of that kind and number of shots, up to 10, of augmented rows up to 40. Sampling options were chosen on
-val tasks of each kind, of the model without steps, and are the same for all rows.
+val tasks of each kind, of the model without steps and after 20 of them, and are the same for all rows. The figures of
+samples of rows *fine-tune* at 5 shots, on photographs and on hands are from before: sampled after steps as without.
 
 *Query loss* is that after N steps, in nats an image. All other figures are that of the model after N steps less that of
 the same model without any: same tasks, same draws, with half the 95 % interval over tasks; * where it is clear of zero.
@@ -97,6 +99,22 @@ def table(found: Sequence[tuple[str, dict[str, Any]]]) -> list[str]:
         shown = [with_ends(figures.get(column), HEADINGS[column].digits) for column in SHOWN]
         lines.append([title, first["tasks"], "", "", *shown, "", ""])
     return markdown_table(headings, lines)
+
+
+def ranking(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """All rows in one table: the query loss without and after steps of each kind of tasks, the least mean first."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for kind in RANKED:
+        for name, result in results_at(rows, kind, RANKED_SHOTS):
+            figures = [by_column(row_of(result, row)["figures"])["query_loss"] for row in (WITHOUT, WITH)]
+            found.setdefault(name, []).append((number(figures[0]["mean"]), number(figures[1]["mean"])))
+    means = {name: sum(after for _, after in losses) / len(losses) for name, losses in found.items()}
+    whole = sorted((name for name, losses in found.items() if len(losses) == len(RANKED)), key=means.__getitem__)
+    lines = [[name, *(f"{a:.1f} to {b:.1f}" for a, b in found[name]), f"{means[name]:.1f}"] for name in whole]
+    if lines:
+        yield f"## All rows: query loss without and after steps, {RANKED_SHOTS} shots\n"
+        yield from markdown_table(["", *RANKED, "mean after"], lines)
+        yield ""
 
 
 def sections(rows: Sequence[dict[str, Any]], kinds: Mapping[str, Place]) -> Iterator[str]:
@@ -166,7 +184,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     first = next(iter(next(iter(rows[0]["by_seed"]["0"]["places"].values())).values()))
     about = {"trained": TRAINED.format(seconds=rows[0]["seconds"]) if any(row["training_cost"] for row in rows) else ""}
     hardware = {"hardware": first["environment"]["hardware"], "extractor": first["extractors"][0]["name"]}
-    lines = [paragraphs(PREAMBLE.format(**about, **hardware)), *sections(rows, kinds)]
+    lines = [paragraphs(PREAMBLE.format(**about, **hardware)), *ranking(rows), *sections(rows, kinds)]
     drawn = {"curves.png": curves(rows, kinds, DRAWN)} if any(row["name"] == DRAWN for row in rows) else {}
     lines += [f"![Against N and k]({name})\n" for name in drawn]
     lines += ["## What was chosen, and what it costs\n", *costs(rows)]
