@@ -9,10 +9,11 @@ from metagen.errors import MetagenError
 
 if TYPE_CHECKING:
     from metagen.model import AdaptedModel, AdaptedModels, Model, load
+    from metagen.preparation.prepared import Prepared, prepare
 
 __version__ = "0.1.0"
 
-__all__ = ["AdaptedModel", "AdaptedModels", "MetagenError", "Model", "load"]
+__all__ = ["AdaptedModel", "AdaptedModels", "MetagenError", "Model", "Prepared", "load", "prepare"]
 
 if not TYPE_CHECKING:  # a type checker that saw it would take any name for one of the package's
 
@@ -20,8 +21,9 @@ if not TYPE_CHECKING:  # a type checker that saw it would take any name for one 
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from metagen import model
+        from metagen.preparation import prepared
 
-        return getattr(model, name)
+        return getattr(prepared if name in ("Prepared", "prepare") else model, name)
 
     def __dir__():  # noqa: ANN202
         return [*globals(), *__all__]
