@@ -43,7 +43,7 @@ def adapt(
     started = time.perf_counter()
     if prepare:
         made = prepared.prepare(support, kind=prepare)
-        print("\n".join([f"prepared {made.summary}", *made.notes, *(f"left out {line}" for line in made.left_out)]))
+        print("\n".join([f"prepared {made.summary}", *made.told]))
         images = base.read(made.support, invert)
     else:
         images = base.read(support, invert)

@@ -31,18 +31,12 @@ def prepare(
         size: of the images, in pixels.
     """
     made, place = prepared.prepare(source, out, kind, sheet, size), placed(out)
-    counts = [f"{task}: {len(images)} images" for task, images in made.tasks.items()]
-    for line in (f"wrote {made.summary}", *counts, *made.notes, *(f"left out {line}" for line in made.left_out)):
+    print(f"wrote {made.summary}")
+    for line in made.told:
         print(line)
     print(f"look at {place}.html: before and after; {place}.json lists all")
-    of_one = len(counts) == 1 and made.kind == "ink"
-    adapting = [
-        "adapt",
-        "--model",
-        "omniglot",
-        "--support",
-        place / next(iter(made.tasks)),
-        "--out",
-        sibling(out, "model"),
-    ]
-    print(next_steps(adapting if of_one else ["fit", "--data.root", out]))
+    if len(made.tasks) > 1 or made.kind != "ink":
+        print(next_steps(["fit", "--data.root", out]))
+    else:
+        support = place / next(iter(made.tasks))
+        print(next_steps(["adapt", "--model", "omniglot", "--support", support, "--out", sibling(out, "model")]))

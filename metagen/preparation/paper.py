@@ -103,22 +103,32 @@ def perspective(target: NDArray[np.float64], source: NDArray[np.float64]) -> lis
 
 
 def darkness(image: Pixels) -> Grey:
-    """How much darker than the paper around it each pixel is, in [0, 1]; light and shadow are divided out by channel.
-
-    The paper's brightness is a closing of the picture made small, which bridges what is narrower than `WIDEST`.
-    """
-    small = shrunk(image, SMALL).astype(np.float32)
-    side = round(WIDEST * max(small.shape)) | 1
+    """How much darker than the paper around it each pixel is, in [0, 1]: light and shadow are divided out."""
     dark = np.zeros(image.shape[:2], np.float32)
-    for channel in range(3):
-        closed = ndimage.grey_closing(small[:, :, channel], (side, side), mode="nearest")
-        paper = Image.fromarray(ndimage.gaussian_filter(closed, 2)).resize(
-            image.shape[1::-1], Image.Resampling.BILINEAR
-        )
-        dark += 1 - image[:, :, channel] / np.asarray(paper).clip(1)
+    for channel, paper in enumerate(_paper(image)):
+        wide = Image.fromarray(paper).resize(image.shape[1::-1], Image.Resampling.BILINEAR)
+        dark += 1 - image[:, :, channel] / np.asarray(wide).clip(1)
     dark /= 3
     usual = float(np.median(dark))  # a closing follows the brightest grain
     return ((dark - usual) / max(1 - usual, 0.1)).clip(0, 1)
+
+
+def evenness(image: Pixels) -> float:
+    """The brightness of the ground where it is darkest, as a share of where it is brightest: in [0, 1]."""
+    darkest, brightest = np.percentile(np.mean(list(_paper(image)), 0), [2, 98])
+    return float(darkest / max(brightest, 1))
+
+
+def _paper(image: Pixels) -> Iterator[Grey]:
+    """The brightness of the ground in each channel, of a picture made small: 0 to 255.
+
+    It is a closing, which bridges what is narrower than `WIDEST`.
+    """
+    small = shrunk(image, SMALL).astype(np.float32)
+    side = round(WIDEST * max(small.shape)) | 1
+    for channel in range(3):
+        closed = ndimage.grey_closing(small[:, :, channel], (side, side), mode="nearest")
+        yield ndimage.gaussian_filter(closed, 2)
 
 
 def grain(dark: Grey) -> float:

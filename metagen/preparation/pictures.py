@@ -13,7 +13,7 @@ from PIL import Image
 
 from metagen.preparation import faces
 from metagen.preparation.ink import inked, squared
-from metagen.preparation.paper import Pixels, darkness, on_table, shrunk
+from metagen.preparation.paper import Pixels, darkness, evenness, on_table, shrunk
 from metagen.preparation.quality import edge_width
 from metagen.preparation.sheets import Sheet
 from metagen.tasks.support_images import ground_of
@@ -25,6 +25,8 @@ SMALL = 256  # pixels of the longer side at which a picture is judged
 COLOURED = 0.2  # chroma above that of the ground from which on a pixel has a colour
 PAINTED = 0.15  # share of coloured pixels in a picture that is no drawing in ink
 BLURRED = {"ink": 0.1, "photo": 0.2, "faces": 0.2}  # width of edges, as a share of a drawing's or a picture's side
+BARE = 0.1  # darkness below which paper is bare
+PAPER, EVEN = 0.7, 0.5  # share of bare paper in a picture of ink, and evenness of its ground; faces have less of both
 MANY = 0.5  # share of pictures with a face, or of ink, from which on all are taken for such
 
 
@@ -97,7 +99,8 @@ def _middle(image: Pixels) -> Pixels:
 
 def is_light_on_dark(image: Pixels) -> bool:
     """Whether a picture [H, W, 3] shows light ink on a dark ground, as a blackboard does."""
-    return ground_of(_as_batch(shrunk(image, SMALL).mean(2) / 255)) == "dark"
+    grey = torch.from_numpy(shrunk(image, SMALL).mean(2, dtype=np.float32) / 255)
+    return ground_of(grey[None, None]) == "dark"
 
 
 def is_ink(image: Pixels) -> bool:
@@ -106,7 +109,8 @@ def is_ink(image: Pixels) -> bool:
     page = on_table(255 - small if is_light_on_dark(small) else small)
     chroma = page.max(2).astype(int) - page.min(2)
     painted = (abs(chroma - np.median(chroma)) > 255 * COLOURED).mean()
-    return bool(painted < PAINTED and ground_of(_as_batch(1 - darkness(page))) == "light")
+    bare = (darkness(page) < BARE).mean()
+    return bool(painted < PAINTED and bare > PAPER and evenness(page) > EVEN)
 
 
 def kind_of(images: Sequence[Pixels]) -> PictureKind:
@@ -115,7 +119,3 @@ def kind_of(images: Sequence[Pixels]) -> PictureKind:
         return "ink"
     has_faces = faces.is_installed() and np.mean([faces.find_face(image) is not None for image in images]) >= MANY
     return "faces" if has_faces else "photo"
-
-
-def _as_batch(grey: NDArray[np.floating]) -> torch.Tensor:
-    return torch.from_numpy(grey.astype(np.float32))[None, None]

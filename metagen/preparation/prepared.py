@@ -97,14 +97,24 @@ class Prepared:
         return [f"{source.name}: {reason}" for source in self.sources for reason in source.left_out]
 
     @property
+    def told(self) -> list[str]:
+        """Lines on what is not in the summary: how many images each of several tasks has, and what was left out."""
+        tasks = self.tasks
+        counts = [f"{task}: {_counted(len(images), 'image')}" for task, images in tasks.items()] * (len(tasks) > 1)
+        return [*counts, *self.notes, *(f"left out {line}" for line in self.left_out)]
+
+    @property
     def summary(self) -> str:
         """A line: how many images of how many pictures, and what was done to these."""
-        images = sum(len(source.images) for source in self.sources)
+        images, pictures = sum(len(source.images) for source in self.sources), len(self.sources)
         done = Counter(step.partition(",")[0].partition(" by ")[0] for each in self.sources for step in each.steps)
         steps = "".join(f"; {step}: {count}" for step, count in done.items())
-        return (
-            f"{images} images of {self.size} x {self.size} px from {len(self.sources)} pictures, as {self.kind}{steps}"
-        )
+        count = f"{_counted(images, 'image')} of {self.size} x {self.size} px from {_counted(pictures, 'picture')}"
+        return f"{count}, as {self.kind}{steps}"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def prepare(
@@ -117,7 +127,7 @@ def prepare(
     >>> ImageDraw.Draw(page).line([(60, 60), (200, 240), (240, 90)], fill="black", width=9)
     >>> page.save("page.png")
     >>> metagen.prepare("page.png").summary
-    '1 images of 128 x 128 px from 1 pictures, as ink'
+    '1 image of 128 x 128 px from 1 picture, as ink'
 
     Args:
         source: a folder of pictures, a folder or archive of such folders, each of which becomes a task, or a picture.

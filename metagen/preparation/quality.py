@@ -25,8 +25,9 @@ def edge_width(levels: Grey, where: NDArray[np.bool_]) -> float:
     if not where.any():
         return float("inf")
     low, high = np.percentile(levels[where], [1, 99])
-    slopes = np.hypot(*np.gradient(ndimage.gaussian_filter(levels, 1)))
-    return float((high - low) / max(np.percentile(slopes[where], STEEP), 1e-6))
+    slopes = np.hypot(*np.gradient(ndimage.gaussian_filter(levels, 1)))[where]
+    steep = slopes[slopes > slopes.max() / 4]  # what is plain has no edges, be it much or little
+    return float((high - low) / max(np.percentile(steep, STEEP), 1e-6))
 
 
 def small_copy(image: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -26,6 +26,7 @@ PLAIN = 1.5  # how many times wider than in drawings the gaps between them are, 
 ALIKE = 3  # times the usual side that drawings of a sheet have at most, or one part of it at least
 MOST = 0.7  # share of what lies apart that is of the usual size, where nobody said that there are several
 LARGE = 4  # widths of a stroke: what is smaller is a dot, and no drawing
+ROW = 0.4  # of the distance of neighbours: what lies farther below begins a row
 LEVEL = 0.01  # slope that is left as it is
 
 
@@ -166,7 +167,7 @@ def _slope(middles: NDArray[np.float64]) -> float:
 def _reading_order(boxes: Sequence[Box]) -> list[int]:
     """The places of boxes row by row, from the left."""
     middles = _middles(boxes)
-    height = float(np.median([rows.stop - rows.start for rows, _ in boxes]))
+    gaps = np.linalg.norm(middles[:, None] - middles, axis=2) + np.diag(np.full(len(middles), np.inf))
     order = middles[:, 0].argsort()
-    breaks = np.flatnonzero(np.diff(middles[order, 0]) > height / 3) + 1
+    breaks = np.flatnonzero(np.diff(middles[order, 0]) > ROW * np.median(gaps.min(0))) + 1
     return [int(number) for row in np.split(order, breaks) for number in row[middles[row, 1].argsort()]]
