@@ -20,10 +20,13 @@ if not TYPE_CHECKING:  # a type checker that saw it would take any name for one 
     def __getattr__(name):  # noqa: ANN001, ANN202
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from metagen import model
-        from metagen.preparation import prepared
+        if name in ("Prepared", "prepare"):
+            from metagen.preparation import prepared
 
-        return getattr(prepared if name in ("Prepared", "prepare") else model, name)
+            return getattr(prepared, name)
+        from metagen import model
+
+        return getattr(model, name)
 
     def __dir__():  # noqa: ANN202
         return [*globals(), *__all__]

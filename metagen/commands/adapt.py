@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 from metagen.adaptation import EmitsRule
 from metagen.model import Steps, load_base
-from metagen.preparation import prepared
 from metagen.report.next_steps import counted, next_steps, sibling
 from metagen.storage.files import check_free, placed
 from metagen.storage.images import conversions
@@ -42,6 +41,8 @@ def adapt(
     check_free(placed(out), overwrite, [support, base.path])
     started = time.perf_counter()
     if prepare:
+        from metagen.preparation import prepared  # slow to import, and not for every adaptation
+
         made = prepared.prepare(support, kind=prepare)
         print("\n".join([f"prepared {made.summary}", *made.told]))
         images = base.read(made.support, invert)
