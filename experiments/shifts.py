@@ -92,13 +92,13 @@ def photograph(drawing: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     (nw, sw, ne, se) = corners
     sheet = sheet.transform((PAGE, PAGE), Image.Transform.QUAD, (*nw, *sw, *se, *ne), Image.Resampling.BICUBIC, 1, 235)
     seen = np.asarray(sheet.filter(ImageFilter.GaussianBlur(rng.uniform(0.5, 1.5))), np.float32) / 255
-    seen = seen * _light(rng) + rng.normal(0, rng.uniform(0.005, 0.03), seen.shape)
+    seen = seen * light(rng) + rng.normal(0, rng.uniform(0.005, 0.03), seen.shape)
     file = io.BytesIO()
     Image.fromarray((255 * seen.clip(0, 1)).astype(np.uint8)).save(file, "JPEG", quality=int(rng.integers(40, 85)))
     return np.asarray(Image.open(file), np.float32) / 255
 
 
-def _light(rng: np.random.Generator) -> np.ndarray:
+def light(rng: np.random.Generator) -> np.ndarray:
     """The brightness of paper under light from one side and the soft edge of a shadow, [PAGE, PAGE]."""
     x, y = pixel_grid(PAGE, torch.empty(0)).numpy().transpose(2, 0, 1)
     turn, edge = rng.uniform(0, 2 * math.pi, 2)

@@ -1,4 +1,4 @@
-"""The verbs, `metagen demo`, `fit`, `adapt`, `sample`, `tune`, `evaluate`, `compare` and others: see `VERBS`.
+"""The verbs, `metagen demo`, `fit`, `prepare`, `adapt`, `sample`, `evaluate`, `compare` and others: see `VERBS`.
 
 A verb is a function in a file of its own in `commands/`, imported when it runs, so that a help or a mistyped verb waits
 for no library.
@@ -32,6 +32,7 @@ class Verb(NamedTuple):
 VERBS = {
     "demo": Verb("see it at work, in about four minutes", "metagen demo"),
     "fit": Verb("meta-train a model", "metagen fit --config configs/quickstart.yaml"),
+    "prepare": Verb("make photographs of drawings, or others, into a task", "metagen prepare photos/ drawings/"),
     "adapt": Verb("become one new thing", "metagen adapt --model runs/x/export --support five_images/ --out my_glyph/"),
     "sample": Verb("make new images of it", "metagen sample --model my_glyph/ --n 64 --out samples/"),
     "tune": Verb("choose how a model samples, on val tasks", "metagen tune --model runs/x/export --out runs/x/tuned"),

@@ -138,6 +138,7 @@ def test_adapting_and_sampling_import_nothing_that_they_could_do_without(blobs, 
 def test_every_public_name_is_imported_when_it_is_used():
     assert {name: getattr(metagen, name).__module__ for name in metagen.__all__} == {
         **dict.fromkeys(["AdaptedModel", "AdaptedModels", "Model", "load"], "metagen.model"),
+        **dict.fromkeys(["Prepared", "prepare"], "metagen.preparation.prepared"),
         "MetagenError": "metagen.errors",
     }
     assert set(metagen.__all__) <= set(dir(metagen))
@@ -158,6 +159,7 @@ def test_every_verb_explains_itself(capsys, verb):
     if verb != "fit":  # whose help is LightningCLI's
         assert f"example: {VERBS[verb].example}" in " ".join(out.split())
     expected = {"adapt": "--support", "sample": "--n", "compare": "--by", "models": "--config", "demo": "--minutes"}
+    expected |= {"prepare": "--sheet"}
     assert expected.get(verb, "--data.shots") in out
 
 

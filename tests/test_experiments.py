@@ -297,6 +297,15 @@ def plain_training(project: Project) -> None:
     assert {"meta-learned", "plain", "scratch"} <= set(project.table("results/plain-training/README.md"))
 
 
+def photographs(project: Project) -> None:
+    program = project.module("experiments.photographs")
+    project.patch.setattr(program, "SHEETS", 1)
+    project.patch.setattr(program, "CONDITIONS", {"all": program.CONDITIONS["all"]})
+    project.run("experiments.photographs", "--root", project.root)
+    assert program.DRAWN in project.table("results/prepare/README.md")
+    assert project.is_picture("results/prepare/example.png")
+
+
 SMOKE = {
     "comparison": results,
     "embeddings": embeddings,
@@ -327,6 +336,7 @@ SLOW = {  # in tests/slow
     "meta_gradients": performance_page,
     "peers": performance_page,
     "performance_page": performance_page,
+    "photographs": photographs,
     "plain_training": plain_training,
     "processes": performance_page,
     "roofline": performance_page,

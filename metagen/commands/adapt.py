@@ -19,6 +19,7 @@ def adapt(
     steps: Steps = None,
     seed: int = 0,
     invert: bool | Literal["auto"] = "auto",
+    prepare: Literal["auto", "ink", "photo", "faces"] | None = None,
     standalone: bool = False,
     overwrite: bool = False,
 ) -> None:
@@ -32,15 +33,23 @@ def adapt(
         seed: of the noise in the inner loop.
         invert: exchange black and white in the images first; "auto" to do so where their ink stands on another ground
             than the model was trained on, with a warning.
+        prepare: prepare the images first as metagen prepare does, which this is the kind of; as they are if not given.
         standalone: put a copy of the whole base model inside.
         overwrite: replace what stands at `out`.
     """
     base = load_base(model)
     check_free(placed(out), overwrite, [support, base.path])
     started = time.perf_counter()
-    images = base.read(support, invert)
-    for conversion in conversions(placed(support), images.shape[-1], images.shape[1]):
-        print(conversion)
+    if prepare:
+        from metagen.preparation import prepared  # slow to import, and not for every adaptation
+
+        made = prepared.prepare(support, kind=prepare)
+        print("\n".join([f"prepared {made.summary}", *made.told]))
+        images = base.read(made.support, invert)
+    else:
+        images = base.read(support, invert)
+        for conversion in conversions(placed(support), images.shape[-1], images.shape[1]):
+            print(conversion)
     adapted = base.adapt(images, steps, seed, invert=False)
     seconds = time.perf_counter() - started
     adapted.save(out, standalone, overwrite)

@@ -23,7 +23,8 @@ class Schema:
         groups: the classes that parameters are annotated with, by the parameters' names: NAME.OPTION for each argument
             of the class. The fields of a dataclass whose parameter is called `options` are typed without a name before
             them.
-        words: parameters that are one or more words, `Sequence[str]`; a positional-only one is typed without its name.
+        words: parameters that are one or more words, `Sequence[str]`.
+        unnamed: positional-only parameters, which are typed without their names.
         settings: the names of `**settings`, in whose place the options of sampling are typed.
     """
 
@@ -34,17 +35,19 @@ class Schema:
             each.name: hints[each.name] for each in parameters if _is_group(hints[each.name])
         }
         self.words = [each for each in parameters if hints[each.name] == Sequence[str]]
+        self.unnamed = [each for each in parameters if each.kind is each.POSITIONAL_ONLY]
         self.settings = [each.name for each in parameters if each.kind is each.VAR_KEYWORD]
 
     def add_to(self, parser: ArgumentParser) -> None:
         """Let a parser know of all parameters but the settings."""
         about = {each.arg_name: each.description for each in docstring_parser.parse(self.function.__doc__ or "").params}
+        for each in self.unnamed:
+            parser.add_argument(each.name, nargs="+" if each in self.words else None, help=about[each.name])
         for each in self.words:
-            if each.kind is each.POSITIONAL_ONLY:
-                parser.add_argument(each.name, nargs="+", help=about[each.name])
-            else:
+            if each not in self.unnamed:
                 parser.add_argument(f"--{each.name}", nargs="+", default=[*each.default], help=about[each.name])
-        skipped: set[str | int] = {*self.groups, *self.settings, *(each.name for each in self.words)}
+        own = (each.name for each in (*self.words, *self.unnamed))
+        skipped: set[str | int] = {*self.groups, *self.settings, *own}
         parser.add_function_arguments(self.function, as_positional=False, skip=skipped)
         for name, cls in self.groups.items():
             parser.add_class_arguments(cls, None if name == FLAT else name)
@@ -55,7 +58,7 @@ class Schema:
             flat = name == FLAT
             own = {field.name: options.pop(field.name) for field in fields(cls)} if flat else options[name]
             options[name] = cls(**own)
-        positional = [options.pop(each.name) for each in self.words if each.kind is each.POSITIONAL_ONLY]
+        positional = [options.pop(each.name) for each in self.unnamed]
         self.function(*positional, **options)
 
 

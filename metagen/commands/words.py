@@ -23,6 +23,7 @@ SWITCHES = (
     "--full",
     "--baselines",
     "--turned",
+    "--sheet",
     "--data.invert",
     "--data.binarise",
     "--data.download",

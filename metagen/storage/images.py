@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -73,9 +74,7 @@ def from_pil(image: Image.Image, size: int, channels: int, paper: str = "white")
     """
     if size < 1 or channels not in (1, 3):
         raise MetagenError(f"images: expected size >= 1 and 1 or 3 channels, got size {size} and {channels} channels")
-    width, height = image.size
-    if not 0 < width * height <= MAX_PIXELS:
-        raise MetagenError(f"{width} x {height} pixels, expected 1 to {MAX_PIXELS} in all; make it smaller first")
+    check_pixels(image)
     image = ImageOps.exif_transpose(image)
     mode = "L" if channels == 1 else "RGB"
     image = _opaque(_central_square(image), paper).convert(mode)
@@ -140,13 +139,35 @@ def read_image(
     Raises:
         MetagenError: the file is missing, damaged, too large or no image, or the options are refused.
     """
+    with _opened(path) as image:
+        pixels = from_pil(image, size, channels, paper)
+        if look is not None:
+            look(image)
+        return pixels
+
+
+def read_whole(path: Path) -> NDArray[np.uint8]:
+    """Read an image file as it is, [H, W, 3]; see `whole_pixels`.
+
+    Raises:
+        MetagenError: the file is missing, damaged, too large or no image.
+    """
+    with _opened(path) as image:
+        check_pixels(image)
+        return whole_pixels(image)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """An image file that is read in the block, in which errors of decoders become one line.
+
+    Raises:
+        MetagenError: the file is missing, damaged, too large or no image.
+    """
     try:
-        # Damaged EXIF data are passed over, damaged pixels raise; too many of them are refused by `from_pil`.
+        # Damaged EXIF data are passed over, damaged pixels raise; too many of them are refused by `check_pixels`.
         with unwarned(UserWarning, Image.DecompressionBombWarning), Image.open(path, formats=_formats()) as image:
-            pixels = from_pil(image, size, channels, paper)
-            if look is not None:
-                look(image)
-            return pixels
+            yield image
     except MetagenError as error:
         raise MetagenError(f"{path}: {error}") from error
     except FileNotFoundError:
@@ -160,6 +181,17 @@ def read_image(
     except Exception as error:  # on damaged files the decoders raise nearly anything: SyntaxError, struct.error ...
         reason = " ".join(str(error).split()) or type(error).__name__
         raise MetagenError(f"{path}: cannot read this image, it may be damaged ({reason})") from error
+
+
+def check_pixels(image: Image.Image) -> None:
+    """Refuse an image of more pixels than `MAX_PIXELS`, before it is decoded.
+
+    Raises:
+        MetagenError: it has more, or none.
+    """
+    width, height = image.size
+    if not 0 < width * height <= MAX_PIXELS:
+        raise MetagenError(f"{width} x {height} pixels, expected 1 to {MAX_PIXELS} in all; make it smaller first")
 
 
 def _decoder_missing(path: Path) -> str | None:
