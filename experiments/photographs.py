@@ -52,7 +52,7 @@ TAIL = """*Overlap* is the intersection over union of the ink found with the ink
 *Nats* is -log p of 8 other drawings of the character under the bundled model, adapted to what it was given: less is
 better. Four sheets a condition, one seed, one thread of a busy AMD EPYC.
 
-Made by `python experiments/photographs.py --root DIR`, where DIR holds Omniglot. No real photographs were measured.
+Made by `python -m experiments.photographs --root DIR`, where DIR holds Omniglot. No real photographs were measured.
 """
 
 
