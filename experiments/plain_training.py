@@ -2,95 +2,84 @@
 
     python -m experiments.plain_training --root DIR [--inception FILE]     # DIR holds Omniglot; an hour on one core
 
-The meta-learned one is the bundled `omniglot`, which learned to read its support. The plain one begins from the same
-weights, but for its support encoder, which tells it nothing, and is trained on: on mixed tasks, whose images are each
-of another character, so that a support says nothing of a query either. It learns the images of all characters together.
-`metagen evaluate` fine-tunes it on each test task, rate and number of steps chosen on val tasks, beside the network
-without any training ("scratch"). Writes results/plain-training/README.md. With the weights of Inception (see
-docs/evaluation.md) figures are through that, too.
+The meta-learned one is the bundled `omniglot`, which learned to read its support. The plain one is the same network
+that is not shown the support: a model of the images of all train characters together. It was trained as that in the
+same run, by the tenth of the targets whose support was hidden. Fine-tuning moves all its weights, rate and number of
+steps chosen on val tasks, as does that of the network without any training ("scratch"). Writes
+results/plain-training/README.md. With the weights of Inception (see docs/evaluation.md) figures are through that, too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import torch
 
 from experiments.pages import RESULTS, paragraphs, result_table, row_of, write_page
-from experiments.runs import config_of, evaluated, fitted, parser, revision_of, weights
-from experiments.shifts import Tasks, write
-from metagen.core.seeding import numpy_rng
+from experiments.runs import parser, revision
 from metagen.evaluation.criterion import ByLoss
-from metagen.learners import adapt_after
+from metagen.evaluation.evaluation_options import EvaluationOptions
+from metagen.evaluation.evaluator import load_extractors
+from metagen.evaluation.scorecard import measure
+from metagen.generators import Noise, TokenVAE, generators
+from metagen.generators.tokens.token_vae import TokenContext
+from metagen.learners import Joint, adapt_after
+from metagen.metrics import metrics, select_figures
 from metagen.model import load_base
-from metagen.report.result import read_result
-from metagen.storage.bundled import bundled
-from metagen.storage.strict_json import to_json
-from metagen.tasks.omniglot import Omniglot
+from metagen.tasks.episodes import Episodes
 from metagen.training.episode_data import EpisodeData
 
-OF_A_TASK, MIXED = 20, {"train": 800, "val": 30, "test": 30}  # images, each of another character; tasks
-STILL_READS = 1.0  # nats an image that a support is worth to a model which is not plain yet
 FIGURES = ("fd", "is", "recognisability", "diversity_relative", "copy_ratio", "near_copies")
 META, PLAIN, SCRATCH = "adapted", "joint + fine-tune", "scratch"
 ROWS = {"human": "*real images*", "affine x1": "*affine x1*", META: "meta-learned", PLAIN: "plain", SCRATCH: "scratch"}
 PREAMBLE = """# Meta-learned, or trained plainly and fine-tuned
 
-Made by `python -m experiments.plain_training --root DIR` (revision {revision}). {tasks} test characters that neither
-model has seen, {shots} images of each, {hardware}, torch {torch}, seed 0; 95 % intervals over tasks. *Meta-learned* is
-the bundled `omniglot`, without a step. *Plain* is the same network with a support encoder that tells nothing, trained
-on from the same weights with {episodes} steps on mixed tasks, whose support says nothing of the query, then fine-tuned
-on each character: all weights by Adam, {steps} steps, chosen on val characters with the rate. *Scratch* is the network
-without training, fine-tuned alike. The Frechet distance and the Inception Score are through {extractors}.
+Made by `python -m experiments.plain_training --root DIR` (revision {revision}). {tasks} test characters that no model
+has seen, {shots} images of each, {hardware}, torch {torch}, seed 0; 95 % intervals over tasks. *Meta-learned* is the
+bundled `omniglot`, without a step. *Plain* is the same network that is not shown the support, as it was for a tenth of
+the targets in the same training, fine-tuned on each character: all weights by Adam, {steps} steps, chosen on val
+characters with the rate. *Scratch* is the network without training, fine-tuned alike. The Frechet distance and the
+Inception Score are through {extractors}.
 
-On val characters five images lower the query loss of the meta-learned model by {meta:.1f} nats an image, and that of
-the plain one by {plain:.1f}.
+Without a step the query loss of {val} val characters is {meta:.1f} nats an image of the meta-learned model, and
+{plain:.1f} of the plain one.
 """
 
 
-def mixed(omniglot: Omniglot) -> Tasks:
-    """Tasks of images that are each of another character."""
-    for part, count in MIXED.items():
-        names, rng = omniglot.split[part], numpy_rng("mixed", part)
-        for task in range(count):
-            chosen = rng.choice(len(names), OF_A_TASK, replace=len(names) < OF_A_TASK)
-            images = [omniglot.originals(names[n])[int(rng.integers(20))] for n in chosen]
-            yield part, f"{part}/{task:03}", torch.stack(images).float() / 255
+class Plain(TokenVAE):
+    """A token VAE that is not shown its support: a model of images without tasks."""
+
+    uses_support: ClassVar[bool] = False
+
+    def context(self, support: torch.Tensor, mask: torch.Tensor) -> TokenContext:
+        """See `TokenVAE`; of no image."""
+        return super().context(support[:0], mask[:, :0])
+
+    def query_loss(self, player: str, query: torch.Tensor, noise: Noise, support: torch.Tensor) -> torch.Tensor:
+        """See `Generator`."""
+        return super().query_loss(player, query, noise, support[..., :0, :, :, :])
+
+    def generate(self, noise: Noise, support: torch.Tensor) -> torch.Tensor:
+        """See `Generator`."""
+        return super().generate(noise, support[..., :0, :, :, :])
 
 
-def silenced(runs: Path) -> Path:
-    """The bundled model with a support encoder whose tokens are the same whatever it is shown; its folder."""
-    model = load_base("omniglot")
-    with torch.no_grad():
-        model.learner.generator.get_parameter("prior.encoder.norm.weight").zero_()
-    model.save(runs / "silenced", overwrite=True)
-    return runs / "silenced"
+def plain(model: TokenVAE) -> Joint:
+    """The plain model of the weights of a token VAE, whose steps see the images as they are."""
+    options = {name: each for name, each in generators.describe(model).items() if name != "name"}
+    generator = Plain(**{**options, "support_augment": 0.0})
+    generator.load_state_dict(model.state_dict())
+    return Joint(generator).requires_grad_(False).eval()
 
 
-def plain(root: str, runs: Path, episodes: int) -> Path:
-    """The plain model; the folder of its export."""
-    begin, folder = silenced(runs), runs / "mixed"
-    if not folder.is_dir():
-        write(folder, mixed(Omniglot(root)))
-    words = ["--config", config_of("omniglot-token-vae"), "--model.initial", begin, "--model.rate", 3e-4]
-    words += ["--data.task_set", "folder", "--data.root", folder / "tasks", "--data.split_file", folder / "split.json"]
-    words += ["--data.episodes", episodes, "--trainer.val_check_interval", max(1, episodes // 3)]
-    words += ["--choose_sampling", "false", "--model.warmup", max(1, min(50, episodes // 3)), "--ema.decay", 0.98]
-    words += ["--data.seed", 0, "--seed_everything", 0]
-    return fitted(runs / "plain", *words, of=weights(begin))
-
-
-def gain_of_support(model: Path, root: str, tasks: int) -> float:
-    """By how much the query loss of val characters is less with five images than without any, nats an image."""
-    episodes = EpisodeData("omniglot", root, shots=5, queries=10).episodes
+def val_loss(learner: Any, episodes: Episodes, tasks: int) -> float:  # noqa: ANN401
+    """The mean query loss of val characters without a step, nats an image."""
     numbers = episodes.held_out_numbers("val", tasks)
-    episode, learner, found = episodes.of("val", numbers), load_base(str(model)).learner, []
-    for support in (episode.support[:, :0], episode.support):
-        adapted = adapt_after(learner, support, (0, "val"), numbers, (0,))[0]
-        found.append(float(ByLoss()(adapted, episode.query, (0, "val"), numbers).mean()))
-    return found[0] - found[1]
+    episode = episodes.of("val", numbers)
+    adapted = adapt_after(learner, episode.support, (0, "val"), numbers, (0,))[0]
+    return float(ByLoss()(adapted, episode.query, (0, "val"), numbers).mean())
 
 
 def differences(result: Mapping[str, Any]) -> list[tuple[str, Any]]:
@@ -100,29 +89,28 @@ def differences(result: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Train, measure, write the page."""
+    """Measure, write the page."""
     options = parser(__doc__, root="the folder that holds Omniglot")
-    options.add_argument("--runs", type=Path, default=Path("runs/plain-training"))
     options.add_argument("--out", type=Path, default=RESULTS / "plain-training", help="folder of the result")
-    options.add_argument("--episodes", type=int, default=300, help="meta-steps of the plain model")
     options.add_argument("--shots", type=int, default=5)
     options.add_argument("--limit", type=int, default=100, help="test characters")
-    options.add_argument("--inception", type=Path, help="file of Inception's weights")
+    options.add_argument("--val", type=int, default=30, help="val characters of the loss without a step")
+    options.add_argument("--inception", type=str, help="file of Inception's weights")
     given = options.parse_args(argv)
-    base, export = bundled("models", "omniglot"), plain(given.root, given.runs, given.episodes)
-    gains = {"meta": gain_of_support(base, given.root, 30), "plain": gain_of_support(export, given.root, 30)}
-    if gains["plain"] > STILL_READS:
-        raise SystemExit(f"{export}: a support is still worth {gains['plain']:.1f} nats to it; train it longer")
-    words = ["--data.root", given.root, "--data.shots", given.shots, "--data.queries", 14, "--limit", given.limit]
-    words += ["--baselines", "true", "--joint", export, "--metrics", to_json(FIGURES), "--curve", "[]", "--batch", 4]
-    words += ["--inception", given.inception] if given.inception else []
-    result: Mapping[str, Any] = read_result(evaluated(base, given.runs / "evaluation", *words))
-    about = {"tasks": result["tasks"], "shots": given.shots, "episodes": given.episodes, **result["environment"]}
-    about |= {"revision": revision_of(export), "steps": row_of(result, PLAIN)["steps"]}
-    about["extractors"] = " and ".join(f"`{each['name']}`" for each in result["extractors"])
+    learner, data = load_base("omniglot").learner, EpisodeData("omniglot", given.root, shots=given.shots, queries=14)
+    joint = plain(cast(TokenVAE, learner.generator))
+    losses = {"meta": val_loss(learner, data.episodes, given.val), "plain": val_loss(joint, data.episodes, given.val)}
+    how = EvaluationOptions("test", given.limit, curve=(), baselines=True, inception=given.inception)
+    loaded = load_extractors(how, data)
+    extractors = {name: each.extractor for name, each in loaded.items()}
+    figures = select_figures(FIGURES, metrics, extractors)
+    result: Mapping[str, Any] = measure(learner, data.episodes, how, extractors, figures, joint).result
+    about = {"tasks": result["tasks"], "shots": given.shots, "val": given.val, **result["environment"], **losses}
+    about |= {"revision": revision(), "steps": row_of(result, PLAIN)["steps"]}
+    about["extractors"] = " and ".join(f"`{name}`" for name in loaded)
     named = [(title, row_of(result, row)) for row, title in ROWS.items()]
     columns = ("query_loss", *FIGURES)
-    lines = [paragraphs(PREAMBLE.format(**about, **gains)), *result_table(named, columns), ""]
+    lines = [paragraphs(PREAMBLE.format(**about)), *result_table(named, columns), ""]
     write_page(given.out, [*lines, *result_table(differences(result), columns)])
 
 

@@ -288,12 +288,10 @@ def domains(project: Project) -> None:
 
 
 def plain_training(project: Project) -> None:
-    program, baselines = project.module("experiments.plain_training"), project.module("metagen.evaluation.baselines")
-    project.patch.setattr(program, "MIXED", dict.fromkeys(SPLITS, 16))
-    project.patch.setattr(program, "STILL_READS", 1000.0)
+    baselines = project.module("metagen.evaluation.baselines")
     project.patch.setattr(baselines, "SCRATCH_GRID", ((1e-3, 1),))
     project.patch.setattr(baselines, "JOINT_GRID", ((1e-3, 1),))
-    project.run("experiments.plain_training", "--root", project.root, "--episodes", 2, "--limit", 3)
+    project.run("experiments.plain_training", "--root", project.root, "--val", 2, "--limit", 3)
     assert {"meta-learned", "plain", "scratch"} <= set(project.table("results/plain-training/README.md"))
 
 
