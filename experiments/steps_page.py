@@ -44,8 +44,9 @@ All rows begin from the bundled model `omniglot`, which draws from its support w
 steps of Adam on a part of it as it is; *augmented*: each step sees the support through one random affine map, at the
 rate of the row without. {trained}The rate and what moves were chosen on val tasks of each kind, and the number of steps
 N on val tasks of that kind and number of shots, up to 10, of augmented rows up to 40. Sampling options were chosen on
-val tasks of each kind, of the model without steps and after 20 of them, and are the same for all rows. The figures of
-samples of rows *fine-tune* at 5 shots, on photographs and on hands are from before: sampled after steps as without.
+val tasks of each kind, of the model without steps and after 20 of them, and are the same for all rows. They were
+chosen on all val tasks at hand up to 12; of letters for the row *cross-attention, augmented* at 10 shots, on 40. The
+samples of rows *fine-tune* at 5 shots, on photographs and on hands are from before: after steps as without.
 
 *Query loss* is that after N steps, in nats an image. All other figures are that of the model after N steps less that of
 the same model without any: same tasks, same draws, with half the 95 % interval over tasks; * where it is clear of zero.
