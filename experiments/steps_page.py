@@ -33,7 +33,7 @@ FOLDER = RESULTS / "steps"
 WITH, WITHOUT, OTHER = "adapted", "context only", "another task's support"
 TRAINED = (
     "The other rows are meta-trained from it on train tasks of all kinds, with meta-gradients of {seconds:g} processor "
-    "seconds. "
+    "seconds; their steps are augmented, too. "
 )
 PREAMBLE = """# Where do steps on the weights do what context cannot?
 

@@ -171,7 +171,7 @@ def test_a_tuned_copy_has_seen_what_it_was_tuned_on(exported, tmp_path, monkeypa
     monkeypatch.setattr(sampling_choice, "choose_sampling", lambda *_: sampling_choice.Choice({}, {}))
     monkeypatch.setattr(sampling_choice, "describe_choice", lambda _: "chosen")
     out = tmp_path / "tuned"
-    sampling_choice.tune(str(exported), out, data, (1,), None, None, 0, Processes(accelerator="cpu"), False)
+    sampling_choice.tune(str(exported), out, data, (1,), None, None, 0, None, Processes(accelerator="cpu"), False)
     (tmp_path / "split.json").write_text('{"train": ["first"], "val": ["other"], "test": ["second"]}')
     assert load_for_tasks(str(exported), data_of(tmp_path), "test")
     with pytest.raises(MetagenError, match="second"):
