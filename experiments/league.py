@@ -37,6 +37,7 @@ from metagen.learners import learners
 from metagen.learners.model_files import load_model
 from metagen.report.result import read_result
 from metagen.storage.artifacts import read_config
+from metagen.storage.bundled import bundled
 from metagen.storage.files import write_atomically
 from metagen.storage.strict_json import read_json, to_json
 from metagen.training.episode_data import EpisodeData
@@ -63,7 +64,7 @@ class Diverged(RuntimeError):
 
 def generator_of(league: Options) -> dict[str, Any]:
     """The shared generator: its name and options."""
-    generator: dict[str, Any] = read_config(league.base)["generator"]
+    generator: dict[str, Any] = read_config(bundled("models", league.base))["generator"]
     return generator
 
 

@@ -25,7 +25,7 @@ from metagen.evaluation.evaluator import load_extractors
 from metagen.evaluation.scorecard import measure
 from metagen.generators import Noise, TokenVAE, generators
 from metagen.generators.tokens.token_vae import TokenContext
-from metagen.learners import Joint, adapt_after
+from metagen.learners import Joint, Learner, adapt_after
 from metagen.metrics import metrics, select_figures
 from metagen.model import load_base
 from metagen.tasks.episodes import Episodes
@@ -74,7 +74,7 @@ def plain(model: TokenVAE) -> Joint:
     return Joint(generator).requires_grad_(False).eval()
 
 
-def val_loss(learner: Any, episodes: Episodes, tasks: int) -> float:  # noqa: ANN401
+def val_loss(learner: Learner, episodes: Episodes, tasks: int) -> float:
     """The mean query loss of val characters without a step, nats an image."""
     numbers = episodes.held_out_numbers("val", tasks)
     episode = episodes.of("val", numbers)

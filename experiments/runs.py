@@ -11,6 +11,7 @@ from pathlib import Path
 
 from metagen.cli import main
 from metagen.storage.artifacts import read_config
+from metagen.storage.bundled import bundled
 from metagen.storage.files import write_atomically
 from metagen.storage.strict_json import page, read_json
 
@@ -56,9 +57,9 @@ def evaluated(export: Path, out: Path, *words: object) -> Path:
     return made(out / "result.json", command, weights(export))
 
 
-def weights(export: Path) -> str:
-    """The hash of a model's or extractor's weights."""
-    return str(read_config(export, "model", "extractor")["weights_sha256"])
+def weights(export: str | Path) -> str:
+    """The hash of the weights of a model, or of an extractor at a path."""
+    return str(read_config(bundled("models", export), "model", "extractor")["weights_sha256"])
 
 
 def revision_of(product: Path) -> str:

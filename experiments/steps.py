@@ -38,7 +38,6 @@ from metagen.evaluation.sampling_choice import take_sampling
 from metagen.learners import adapt_after, learners
 from metagen.model import Model, load_base
 from metagen.report.result import read_result
-from metagen.storage.bundled import bundled
 from metagen.storage.files import write_atomically
 from metagen.storage.strict_json import read_json, to_json
 from metagen.tasks.splits import SPLITS, Split, read_split
@@ -193,7 +192,7 @@ def model_of(
     """A model of a row: meta-trained for so many meta-steps, or the base's weights as they are."""
     place = place_of(league, name) / run
     if name in fine_tuned():
-        return untrained(load_base(str(league.base)), plan, options, place / "export")
+        return untrained(load_base(league.base), plan, options, place / "export")
     few: tuple[object, ...] = ("--data.val_tasks", 12, "--choose_sampling", "false", "--samples.generated", 1)
     mixed = mixture(league)
     few += ("--data.task_set", "folder", "--data.root", mixed / "tasks", "--data.split_file", mixed / "split.json")
@@ -204,12 +203,13 @@ def model_of(
 
 def sampling_of(league: Options, title: str, place: Place) -> tuple[dict[str, float], dict[str, float]]:
     """Sampling options of the base for a kind of tasks, without steps and after them, chosen on its val tasks."""
-    model, chosen = league.base, []
+    model: str | Path = league.base
+    chosen = []
     for name, steps in (("sampling", ()), ("sampling_after_steps", ("--steps", TUNED_STEPS))):
         out = Path(league.runs) / name / title / "tuned"
         shots = [min(k, max(place.shots)) for k in TUNED_SHOTS]
         words = ["--shots", to_json(shots), "--limit", league.tuning_tasks, "--extractor", "omniglot-select", *steps]
-        command = ["tune", "--model", str(model), "--out", out, "--overwrite", *words, *place.words(1)]
+        command = ["tune", "--model", model, "--out", out, "--overwrite", *words, *place.words(1)]
         model = made(out, command, weights(league.base))
         chosen.append(load_base(model).info[name]["chosen"])
     return chosen[0], chosen[1]
@@ -280,7 +280,7 @@ def rows() -> dict[str, Plan]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Choose sampling options, then share the rows by processes."""
     options = parser(__doc__, root="the folder that holds Omniglot")
-    options.add_argument("--base", type=Path, default=bundled("models", "omniglot"), help="a token VAE of Omniglot")
+    options.add_argument("--base", default="omniglot", help="a token VAE of Omniglot")
     options.add_argument("--shifts", type=Path, default=Path("runs/shifts"), help="what experiments.shifts wrote")
     options.add_argument("--runs", type=Path, default=Path("runs/steps"))
     options.add_argument("--out", type=Path, default=RESULTS / "steps", help="folder of the result")

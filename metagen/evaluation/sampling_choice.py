@@ -94,6 +94,8 @@ def _over(part: float, whole: float) -> float:
 class Bench:
     """Val tasks at one number of shots, and the figures there of whatever a model makes.
 
+    It adapts once, and keeps what that changed of the weights of every task.
+
     Args:
         contender: the model, and after how many inner steps.
         episodes: its tasks.
