@@ -246,7 +246,8 @@ def steps(project: Project) -> None:
     project.patch.setattr(token_vae, "GRID", {"temperature": (1.0,)})  # the choice takes minutes else
     project.run("experiments.shifts", "--root", project.root)
     sizes = {"tokenizer_width": 4, "levels": (3, 3), "width": 8, "heads": 2, "support_blocks": 0, "blocks": 1}
-    Model(Amortised(TokenVAE(28, **sizes)), {}).save("runs/base")
+    base = Amortised(TokenVAE(28, **sizes), adapted_params=["cross_attention"], test_steps=0)
+    Model(base, {}).save("runs/base")
     words = ["--base", "runs/base", "--seconds", 0.01, "--tasks", 2, "--pilot", 2, "--search_tasks", 2, "--most", 1]
     names = ["fine-tune: biases", "maml"]
     words += ["--tuning_tasks", 3, "--shots", 1, "--test_tasks", 3, "--only", *names]
